@@ -1,0 +1,34 @@
+"""allmend: the workbench for open generative AI.
+
+Verbs and nouns live here by name and are imported on first use, so that `import allmend` is light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from allmend.errors import AllmendError
+    from allmend.nouns import Plan
+
+_HOMES = {
+    "AllmendError": "allmend.errors",
+    "Plan": "allmend.nouns",
+}
+
+__all__ = ["AllmendError", "Plan"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'allmend' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

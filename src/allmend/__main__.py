@@ -1,0 +1,5 @@
+"""`python -m allmend`."""
+
+from allmend.cli import main
+
+main()

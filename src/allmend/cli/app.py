@@ -1,0 +1,33 @@
+"""The names of the commands and where each lives.
+
+A command's module is imported when it is called; its one-line help stands here, so that `--help` imports
+none of them.
+"""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from allmend import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),
+}
+"""Verb or group word: (`module:function`, or `module:app` for a group; help), in the order people meet them."""
+
+
+def build() -> App:
+    """The command line, with nothing behind the names loaded yet."""
+    top = App(
+        name="allmend",
+        help="The workbench for open generative AI: know it, make it yours, prove it, pass it on.",
+        version=__version__,
+        help_epilogue="Every command takes --debug: the traceback of an error. Exit codes: docs/exit-codes.md.",
+        sort_key=None,
+    )
+    for place, (name, (target, text)) in enumerate(COMMANDS.items()):
+        top.command(target, name=name, help=text, sort_key=place)
+    return top
+
+
+app = build()

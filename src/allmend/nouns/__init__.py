@@ -1,0 +1,24 @@
+"""The values that rooms hand to each other: typed, immutable, with a JSON form.
+
+Each file holds one noun. Importing a name from here loads only that noun's file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from allmend.nouns.plan import Plan
+
+_HOMES = {
+    "Plan": "allmend.nouns.plan",
+}
+
+__all__ = ["Plan"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'allmend.nouns' has no attribute {name!r}")
