@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from allmend.adapters.config import LoraConfig
 from allmend.adapters.layer import LoraLinear
@@ -60,7 +61,7 @@ class LoraSet:
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Every linear layer but the output head, by module name."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     return {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
     }

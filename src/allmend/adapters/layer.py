@@ -27,8 +27,8 @@ class LoraLinear(nn.Module):
         self.dropout = config.dropout
         device = base.weight.device
         a = torch.empty(config.rank, base.in_features, dtype=torch.float32)
-        # B starts at zero, so the first step sees the base alone; A as PEFT and the paper's code draw it.
-        bound = math.sqrt(3.0) * (math.sqrt(2.0 / (1 + 5)) / math.sqrt(base.in_features))
+        # B starts at zero, so the first step sees the base alone; A is drawn as PEFT draws it.
+        bound = 1 / math.sqrt(base.in_features)
         a.uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(a.to(device))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, dtype=torch.float32, device=device))

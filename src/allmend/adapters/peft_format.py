@@ -155,7 +155,7 @@ def read(folder: Path | str) -> AdapterWeights:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
         int(config["r"]), float(config["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"not an adapter configuration: {error!r}", where=str(path)) from None
@@ -176,7 +176,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if path.stat().st_size > _MAX_BYTES:
         raise InputError("an adapter of more than 8 GiB is refused", where=str(path))
     try:
-        return load_file(path)
+        return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"the weights are damaged: {error}", where=str(path)) from None
 

@@ -54,7 +54,8 @@ def segments_of(lengths: Sequence[int], device: torch.device | str = "cpu", wast
     for length in lengths:
         starts.append(starts[-1] + length)
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    groups, members = [], []
+    groups: list[Group] = []
+    members: list[int] = []
     for row in order:
         longest = lengths[members[0]] if members else 0
         padded = longest * (len(members) + 1)
@@ -127,7 +128,7 @@ def packed_attention(
 
 def _gathered(rows: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
     """(T, H, D) to (N, H, L, D). `index_select`, since its gradient is a plain addition."""
-    return rows.index_select(0, gather.flatten()).unflatten(0, gather.shape).transpose(1, 2)
+    return rows.index_select(0, gather.flatten()).view(*gather.shape, *rows.shape[1:]).transpose(1, 2)
 
 
 def _attend(
