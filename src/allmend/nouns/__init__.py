@@ -9,13 +9,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from allmend.nouns.examples import Examples
     from allmend.nouns.plan import Plan
 
 _HOMES = {
+    "Examples": "allmend.nouns.examples",
     "Plan": "allmend.nouns.plan",
 }
 
-__all__ = ["Plan"]
+__all__ = ["Examples", "Plan"]
 
 
 def __getattr__(name: str) -> object:
