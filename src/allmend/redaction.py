@@ -1,7 +1,7 @@
 """Keeping secrets out of what is written down: run records, errors, logs. And finding them in data.
 
-Patterns are of credentials with a fixed form; a secret without one is recognised only by the name it is kept under.
-"""
+Patterns are of credentials with a fixed form; a secret without one is recognised only by the name it is kept
+under."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ SECRETS: dict[str, re.Pattern[str]] = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----"),
     "hub token": re.compile(r"\bhf_[A-Za-z0-9]{20,}\b"),
     "API key": re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"),
-    "code host token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[\w-]{18,})"),
+    "code host token": re.compile(
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[\w-]{18,})"
+    ),
     "cloud key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}"),
     "chat token": re.compile(r"\bxox[abeprs]-[\w-]{10,}"),
     "package index token": re.compile(r"\bpypi-[A-Za-z0-9_-]{40,}|\bnpm_[A-Za-z0-9]{30,}"),
@@ -27,8 +29,8 @@ SECRETS: dict[str, re.Pattern[str]] = {
 
 _MARKS = ("-----BEGIN", "hf_", "sk-", "gh", "glpat-", "AKIA", "ASIA", "AIza", "xox", "pypi-", "npm_", "eyJ", "://",
           "earer ", "EARER ")  # fmt: skip
-_WORDS = frozenset({"token", "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "key",
-                    "keys", "apikey", "authorization", "cookie"})  # fmt: skip
+_WORDS = frozenset({"token", "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials",
+                    "key",                    "keys", "apikey", "authorization", "cookie"})  # fmt: skip
 _PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 

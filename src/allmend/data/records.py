@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from allmend.data.lines import LONGEST_LINE, lines
+from allmend.digests import regular_files
 from allmend.errors import InputError, Unavailable
 
 LARGEST_LIST = 512 * 2**20
 """Bytes of a `.json` list, which is read whole; JSON lines have no such limit."""
 
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".text", ".rst"})
+_UNUSABLE = "not usable JSON: nested too deep, or a number with too many digits"
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -47,7 +48,7 @@ def _parsed(number: int, text: str) -> Record:
     except json.JSONDecodeError as error:
         return Record(number, {}, f"not JSON: {error.msg.lower()} at place {error.pos + 1} of the line")
     except (RecursionError, ValueError):
-        return Record(number, {}, "not usable JSON: nested too deep, or a number with too many digits")
+        return Record(number, {}, _UNUSABLE)
     return _object(number, value, _HALF_PAIR.search(text) is not None)
 
 
@@ -66,8 +67,8 @@ def json_list(stream: BinaryIO, where: str) -> Iterator[Record]:
     """A file that is one JSON list of objects; lines are item numbers, from 1."""
     raw = stream.read(LARGEST_LIST + 1)
     if len(raw) > LARGEST_LIST:
-        raise InputError(f"a JSON list of more than {LARGEST_LIST >> 20} MiB", where=where,
-                         hint="Write it as JSON lines, one object a line (.jsonl); those are read as a stream.")  # fmt: skip
+        hint = "Write it as JSON lines, one object a line (.jsonl); those are read as a stream."
+        raise InputError(f"a JSON list of more than {LARGEST_LIST >> 20} MiB", where=where, hint=hint)
     try:
         text = raw.decode("utf-8-sig")
         value = json.loads(text)
@@ -217,7 +218,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, dict[int, str]]:
 def text_folder(folder: Path, notes: list[str]) -> Iterator[Record]:
     """Each text file below `folder`, in the order of their paths, as one row; links are not followed."""
     others = 0
-    for path in text_files(folder):
+    for path in regular_files(folder):
         if path.suffix.lower() not in TEXT_SUFFIXES:
             others += 1
             continue
@@ -235,16 +236,6 @@ def text_folder(folder: Path, notes: list[str]) -> Iterator[Record]:
         notes.append(
             f"{others} files in the folder are not text ({', '.join(sorted(TEXT_SUFFIXES))}) and were not read"
         )
-
-
-def text_files(folder: Path) -> Iterator[Path]:
-    """All regular files below `folder`, sorted, without hidden ones and without following links."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
-                yield path
 
 
 def paragraphs(stream: BinaryIO) -> Iterator[Record]:

@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows, divided: `train` to learn from, `select` to choose settings by, `held_out` never seen before the verdict."""
+    """Rows, divided: `train` to learn from, `select` to choose settings by, `held_out` for the verdict only."""
 
     examples: Examples
     train: list[Row] = field(default_factory=list)
