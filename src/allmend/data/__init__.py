@@ -23,6 +23,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from allmend.data.checks import check
     from allmend.data.loading import load
     from allmend.data.reading import Reading, read_rows
     from allmend.data.rows import Dataset, Row, labels_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from allmend.data.tokens import Tokens, encode, encode_prompt, encode_rows
 
 _HOMES = {
+    "check": "checks.check",
     "load": "loading.load",
     "Reading": "reading.Reading",
     "read_rows": "reading.read_rows",
@@ -53,8 +55,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "PLAIN", "Dataset", "Reading", "Row", "Split", "Template", "Tokens", "encode", "encode_prompt", "encode_rows",
-    "labels_of", "load", "of_tokenizer", "overlap", "read_rows", "read_template", "split", "template",
+    "PLAIN", "Dataset", "Reading", "Row", "Split", "Template", "Tokens", "check", "encode", "encode_prompt",
+    "encode_rows",    "labels_of", "load", "of_tokenizer", "overlap", "read_rows", "read_template", "split", "template",
 ]  # fmt: skip
 
 

@@ -24,8 +24,13 @@ FEWEST_PAIRS = 5
 
 _HASHES, _BAND = 32, 4
 _CHUNK = 1 << 22
-_TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation + string.whitespace, " ") | {"'": None})
-_WORD = re.compile(r"[^\W_]+")
+_SYMBOLS = "+-*/=<>%$#@&^|~\\_`"
+_TO_SPACE = str.maketrans(
+    dict.fromkeys(string.punctuation + string.whitespace, " ")
+    | {mark: f" {mark} " for mark in _SYMBOLS}
+    | {"'": None}
+)
+_WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff])")
 Keys = NDArray[np.uint64]
 
@@ -51,11 +56,16 @@ class Likeness:
 
 
 def normal(text: str) -> str:
-    """The words of `text` in lower case with single spaces; punctuation goes unless there is nothing else."""
+    """The words and symbols of `text` in lower case with single spaces; sentence punctuation is dropped.
+
+    Symbols stay (`2 + 3` is not `2 - 3`, and an emoji can be all that differs); scripts written without spaces
+    count each letter as a word."""
     if text.isascii():
         return " ".join(text.lower().translate(_TO_SPACE).split()) or text.strip()
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORD.findall(_UNSPACED.sub(r" \1 ", folded))) or text.strip()
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("\u2019", "")
+    parts = _WORD.findall(_UNSPACED.sub(r" \1 ", folded))
+    words = [part for part in parts if part in _SYMBOLS or unicodedata.category(part[0])[0] != "P"]
+    return " ".join(words) or text.strip()
 
 
 def key(normalised: str) -> int:
