@@ -55,7 +55,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "PLAIN", "Dataset", "Reading", "Row", "Split", "Template", "Tokens", "check", "encode", "encode_prompt",
+    "PLAIN", "Dataset", "Reading", "Row", "Split", "Template", "Tokens", "check", "encode",
+    "encode_prompt",
     "encode_rows",    "labels_of", "load", "of_tokenizer", "overlap", "read_rows", "read_template", "split", "template",
 ]  # fmt: skip
 

@@ -95,6 +95,8 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
     A record's line is the one it begins on. Bytes that are not UTF-8 spoil their record only.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+    sample = stream.read(1 << 16)
+    stream.seek(-len(sample), 1)
     source = lines(stream)
     first = next(source, None)
     while first is not None and first.problem is None and not first.text.strip():
@@ -106,6 +108,9 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
     delimiter = _delimiter(first.text, tabs)
     if delimiter != ("\t" if tabs else ","):
         notes.append(f"columns are divided by {'tabs' if delimiter == chr(9) else repr(delimiter)}")
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and _has_bare_quotes(sample) else csv.QUOTE_MINIMAL
+    if quoting == csv.QUOTE_NONE:
+        notes.append("quotes are read as ordinary characters, for some fields begin with one that never closes")
     spoiled: dict[int, str] = {}
 
     def texts() -> Iterator[str]:
@@ -115,7 +120,7 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
                 spoiled[number] = problem
             yield text if problem is None else "\n"
 
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader = csv.reader(texts(), delimiter=delimiter, quoting=quoting, strict=True)
     offset = first.number - 1
     header = _header(reader, where)
     yield from _table_rows(reader, header, offset, spoiled, where)
@@ -167,6 +172,13 @@ def _csv_words(error: str) -> str:
     if "expected after" in error:
         return 'a quote stands inside a quoted field (write it twice: "")'
     return error
+
+
+def _has_bare_quotes(sample: bytes) -> bool:
+    """Whether a field of a TSV begins with a quote that does not end it: many programs write TSV without quoting."""
+    whole = sample[: sample.rfind(b"\n") + 1] or sample
+    fields = re.split(rb"\t|\r?\n", whole)
+    return any(field.startswith(b'"') and not (len(field) > 1 and field.endswith(b'"')) for field in fields)
 
 
 def _delimiter(header: str, tabs: bool) -> str:

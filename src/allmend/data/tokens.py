@@ -180,7 +180,7 @@ def _assembled(
     for piece, learned in pieces:
         ids += piece
         mask += bytes([learned]) * len(piece)
-    if not row.completion.strip() or not any(mask):
+    if row.is_empty or not any(mask):
         raise InputError("the row has no completion to learn from", where=row.place or None)
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)
