@@ -100,9 +100,7 @@ def _reading_findings(reading: Reading, rows: list[Row], full: list[Row]) -> lis
     found = []
     if bad:
         why = f"cannot be read; the first: {reading.skipped_rows[0].reason}"
-        unreadable = finding(
-            "unreadable-rows", "blocking", why, bad, "Mend them, or leave them out with --skip-bad."
-        )
+        unreadable = finding("unreadable-rows", "blocking", why, bad, "Mend them, or leave them out with --skip-bad.")
         found += [one.model_copy(update={"count": reading.skipped}) for one in unreadable]
     empty = [row for row in rows if row.is_empty]
     fix = "--fix OUT leaves them out; so does --skip-bad when tuning."

@@ -75,9 +75,7 @@ def _write(rows: Iterator[Row], stream: Any, as_csv: bool) -> int:
         elif row.kind == "prompt_completion":
             table.writerow([row.prompt, row.completion])
         else:
-            raise UsageError(
-                "only prompts with completions fit into a CSV", where="--fix", hint="Name a .jsonl file."
-            )
+            raise UsageError("only prompts with completions fit into a CSV", where="--fix", hint="Name a .jsonl file.")
     return count
 
 

@@ -20,9 +20,7 @@ def character_lengths(rows: Sequence[Row]) -> list[Lengths]:
     if not rows:
         return []
     if rows[0].text is not None:
-        parts: list[tuple[Literal["prompt", "completion", "text"], list[str]]] = [
-            ("text", [row.given for row in rows])
-        ]
+        parts: list[tuple[Literal["prompt", "completion", "text"], list[str]]] = [("text", [row.given for row in rows])]
     else:
         parts = [("prompt", [row.prompt for row in rows]), ("completion", [row.completion for row in rows])]
     found = []
@@ -50,9 +48,7 @@ def token_findings(
     problems = finding("answer-too-long", "blocking", why, long_answers, "Shorten or divide them.")
     what = "become several windows" if rows and rows[0].text is not None else "lose the start of their prompt"
     why = f"are longer than {context} tokens and {what}"
-    problems += finding(
-        "longer-than-context", "warning", why, long_rows, "Allow a longer context, or shorten them."
-    )
+    problems += finding("longer-than-context", "warning", why, long_rows, "Allow a longer context, or shorten them.")
     special = [mark for mark in marks(tokenizer).special if len(mark) > 2]
     marked = [row for row in rows if any(mark in whole_text(row) for mark in special)]
     why = "hold special tokens of the model, written out; the model takes them for its own"

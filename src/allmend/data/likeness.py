@@ -26,9 +26,7 @@ _HASHES, _BAND = 32, 4
 _CHUNK = 1 << 22
 _SYMBOLS = "+-*/=<>%$#@&^|~\\_`"
 _TO_SPACE = str.maketrans(
-    dict.fromkeys(string.punctuation + string.whitespace, " ")
-    | {mark: f" {mark} " for mark in _SYMBOLS}
-    | {"'": None}
+    dict.fromkeys(string.punctuation + string.whitespace, " ") | {mark: f" {mark} " for mark in _SYMBOLS} | {"'": None}
 )
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff])")

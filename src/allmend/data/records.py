@@ -73,15 +73,11 @@ def json_list(stream: BinaryIO, where: str) -> Iterator[Record]:
         text = raw.decode("utf-8-sig")
         value = json.loads(text)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 text: byte 0x{raw[error.start]:02x} at byte {error.start}", where=where
-        ) from None
+        raise InputError(f"not UTF-8 text: byte 0x{raw[error.start]:02x} at byte {error.start}", where=where) from None
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg.lower()}", where=f"{where}:{error.lineno}") from None
     except (RecursionError, ValueError):
-        raise InputError(
-            "not usable JSON: nested too deep, or a number with too many digits", where=where
-        ) from None
+        raise InputError("not usable JSON: nested too deep, or a number with too many digits", where=where) from None
     if not isinstance(value, list):
         raise InputError("not a list of objects", where=where, hint="Write one JSON object a line (.jsonl).")
     check_pairs = _HALF_PAIR.search(text) is not None
@@ -137,9 +133,7 @@ def _header(reader: Any, where: str) -> list[str]:
     return header
 
 
-def _table_rows(
-    reader: Any, header: list[str], offset: int, spoiled: dict[int, str], where: str
-) -> Iterator[Record]:
+def _table_rows(reader: Any, header: list[str], offset: int, spoiled: dict[int, str], where: str) -> Iterator[Record]:
     while True:
         begins = reader.line_num + 1 + offset
         try:
@@ -219,9 +213,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, dict[int, str]]:
         return {
             name: dict(enumerate(map(str, feature["names"])))
             for name, feature in features.items()
-            if isinstance(feature, dict)
-            and feature.get("_type") == "ClassLabel"
-            and isinstance(feature["names"], list)
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature["names"], list)
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

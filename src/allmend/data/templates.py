@@ -36,17 +36,19 @@ LONGEST_SECONDS = 20.0
 PLAIN_NAME = "allmend-plain/1"
 
 _PLAIN_TEXT = """\
-{%- set names = {"system": "Instructions", "developer": "Instructions", "user": "User", "tool": "Result"} -%}
+{%- set names = {"system": "System", "developer": "System", "user": "User", "tool": "Result"} -%}
 {%- for message in messages -%}
 {%- if message["content"] is string -%}{%- set content = message["content"] -%}
+{%- elif not message["content"] -%}
+{%- set content = message["tool_calls"] | tojson if message["tool_calls"] else "" -%}
 {%- else -%}{%- set content = message["content"] | map(attribute="text") | join("\\n") -%}{%- endif -%}
 {%- if message["role"] == "assistant" -%}
-{{- "### Answer:\\n" + content + eos_token + "\\n" -}}
+{{- "Assistant: " + content + eos_token + "\\n" -}}
 {%- else -%}
-{{- "### " + names[message["role"]] + ":\\n" + content + "\\n\\n" -}}
+{{- names[message["role"]] + ": " + content + "\\n" -}}
 {%- endif -%}
 {%- endfor -%}
-{%- if add_generation_prompt -%}{{- "### Answer:\\n" -}}{%- endif -%}
+{%- if add_generation_prompt -%}{{- "Assistant: " -}}{%- endif -%}
 """
 
 
@@ -134,7 +136,7 @@ class Template:
 
 
 PLAIN = Template(PLAIN_NAME, _PLAIN_TEXT)
-"""For models without a template: a heading a role, the text below it, the end-of-text mark after an answer."""
+"""For models without a template: `User: …`, `Assistant: …`, the model's end-of-text mark after each answer."""
 
 TEMPLATES = {PLAIN.name: PLAIN}
 """Templates known by name."""
@@ -240,13 +242,9 @@ def _environment() -> Any:
         separators: Any = None,
         sort_keys: bool = False,
     ) -> str:
-        return json.dumps(
-            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-        )
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = tojson
     now: Callable[[str], str] = lambda form: datetime.now().strftime(form)
     environment.globals.update(raise_exception=raise_exception, strftime_now=now)

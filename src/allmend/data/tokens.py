@@ -120,9 +120,7 @@ def encode(row: Row, tokenizer: Any, template: Template, *, context: int | None 
     return next(encode_rows([row], tokenizer, template, context=context))
 
 
-def encode_prompt(
-    messages: Sequence[Message], tokenizer: Any, template: Template, *, tools: Any = None
-) -> list[int]:
+def encode_prompt(messages: Sequence[Message], tokenizer: Any, template: Template, *, tools: Any = None) -> list[int]:
     """Ids to generate an answer from: the same as the given part of a row that was trained on."""
     ends = marks(tokenizer)
     text = template.render(messages, add_generation_prompt=True, tools=tools,
@@ -180,7 +178,7 @@ def _assembled(
     for piece, learned in pieces:
         ids += piece
         mask += bytes([learned]) * len(piece)
-    if row.is_empty or not any(mask):
+    if not any(mask) or (row.messages is None and not row.completion.strip()):
         raise InputError("the row has no completion to learn from", where=row.place or None)
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)

@@ -152,9 +152,7 @@ def _opened(url: URL, file: Path | None) -> Engine:
             event.listen(ready, "connect", _on_connect)
             event.listen(ready, "begin", _on_begin)
     except (NoSuchModuleError, ImportError) as error:
-        raise Unavailable(
-            "PostgreSQL needs the psycopg package", hint="pip install 'allmend[postgres]'"
-        ) from error
+        raise Unavailable("PostgreSQL needs the psycopg package", hint="pip install 'allmend[postgres]'") from error
     if _version(ready) != HEAD:
         _bring_up_to_date(ready, file)
     return ready
@@ -221,9 +219,7 @@ def _migrate(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         hint = "Upgrade allmend, or name another database with ALLMEND_DATABASE."
-        raise InputError(
-            "the database was written by a newer allmend", where=shown_address(), hint=hint
-        ) from error
+        raise InputError("the database was written by a newer allmend", where=shown_address(), hint=hint) from error
 
 
 def _after_fork() -> None:

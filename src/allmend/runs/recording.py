@@ -198,13 +198,10 @@ def _settings(settings: Any) -> Mapping[str, Any]:
     fields = getattr(type(settings), "model_fields", None)
     if fields is None:
         return dict(settings)
-    marked = {
-        name for name, field in fields.items() if (getattr(field, "json_schema_extra", None) or {}).get("secret")
-    }
+    marked = {name for name, field in fields.items() if (getattr(field, "json_schema_extra", None) or {}).get("secret")}
     values: dict[str, Any] = settings.model_dump(mode="json")
     return {
-        name: "[hidden]" if name in marked and values[name] is not None else value
-        for name, value in values.items()
+        name: "[hidden]" if name in marked and values[name] is not None else value for name, value in values.items()
     }
 
 

@@ -64,14 +64,10 @@ def resolve(reference: str) -> str:
             raise NotFound("there are no runs yet", where=reference)
         if reference == LAST or reference.startswith(f"{LAST}:"):
             return _last(connection, reference)
-        names = [
-            str(row[0]) for row in connection.execute(select(schema.runs.c.id).order_by(schema.runs.c.started))
-        ]
+        names = [str(row[0]) for row in connection.execute(select(schema.runs.c.id).order_by(schema.runs.c.started))]
     if reference in names:
         return reference
-    fitting = [
-        name for name in names if reference and (name.startswith(reference) or name.endswith(f"-{reference}"))
-    ]
+    fitting = [name for name in names if reference and (name.startswith(reference) or name.endswith(f"-{reference}"))]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -123,9 +119,7 @@ def compare(first: str, second: str) -> RunComparison:
     )
 
 
-def _differences(
-    first: Mapping[str, Any], second: Mapping[str, Any], all_of_them: bool = False
-) -> list[Difference]:
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any], all_of_them: bool = False) -> list[Difference]:
     names = list(dict.fromkeys([*first, *second]))
     return [
         Difference(name=name, first=first.get(name), second=second.get(name))
@@ -171,9 +165,7 @@ def _whole(connection: Connection, row: Mapping[Any, Any]) -> Run:
         ended=None if row["ended"] is None else _moment(row["ended"]),
         settings=json.loads(row["settings"]),
         inputs=_files(rows(schema.run_inputs)),
-        choices=[
-            Choice(name=c.name, value=json.loads(c.value), reason=c.reason) for c in rows(schema.run_choices)
-        ],
+        choices=[Choice(name=c.name, value=json.loads(c.value), reason=c.reason) for c in rows(schema.run_choices)],
         metrics=_metrics(connection, name),
         outputs=_files(rows(schema.run_outputs)),
         environment=json.loads(row["environment"]),
