@@ -11,6 +11,7 @@ from cyclopts import App
 from allmend import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),
 }
