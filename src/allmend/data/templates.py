@@ -1,0 +1,275 @@
+"""Chat templates: how a conversation becomes the text that a model reads.
+
+A template is a named Jinja text with a digest. It is rendered in Jinja's immutable sandbox with the settings and
+names that transformers gives its templates (`apply_chat_template`), so that a tokenizer's own template gives the same
+text here; a test holds the two equal. Templates come from model folders, so size and time of a rendering are bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allmend.data.rows import Message, Row
+from allmend.errors import InputError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from jinja2 import Template as JinjaTemplate
+
+FILE_NAME = "chat_template.jinja"
+"""The file beside an adapter or model, as transformers names it."""
+
+LONGEST_RENDERING = 64 * 2**20
+"""Characters; a template that writes more is refused."""
+
+LONGEST_SECONDS = 20.0
+"""Checked whenever the template writes; a template that loops without writing is stopped by Jinja's range limit."""
+
+PLAIN_NAME = "allmend-plain/1"
+
+_PLAIN_TEXT = """\
+{%- set names = {"system": "Instructions", "developer": "Instructions", "user": "User", "tool": "Result"} -%}
+{%- for message in messages -%}
+{%- if message["content"] is string -%}{%- set content = message["content"] -%}
+{%- else -%}{%- set content = message["content"] | map(attribute="text") | join("\\n") -%}{%- endif -%}
+{%- if message["role"] == "assistant" -%}
+{{- "### Answer:\\n" + content + eos_token + "\\n" -}}
+{%- else -%}
+{{- "### " + names[message["role"]] + ":\\n" + content + "\\n\\n" -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- "### Answer:\\n" -}}{%- endif -%}
+"""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A named chat template."""
+
+    name: str
+    """`allmend-plain/1`, or `model` for the model's own, or the file it was read from."""
+    text: str
+    """Jinja."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the Jinja text, in hex."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is allmend's template for models without one."""
+        return self.text == _PLAIN_TEXT
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        bos_token: str = "",
+        eos_token: str = "",
+        **more: Any,
+    ) -> str:
+        """The conversation as text; raises `InputError` with the template's own words when it refuses one."""
+        import jinja2
+
+        values = {
+            **{key: _plain(value) for key, value in more.items()},
+            "messages": _with_reasoning(_plain(list(messages))),
+            "tools": _plain(list(tools)) if tools is not None else None,
+            "documents": _plain(list(documents)) if documents is not None else None,
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": bos_token,
+            "eos_token": eos_token,
+        }
+        try:
+            return _bounded(_compiled(self.text), values, self.name)
+        except jinja2.TemplateError as error:
+            words = str(error) or type(error).__name__
+            raise InputError(f"the chat template refused the conversation: {words}", where=self.name) from error
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            MemoryError,
+        ) as error:
+            raise InputError(f"the chat template failed: {error}", where=self.name) from error
+
+    def parts(self, row: Row, *, bos_token: str = "", eos_token: str = "") -> tuple[str, str]:
+        """A row as (prompt text, completion text with its end): joined they are the rendered conversation.
+
+        Of a conversation only the last answer is the completion. Raises `InputError` naming the row when the template
+        does not continue its own generation prompt.
+        """
+        messages = row.as_messages()
+        names = {"bos_token": bos_token, "eos_token": eos_token}
+        prompt = self.render(messages[:-1], add_generation_prompt=True, **names)
+        full = self.render(messages, **names)
+        if not full.startswith(prompt):
+            raise InputError(
+                "the chat template writes the answer differently from how it asks for one, so its start is unknown",
+                where=row.place or self.name,
+            )
+        return prompt, full[len(prompt) :]
+
+    def write(self, folder: Path) -> Path:
+        """Write `chat_template.jinja` into `folder`, whole or not at all; returns its path."""
+        target = folder / FILE_NAME
+        scratch = folder / f".{FILE_NAME}.{os.getpid()}"
+        scratch.write_text(self.text, encoding="utf-8", newline="\n")
+        scratch.replace(target)
+        return target
+
+
+PLAIN = Template(PLAIN_NAME, _PLAIN_TEXT)
+"""For models without a template: a heading a role, the text below it, the model's end-of-text mark after each answer."""
+
+TEMPLATES = {PLAIN.name: PLAIN}
+"""Templates known by name."""
+
+
+def template(name: str) -> Template:
+    """A template by name, or a `.jinja` file's; raises `UsageError` naming the known ones."""
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if name.endswith((".jinja", ".j2")) and Path(name).is_file():
+        return read(Path(name))
+    known = ", ".join(sorted(TEMPLATES))
+    hint = nearest(name, TEMPLATES) or f"Known: {known}."
+    raise UsageError(f"there is no chat template {name!r}", where="--template", hint=f"{hint} Or a .jinja file.")
+
+
+def read(path: Path) -> Template:
+    """The template in a file or in `chat_template.jinja` of a folder; checked to be Jinja."""
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the chat template cannot be read: {error}", where=str(file)) from None
+    found = PLAIN if text == PLAIN.text else Template(str(file), text)
+    return checked(found)
+
+
+def of_tokenizer(tokenizer: Any) -> Template:
+    """The model's own template, or the plain one when the tokenizer has none."""
+    text = getattr(tokenizer, "chat_template", None)
+    if isinstance(text, Mapping):
+        text = text.get("default")
+    if not isinstance(text, str) or not text.strip():
+        return PLAIN
+    return PLAIN if text == PLAIN.text else checked(Template("model", text))
+
+
+def checked(found: Template) -> Template:
+    """`found`, if it is Jinja; raises `InputError` with the line that is not."""
+    import jinja2
+
+    try:
+        _compiled(found.text)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"the chat template is not Jinja: {error.message}",
+                         where=f"{found.name}:{error.lineno}") from None  # fmt: skip
+    return found
+
+
+def _bounded(compiled: JinjaTemplate, values: dict[str, Any], name: str) -> str:
+    parts, length, until = [], 0, time.monotonic() + LONGEST_SECONDS
+    for part in compiled.generate(values):
+        parts.append(part)
+        length += len(part)
+        if length > LONGEST_RENDERING or time.monotonic() > until:
+            raise InputError("the chat template writes without end", where=name)
+    return "".join(parts)
+
+
+@lru_cache(maxsize=32)
+def _compiled(text: str) -> JinjaTemplate:
+    return _environment().from_string(text)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    """Jinja as transformers sets it up (`utils/chat_template_utils.py`), with multiplications bounded besides."""
+    import jinja2
+    import jinja2.ext
+    import jinja2.nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(jinja2.ext.Extension):
+        """`{% generation %}` marks the assistant's text for masks; here its body is simply written."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return jinja2.nodes.Scope(body).set_lineno(line)
+
+    class Environment(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            sized = [len(side) if isinstance(side, str | list | tuple) else 1 for side in (left, right)]
+            number = next((side for side in (right, left) if isinstance(side, int)), 1)
+            if (operator == "*" and max(sized) * abs(number) > LONGEST_RENDERING and max(sized) > 1) or (
+                operator == "**" and isinstance(right, int | float) and abs(right) > 64
+            ):
+                raise jinja2.exceptions.SecurityError("a product in the template is too large")
+            return super().call_binop(context, operator, left, right)
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    now: Callable[[str], str] = lambda form: datetime.now().strftime(form)
+    environment.globals.update(raise_exception=raise_exception, strftime_now=now)
+    return environment
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON types only: a template must not reach the methods of anything else."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _with_reasoning(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reasoning under every name that templates read it by, as transformers does."""
+    for message in messages:
+        given = next((message[name] for name in ("reasoning_content", "thinking", "reasoning")
+                      if message.get(name) is not None), None)  # fmt: skip
+        if given is not None:
+            message["reasoning_content"] = given
+            message.setdefault("thinking", given)
+    return messages
