@@ -39,9 +39,7 @@ def tokenizer() -> Any:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(name, special=True) for name in ("<end>", "<start>", "<pad>")])
     backend.add_tokens([f"<word{place}>" for place in range(VOCABULARY - len(vocabulary) - 3)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<end>", bos_token="<start>", pad_token="<pad>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", bos_token="<start>", pad_token="<pad>")
 
 
 def model(kind: str, *, seed: int = 0, **changes: Any) -> Any:
@@ -60,8 +58,7 @@ def model(kind: str, *, seed: int = 0, **changes: Any) -> Any:
         shape |= {"sliding_window": 24, "num_key_value_heads": 1}
     config = configs[kind](**(shape | {"initializer_range": 0.4} | changes))
     config._attn_implementation = "sdpa"
-    made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    return made
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
 def lora(base: Any, *, seed: int, rank: int = 4, targets: tuple[str, ...] = ("q_proj", "v_proj", "down_proj")) -> Lora:

@@ -25,6 +25,10 @@ class TokenBytes:
             known = self._known[token] = self._look_up(token)
         return known
 
+    def is_special(self, token: int) -> bool:
+        """Whether it stands for no text."""
+        return token in self._special
+
     def text(self, token: int) -> str:
         """The token as text; bytes that are no whole character show as the replacement character."""
         return self(token).decode("utf-8", errors="replace")

@@ -27,7 +27,7 @@ from allmend.engines.torch.lora import Lora, LoraHooks, Uses
 from allmend.engines.torch.runner import Memory, Runner, Segment
 from allmend.engines.torch.scheduler import Limits, Scheduler
 from allmend.engines.torch.sequence import Sequence
-from allmend.errors import DoesNotFit, NotFound, Unavailable, nearest
+from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, nearest
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class TorchTextEngine:
         self._runner = runner
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
+        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
@@ -101,6 +102,10 @@ class TorchTextEngine:
         room = self._context - length
         if room < (0 if wanted == 0 else 1):
             raise DoesNotFit(f"the prompt has {length} tokens; the context holds {self._context}")
+        named = (*request.prompt, *request.sampling.logit_bias)
+        if min(named) < 0 or max(named) >= self._vocabulary:
+            # One such id would fail the whole step, everybody else's answers with it.
+            raise InputError(f"there is a token id outside 0 to {self._vocabulary - 1}")
         uses: Uses = tuple((self._use(use.name), use.scale) for use in request.adapters if use.scale != 0)
         sequence = Sequence(
             request,

@@ -9,10 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from allmend.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from allmend.adapters import AdapterWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,7 @@ class LoraHooks:
     """Puts hooks on a model's modules, as adapters need them, and takes them off again."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._modules = {
-            name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-        }
+        self._modules = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
         self._handles: dict[str, torch.utils.hooks.RemovableHandle] = {}
         parameter = next(model.parameters())
         self._dtype, self._device = parameter.dtype, parameter.device
@@ -110,3 +112,11 @@ def _hook_for(name: str):  # type: ignore[no-untyped-def]
                     answer[first:end] += (narrow * scale if scale != 1.0 else narrow) @ b.T
 
     return add
+
+
+def from_weights(weights: AdapterWeights) -> Lora:
+    """An adapter as it was read from disk, with each module's scaling taken into its `B`."""
+    modules = {}
+    for name, (a, b) in weights.modules.items():
+        modules[name] = (a, b * weights.config_of(name).scale)
+    return Lora(weights.digest, modules)

@@ -48,9 +48,7 @@ def build_engine(
             runner = packed
             reason = f"at most {cache_bytes // 2**20} MiB, used as needed"
             chosen(("key/value memory", f"{pages.capacity} tokens", reason))
-    return TorchTextEngine(
-        model, tokenizer, runner, context=context, ends=end_tokens(model, tokenizer), limits=limits
-    )
+    return TorchTextEngine(model, tokenizer, runner, context=context, ends=end_tokens(model, tokenizer), limits=limits)
 
 
 def page_count(model: Any, context: int, cache_bytes: int, limits: Limits, size: int) -> int:
