@@ -36,17 +36,17 @@ LONGEST_SECONDS = 20.0
 PLAIN_NAME = "allmend-plain/1"
 
 _PLAIN_TEXT = """\
-{%- set names = {"system": "Instructions", "developer": "Instructions", "user": "User", "tool": "Result"} -%}
+{%- set names = {"system": "System", "developer": "System", "user": "User", "tool": "Result"} -%}
 {%- for message in messages -%}
 {%- if message["content"] is string -%}{%- set content = message["content"] -%}
 {%- else -%}{%- set content = message["content"] | map(attribute="text") | join("\\n") -%}{%- endif -%}
 {%- if message["role"] == "assistant" -%}
-{{- "### Answer:\\n" + content + eos_token + "\\n" -}}
+{{- "Assistant: " + content + eos_token + "\\n" -}}
 {%- else -%}
-{{- "### " + names[message["role"]] + ":\\n" + content + "\\n\\n" -}}
+{{- names[message["role"]] + ": " + content + "\\n" -}}
 {%- endif -%}
 {%- endfor -%}
-{%- if add_generation_prompt -%}{{- "### Answer:\\n" -}}{%- endif -%}
+{%- if add_generation_prompt -%}{{- "Assistant: " -}}{%- endif -%}
 """
 
 
@@ -135,7 +135,7 @@ class Template:
 
 
 PLAIN = Template(PLAIN_NAME, _PLAIN_TEXT)
-"""For models without a template: a heading a role, the text below it, the model's end-of-text mark after each answer."""
+"""For models without a template: `User: …`, `Assistant: …`, the model's end-of-text mark after each answer."""
 
 TEMPLATES = {PLAIN.name: PLAIN}
 """Templates known by name."""

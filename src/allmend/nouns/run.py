@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from allmend.nouns.choice import Choice
 from allmend.nouns.noun import Noun, Part
 
 RunState = Literal["running", "done", "failed", "interrupted"]
@@ -19,14 +20,6 @@ class RunFile(Part):
     path: str
     sha256: str | None = None
     """None when it was not digested."""
-
-
-class Choice(Part):
-    """A value that was chosen automatically, and why."""
-
-    name: str
-    value: Any
-    reason: str
 
 
 class MetricPoint(Part):
