@@ -119,14 +119,25 @@ class Server:
             time.sleep(0.01)
         return self
 
-    def close(self, *, grace: float = 0.0) -> None:
-        """Stop: no new connections, `grace` seconds for answers under way, then the rest is ended with an error."""
+    def check_alive(self) -> None:
+        """Raise `Unavailable` when the server has ended by itself."""
+        if not self._thread.is_alive() and not self._closed:
+            raise Unavailable("the server ended by itself", hint="Run it again with --debug.")
+
+    def close(self, *, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """Stop: no new connections, `grace` seconds for answers under way, then the rest is ended with an error.
+
+        Args:
+            hurry: set it to end the grace early.
+        """
         if self._closed:
             return
         self._closed = True
         self._uvicorn.should_exit = True
         until = time.monotonic() + grace
         while self._uvicorn.server_state.tasks and time.monotonic() < until:
+            if hurry is not None and hurry.is_set():
+                break
             time.sleep(0.05)
         # Engines end what is left; its streams get an error event and close as they should.
         self.registry.close()

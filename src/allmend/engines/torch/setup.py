@@ -13,11 +13,9 @@ from allmend.engines.torch.pages import PAGE_SIZE, Pages
 from allmend.engines.torch.runner import Memory, PackedRunner, PlainRunner, Runner, Segment
 from allmend.engines.torch.scheduler import Limits
 from allmend.errors import DoesNotFit
+from allmend.nouns.choice import Choice
 
 Path = Literal["auto", "packed", "plain"]
-Choice = tuple[str, str, str]
-"""(name, value, reason) of something chosen automatically."""
-
 _CACHE_BYTES = 2 * 2**30
 _TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Largest difference of two logits of the two paths that rounding explains; a wrong mask is far beyond it."""
@@ -43,11 +41,11 @@ def build_engine(
     if path != "plain":
         pages = Pages(page_count(model, context, cache_bytes, limits, page_size), size=page_size)
         packed, reason = _packed(model, pages, check=path == "auto")
-        chosen(("forward pass", "packed" if packed else "plain", reason))
+        chosen(Choice(name="forward pass", value="packed" if packed else "plain", reason=reason))
         if packed is not None:
             runner = packed
             reason = f"at most {cache_bytes // 2**20} MiB, used as needed"
-            chosen(("key/value memory", f"{pages.capacity} tokens", reason))
+            chosen(Choice(name="key/value memory", value=f"{pages.capacity} tokens", reason=reason))
     return TorchTextEngine(model, tokenizer, runner, context=context, ends=end_tokens(model, tokenizer), limits=limits)
 
 
