@@ -125,6 +125,7 @@ def sampling_of(
     logprobs: int | None,
     index: int = 0,
     prompt_logprobs: int | None = None,
+    stops: tuple[str, ...] = (),
 ) -> Sampling:
     """A request's fields as sampling settings; of `n` answers each has a seed of its own."""
     return Sampling(
@@ -133,7 +134,7 @@ def sampling_of(
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
         seed=None if body.seed is None else body.seed + index,
-        stop=body.stops,
+        stop=(*body.stops, *stops),
         stop_tokens=frozenset(body.stop_token_ids or ()),
         ignore_end=body.ignore_eos,
         presence_penalty=body.presence_penalty or 0.0,

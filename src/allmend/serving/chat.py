@@ -63,11 +63,15 @@ def _prepare(body: ChatRequest, registry: Registry) -> _Prepared:
         raise Fault(400, error.message, param="messages", code="invalid_messages") from None
     wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     answering.check_room(len(prompt), target, "messages", wanted=wanted)
+    if wanted is None:
+        wanted = target.base.answer_limit
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     requests = [
         TextRequest(
             prompt,
-            answering.sampling_of(body, max_tokens=wanted, logprobs=logprobs, index=index),
+            answering.sampling_of(
+                body, max_tokens=wanted, logprobs=logprobs, index=index, stops=target.turn_stops
+            ),
             target.uses,
         )
         for index in range(body.n or 1)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from allmend.serving.requests import LoraUse
 
 
+_PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
+"""Beginnings of a turn in the plain template. The names of its roles are held equal to it by a test."""
+
+
 @dataclass(frozen=True)
 class Base:
     """A base model that is served."""
@@ -36,6 +40,8 @@ class Base:
     source: str
     created: int
     token_bytes: TokenBytes = field(repr=False)
+    answer_limit: int
+    """Most tokens of a chat answer whose request names no limit."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Target:
         return found.pop() if len(found) == 1 else self.base.template
 
     @property
+    def turn_stops(self) -> tuple[str, ...]:
+        """Text that ends an answer: a model that does not end its turn itself would go on with the other's."""
+        return _PLAIN_STOPS if self.template.is_plain else ()
+
+    @property
     def label(self) -> str | None:
         """The adapters in words: `mine`, or `mine*0.5+yours`."""
         words = [use.name if use.scale == 1 else f"{use.name}*{use.scale:g}" for use in self.uses]
@@ -79,7 +90,7 @@ class Registry:
         self._adapters: dict[str, ServedAdapter] = {}
         self._lock = threading.Lock()
 
-    def add_base(self, loaded: Loaded, engine: TextEngine, *, name: str | None = None) -> Base:
+    def add_base(self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
         about = loaded.about
         template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
@@ -92,6 +103,7 @@ class Registry:
             str(about.base or about.name),
             int(time.time()),
             TokenBytes(loaded.tokenizer),
+            answer_limit,
         )
         with self._lock:
             self._free(base.name)

@@ -85,7 +85,10 @@ class Voice:
         if len(prompt) >= engine.context:
             raise DoesNotFit(f"that is {len(prompt)} tokens; the context holds {engine.context}")
         sampling = Sampling(
-            max_tokens=self.settings.max_tokens, temperature=self.settings.temperature, seed=self.settings.seed
+            max_tokens=self.settings.max_tokens,
+            temperature=self.settings.temperature,
+            seed=self.settings.seed,
+            stop=target.turn_stops,
         )
         answer = []
         for _, piece in engine.generate([TextRequest(tuple(prompt), sampling, target.uses)]):

@@ -45,6 +45,9 @@ class ServeSettings(Settings):
     context: int | None = Field(None, ge=16)
     """Most tokens of prompt and answer together; the model's own limit when not given."""
 
+    answer: int = Field(1024, ge=1)
+    """Most tokens of a chat answer whose request names no limit of its own."""
+
     parallel: int = Field(32, ge=1, le=1024)
     """Answers that are generated at once; the rest waits its turn."""
 
@@ -67,6 +70,7 @@ def serve(
     api_key: str | None = None,
     dtype: str | None = None,
     context: int | None = None,
+    answer: int = 1024,
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
@@ -94,6 +98,7 @@ def start(
     api_key: str | None = None,
     dtype: str | None = None,
     context: int | None = None,
+    answer: int = 1024,
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
@@ -123,7 +128,7 @@ def start(
         undo.callback(registry.close)
         for name in names:
             loaded, engine = load_engine(name, settings, progress=progress, note=note)
-            registry.add_base(loaded, engine)
+            registry.add_base(loaded, engine, answer_limit=settings.answer)
         for name, weights in adapters:
             registry.add_adapter(name, weights)
         app = create_app(registry, key=key, loopback=server.is_loopback(settings.host))
