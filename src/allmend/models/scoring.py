@@ -31,14 +31,17 @@ class Scored:
 
 @torch.inference_mode()
 def logprobs(
-    model: PreTrainedModel, rows: Sequence[Scored], pack_tokens: int = 2048, logit_rows: int = 256
+    model: PreTrainedModel, rows: Sequence[Scored], pack_tokens: int = 2048, logit_rows: int = 64
 ) -> list[float]:
     """The sum of log-probabilities of each row's ids from `start` on, natural logarithm, in the order of `rows`."""
     order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
     sums = [0.0] * len(rows)
     for pack in _packs(order, rows, pack_tokens, attends_over_packs(model)):
         ids = torch.tensor([[token for place in pack for token in rows[place].ids]], device=model.device)
-        keep, targets, owner, offset = [], [], [], 0
+        keep: list[int] = []
+        targets: list[int] = []
+        owner: list[int] = []
+        offset = 0
         for place in pack:
             row = rows[place]
             keep.extend(range(offset + row.start - 1, offset + len(row.ids) - 1))
@@ -78,8 +81,9 @@ def _next_token_logprobs(
         lengths = [len(prompts[place]) for place in pack]
         ids = torch.tensor([[token for place in pack for token in prompts[place]]], device=model.device)
         ends = torch.tensor(lengths, device=model.device).cumsum(0) - 1
-        logits = logits_of(model, _hidden(model, ids, lengths)[0, ends]).float()
-        values = torch.log_softmax(logits, dim=-1)[:, torch.tensor(list(tokens), device=logits.device)]
+        logits = logits_of(model, _hidden(model, ids, lengths)[0, ends])
+        chosen = logits[:, torch.tensor(list(tokens), device=logits.device)].float()
+        values = chosen - _log_norm(logits).unsqueeze(1)
         for place, row in zip(pack, values.tolist(), strict=True):
             result[place] = row
     return result
@@ -112,7 +116,12 @@ def _picked(model: PreTrainedModel, hidden: Tensor, targets: Tensor, rows: int) 
     """Log-probability of each target, `rows` positions at a time."""
     values: list[float] = []
     for start in range(0, hidden.shape[0], rows):
-        logits = logits_of(model, hidden[start : start + rows]).float()
-        chosen = logits.gather(1, targets[start : start + rows].unsqueeze(1)).squeeze(1)
-        values.extend(cast(list[float], (chosen - logits.logsumexp(dim=1)).tolist()))
+        logits = logits_of(model, hidden[start : start + rows])
+        chosen = logits.gather(1, targets[start : start + rows].unsqueeze(1)).squeeze(1).float()
+        values.extend(cast(list[float], (chosen - _log_norm(logits)).tolist()))
     return values
+
+
+def _log_norm(logits: Tensor, rows: int = 16) -> Tensor:
+    """logsumexp over the vocabulary in fp32, a few rows at a time so that the fp32 copy stays in the cache."""
+    return torch.cat([part.float().logsumexp(dim=1) for part in logits.split(rows)])

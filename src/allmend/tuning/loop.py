@@ -80,17 +80,21 @@ def train(
     plan: Plan,
     folder: Path,
     report: Callable[[Step], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train `lora` in place; leaves `best.safetensors` and `last.safetensors` in `folder`, and the best in `lora`.
 
     Continues from `folder` when a checkpoint of the same plan lies there: the continued run ends in the same bits as
     one that was never stopped (on a CPU).
 
+    Args:
+        stop: asked between two steps; True saves and raises `KeyboardInterrupt`, with nothing half done.
+
     Raises:
         TrainingDiverged: the loss became NaN or ran away. The best checkpoint so far is kept.
         InputError: the checkpoint is damaged.
     """
-    trainer = _Trainer(loaded, lora, rows, select, plan, folder, report)
+    trainer = _Trainer(loaded, lora, rows, select, plan, folder, report, stop)
     loaded.model.train()
     try:
         return trainer.run()
@@ -108,10 +112,10 @@ class _Trainer:
         plan: Plan,
         folder: Path,
         report: Callable[[Step], None] | None,
+        stop: Callable[[], bool],
     ) -> None:
-        self.loaded, self.lora, self.rows, self.plan, self.folder, self.report = (
-            loaded, lora, rows, plan, folder, report,
-        )  # fmt: skip
+        self.loaded, self.lora, self.rows, self.plan = loaded, lora, rows, plan
+        self.folder, self.report, self.stop = folder, report, stop
         self.select = packs(select, plan.pack_tokens, loaded.device) if select else []
         self.optimiser = AdamW(lora.parameters())
         self.progress = Progress(steps=plan.steps)
@@ -155,6 +159,9 @@ class _Trainer:
             if time.perf_counter() - saved > self.plan.checkpoint_seconds:
                 self._save()
                 saved = time.perf_counter()
+            if self.stop() and self.progress.step < self.progress.steps:
+                self._save()
+                raise KeyboardInterrupt
         self._save()
         self._take_best()
         return self.outcome
