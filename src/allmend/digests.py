@@ -33,7 +33,7 @@ def path_digest(path: Path) -> str:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """All regular files below `folder` in the order of their paths, without hidden ones and without following links."""
+    """All regular files below `folder` in the order of their paths; hidden files and links are left out."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,7 +1,7 @@
 """Keeping secrets out of what is written down: run records, errors, logs. And finding them in data.
 
-Patterns are of credentials with a fixed form; a secret without one is recognised only by the name it is kept under.
-"""
+Patterns are of credentials with a fixed form; a secret without one is recognised only by the name it is kept
+under."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SECRETS: dict[str, re.Pattern[str]] = {
 
 _MARKS = ("-----BEGIN", "hf_", "sk-", "gh", "glpat-", "AKIA", "ASIA", "AIza", "xox", "pypi-", "npm_", "eyJ", "://",
           "earer ", "EARER ")  # fmt: skip
-_WORDS = frozenset({"token", "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "key",
-                    "keys", "apikey", "authorization", "cookie"})  # fmt: skip
+_WORDS = frozenset({"token", "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials",
+                    "key",                    "keys", "apikey", "authorization", "cookie"})  # fmt: skip
 _PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 

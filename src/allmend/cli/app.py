@@ -11,6 +11,7 @@ from cyclopts import App
 from allmend import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
     "serve": ("allmend.cli.serve:command", "Models and personal adapters behind the OpenAI API."),
     "chat": ("allmend.cli.chat:command", "Talk to a model in the terminal, base beside tuned."),

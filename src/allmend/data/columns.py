@@ -157,8 +157,7 @@ def _required(values: Mapping[str, Any], name: str) -> Any:
     if value is None:
         if name in values:
             raise BadRow(f"field {name!r} has no value")
-        near = nearest(name, values)
-        raise BadRow(f"there is no field {name!r}" + (f" ({near.rstrip('.')})" if near else ""))
+        raise BadRow(f"there is no field {name!r}; the row has: {_listed([str(key) for key in values])}")
     return value
 
 
@@ -181,10 +180,7 @@ def _message(item: Any, number: int) -> Message:
         item = {"role": _SPEAKERS.get(item["from"], item["from"]), "content": item["value"]}
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
-        hint = nearest(role, ROLES) if isinstance(role, str) else ""
-        raise BadRow(
-            f"message {number} has the role {str(role)[:40]!r} ({(hint or 'roles: ' + ', '.join(ROLES)).rstrip('.')})"
-        )
+        raise BadRow(f"message {number} has the role {str(role)[:40]!r}, not one of {', '.join(ROLES)}")
     if content is None and not item.get("tool_calls"):
         raise BadRow(f"message {number} has no content")
     if isinstance(content, list):

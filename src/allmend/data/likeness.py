@@ -1,9 +1,8 @@
 """Which rows say the same thing: exactly, after normalising; or nearly, by the word pairs they share.
 
-Near duplicates are found with MinHash (Broder 1997) over pairs of neighbouring words, banded so that only rows that
-probably share `NEAR` of their pairs are compared, and each candidate is checked exactly. Work and memory grow
-linearly with the text; everything depends on content alone, never on the order of the rows.
-"""
+Near duplicates are found with MinHash (Broder 1997) over pairs of neighbouring words, banded so that only rows
+that probably share `NEAR` of their pairs are compared, and each candidate is checked exactly. Work and memory
+grow linearly with the text; everything depends on content alone, never on the order of the rows."""
 
 from __future__ import annotations
 
@@ -18,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEAR = 0.7
-"""Jaccard similarity of two rows' word pairs from which they are near duplicates: in twenty words, one is changed."""
+"""Jaccard similarity of two rows' word pairs from which they nearly repeat: one word of twenty is changed."""
 
 FEWEST_PAIRS = 5
 """A row with fewer telling word pairs is compared exactly only; two short rows are alike too easily."""
 
 _HASHES, _BAND = 32, 4
 _CHUNK = 1 << 22
-_TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation + string.whitespace, " ") | {"'": None})
-_WORD = re.compile(r"[^\W_]+")
+_SYMBOLS = "+-*/=<>%$#@&^|~\\_`"
+_TO_SPACE = str.maketrans(
+    dict.fromkeys(string.punctuation + string.whitespace, " ") | {mark: f" {mark} " for mark in _SYMBOLS} | {"'": None}
+)
+_WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff])")
 Keys = NDArray[np.uint64]
 
@@ -52,11 +54,16 @@ class Likeness:
 
 
 def normal(text: str) -> str:
-    """The words of `text` in lower case with single spaces; punctuation is dropped unless there is nothing else."""
+    """The words and symbols of `text` in lower case with single spaces; sentence punctuation is dropped.
+
+    Symbols stay (`2 + 3` is not `2 - 3`, and an emoji can be all that differs); scripts written without spaces
+    count each letter as a word."""
     if text.isascii():
         return " ".join(text.lower().translate(_TO_SPACE).split()) or text.strip()
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORD.findall(_UNSPACED.sub(r" \1 ", folded))) or text.strip()
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("\u2019", "")
+    parts = _WORD.findall(_UNSPACED.sub(r" \1 ", folded))
+    words = [part for part in parts if part in _SYMBOLS or unicodedata.category(part[0])[0] != "P"]
+    return " ".join(words) or text.strip()
 
 
 def key(normalised: str) -> int:
@@ -110,8 +117,8 @@ def _jaccard(left: Keys, right: Keys) -> float:
     return len(a & b) / len(a | b)
 
 
-def _mix(values: Keys) -> Keys:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output."""
+def mix(values: Keys) -> Keys:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the input moves all of the output."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -130,7 +137,7 @@ def _word_pairs(texts: list[str]) -> tuple[Keys, NDArray[np.int64]]:
     hashes = np.fromiter((key(word) for word in ids), np.uint64, len(ids))
     words_flat = hashes[np.concatenate(parts)]
     ends = np.cumsum(counts)
-    joined = _mix(words_flat[:-1] * np.uint64(3) + words_flat[1:])
+    joined = mix(words_flat[:-1] * np.uint64(3) + words_flat[1:])
     inside = np.ones(len(joined), bool)
     inside[ends[:-1] - 1] = False
     starts = np.concatenate([[0], np.cumsum(counts - 1)])
@@ -138,10 +145,10 @@ def _word_pairs(texts: list[str]) -> tuple[Keys, NDArray[np.int64]]:
 
 
 def _without_common(pairs: Keys, starts: NDArray[np.int64]) -> tuple[Keys, NDArray[np.int64]]:
-    """Drop word pairs that stand in more than one row of twenty (and in over twenty): they are the data's own frame,
-    such as an instruction that every prompt begins with, and would make everything alike."""
+    """Drop word pairs that stand in more than one row of twenty (and in over twenty): they are the data's own
+    frame, such as an instruction that every prompt begins with, and would make everything alike."""
     rows = len(starts) - 1
-    values, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
     keep = (counts <= max(20, rows // 20))[inverse]
     if keep.all():
         return pairs, starts
@@ -151,7 +158,7 @@ def _without_common(pairs: Keys, starts: NDArray[np.int64]) -> tuple[Keys, NDArr
 
 def _signatures(pairs: Keys, starts: NDArray[np.int64], rows: NDArray[np.int64]) -> Keys:
     """MinHash signatures, (len(rows), _HASHES)."""
-    seeds = _mix(np.arange(1, _HASHES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    seeds = mix(np.arange(1, _HASHES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     result = np.empty((len(rows), _HASHES), np.uint64)
     begin = 0
     while begin < len(rows):
@@ -177,7 +184,7 @@ def _candidates(signatures: Keys, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     for band in range(0, _HASHES, _BAND):
         mixed = np.zeros(len(rows), np.uint64)
         for column in range(band, band + _BAND):
-            mixed = _mix(mixed * np.uint64(31) + signatures[:, column])
+            mixed = mix(mixed * np.uint64(31) + signatures[:, column])
         order = np.argsort(mixed, kind="stable")
         ordered = mixed[order]
         fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -45,12 +44,6 @@ def existing(path: Path) -> Path:
     raise NotFound("there is no such file or folder", where=str(path), hint=hint)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def refuse_other_formats(head: bytes, where: str) -> None:
     """Raise `InputError` when the first bytes say that this is no text file."""
     if not head:
@@ -63,7 +56,7 @@ def refuse_other_formats(head: bytes, where: str) -> None:
 
 
 def lines(stream: BinaryIO) -> Iterator[Line]:
-    """The lines of `stream` as UTF-8, a byte order mark dropped; a bad line comes with its problem and the next follows."""
+    """The lines of `stream` as UTF-8, a byte order mark dropped; a bad line comes with its problem."""
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
         number += 1

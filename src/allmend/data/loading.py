@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from allmend.data.reading import Reading
@@ -25,20 +26,19 @@ def load(
 ) -> Dataset:
     """Read `source` and divide it (see `splits.split`).
 
-    With `held_out_source` the held-out rows are that file's, all of them, and training rows that (nearly) repeat one
-    of them are left out and counted in the notes. Raises `NotFound`, `UsageError`, `InputError`.
-    """
-    names = {"prompt_column": prompt_column, "completion_column": completion_column}
-    reading = Reading(source, skip_bad=skip_bad, **names)
+    With `held_out_source` the held-out rows are that file's, all of them, and training rows that (nearly) repeat
+    one of them are left out and counted in the notes. Raises `NotFound`, `UsageError`, `InputError`."""
+    opened = partial(Reading, prompt_column=prompt_column, completion_column=completion_column, skip_bad=skip_bad)
+    reading = opened(source)
     rows = list(reading)
     shape = reading.shape
     if shape is None or not rows:
-        raise InputError("no row of it can be used", where=reading.name,
-                         hint="; ".join(f"{s.place}: {s.reason}" for s in reading.skipped_rows) or None)  # fmt: skip
+        reasons = "; ".join(f"{skipped.place}: {skipped.reason}" for skipped in reading.skipped_rows)
+        raise InputError("no row of it can be used", where=reading.name, hint=reasons or None)
     notes = list(reading.notes)
     apart: list[Row] = []
     if held_out_source is not None:
-        other = Reading(held_out_source, skip_bad=skip_bad, **names)
+        other = opened(held_out_source)
         apart = list(other)
         if other.shape is None or other.shape.kind != shape.kind:
             raise InputError(f"its rows are {other.shape.kind if other.shape else 'unusable'}, "
@@ -50,9 +50,7 @@ def load(
         held_out = 0
     sides = split(rows, seed=seed, select=select, held_out=held_out, near=near)
     if sides.duplicates or sides.near_duplicates:
-        notes.append(
-            f"{sides.duplicates} exact and {sides.near_duplicates} near duplicates were kept on one side of the split"
-        )
+        notes.append(f"{sides.duplicates} exact and {sides.near_duplicates} near duplicates stay on one side")
     train, chosen, held = ([rows[place] for place in side] for side in (sides.train, sides.select, sides.held_out))
     held = apart or held
     examples = Examples(

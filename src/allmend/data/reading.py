@@ -11,9 +11,10 @@ from typing import BinaryIO
 
 from allmend.data import records
 from allmend.data.columns import BadRow, Shape, find_shape
-from allmend.data.lines import digest, existing, refuse_other_formats
+from allmend.data.lines import existing, refuse_other_formats
 from allmend.data.records import Record
 from allmend.data.rows import Row
+from allmend.digests import file_digest, folder_digest
 from allmend.errors import InputError, UsageError, nearest
 from allmend.nouns.examples import SkippedRow
 
@@ -74,14 +75,8 @@ class Reading:
             return self._piped_digest
         path = Path(self.source)
         if not path.is_dir():
-            return digest(path)
-        listing = hashlib.sha256()
-        for file in records.text_files(path):
-            if file.suffix.lower() in records.TEXT_SUFFIXES:
-                listing.update(
-                    f"{digest(file)}  {file.relative_to(path).as_posix()}\n".encode("utf-8", "surrogateescape")
-                )
-        return listing.hexdigest()
+            return file_digest(path)
+        return folder_digest(path, records.TEXT_SUFFIXES)
 
     def __iter__(self) -> Iterator[Row]:
         self.skipped, self.skipped_rows, self._notes, self.shape = 0, [], [], None
@@ -153,21 +148,18 @@ def read_rows(
     skip_bad: bool = False,
 ) -> Iterator[Row]:
     """The rows of `source` as a stream; see `Reading`."""
-    return iter(
-        Reading(source, prompt_column=prompt_column, completion_column=completion_column, skip_bad=skip_bad)
-    )
+    reading = Reading(source, prompt_column=prompt_column, completion_column=completion_column, skip_bad=skip_bad)
+    return iter(reading)
 
 
 def _format_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _FORMATS:
         return _FORMATS[suffix]
-    raise UsageError(
-        f"files ending in {suffix!r} are not read" if suffix else "the file's name does not say what it is",
-        where=str(path),
-        hint=(nearest(suffix, _FORMATS) if suffix else "")
-        or f"Read are: {', '.join(sorted(_FORMATS))}, a folder of texts, or - .",
-    )
+    words = f"files ending in {suffix!r} are not read" if suffix else "the file's name does not say what it is"
+    near = nearest(suffix, _FORMATS) if suffix else ""
+    known = f"Known endings: {', '.join(sorted(_FORMATS))}; or a folder of texts, or - for standard input."
+    raise UsageError(words, where=str(path), hint=near or known)
 
 
 def _head(stream: BinaryIO) -> bytes:
@@ -189,7 +181,7 @@ def _spooled(stream: BinaryIO) -> tuple[BinaryIO, str]:
         running.update(chunk)
         spool.write(chunk)
     spool.seek(0)
-    return spool, running.hexdigest()  # type: ignore[return-value]
+    return spool, running.hexdigest()
 
 
 def _what_is_empty(row: Row) -> str:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from allmend.data.lines import LONGEST_LINE, lines
+from allmend.digests import regular_files
 from allmend.errors import InputError, Unavailable
 
 LARGEST_LIST = 512 * 2**20
 """Bytes of a `.json` list, which is read whole; JSON lines have no such limit."""
 
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".text", ".rst"})
+_UNUSABLE = "not usable JSON: nested too deep, or a number with too many digits"
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -47,7 +48,7 @@ def _parsed(number: int, text: str) -> Record:
     except json.JSONDecodeError as error:
         return Record(number, {}, f"not JSON: {error.msg.lower()} at place {error.pos + 1} of the line")
     except (RecursionError, ValueError):
-        return Record(number, {}, "not usable JSON: nested too deep, or a number with too many digits")
+        return Record(number, {}, _UNUSABLE)
     return _object(number, value, _HALF_PAIR.search(text) is not None)
 
 
@@ -66,21 +67,17 @@ def json_list(stream: BinaryIO, where: str) -> Iterator[Record]:
     """A file that is one JSON list of objects; lines are item numbers, from 1."""
     raw = stream.read(LARGEST_LIST + 1)
     if len(raw) > LARGEST_LIST:
-        raise InputError(f"a JSON list of more than {LARGEST_LIST >> 20} MiB", where=where,
-                         hint="Write it as JSON lines, one object a line (.jsonl); those are read as a stream.")  # fmt: skip
+        hint = "Write it as JSON lines, one object a line (.jsonl); those are read as a stream."
+        raise InputError(f"a JSON list of more than {LARGEST_LIST >> 20} MiB", where=where, hint=hint)
     try:
         text = raw.decode("utf-8-sig")
         value = json.loads(text)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 text: byte 0x{raw[error.start]:02x} at byte {error.start}", where=where
-        ) from None
+        raise InputError(f"not UTF-8 text: byte 0x{raw[error.start]:02x} at byte {error.start}", where=where) from None
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg.lower()}", where=f"{where}:{error.lineno}") from None
     except (RecursionError, ValueError):
-        raise InputError(
-            "not usable JSON: nested too deep, or a number with too many digits", where=where
-        ) from None
+        raise InputError("not usable JSON: nested too deep, or a number with too many digits", where=where) from None
     if not isinstance(value, list):
         raise InputError("not a list of objects", where=where, hint="Write one JSON object a line (.jsonl).")
     check_pairs = _HALF_PAIR.search(text) is not None
@@ -94,6 +91,8 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
     A record's line is the one it begins on. Bytes that are not UTF-8 spoil their record only.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+    sample = stream.read(1 << 16)
+    stream.seek(-len(sample), 1)
     source = lines(stream)
     first = next(source, None)
     while first is not None and first.problem is None and not first.text.strip():
@@ -105,6 +104,9 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
     delimiter = _delimiter(first.text, tabs)
     if delimiter != ("\t" if tabs else ","):
         notes.append(f"columns are divided by {'tabs' if delimiter == chr(9) else repr(delimiter)}")
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and _has_bare_quotes(sample) else csv.QUOTE_MINIMAL
+    if quoting == csv.QUOTE_NONE:
+        notes.append("quotes are read as ordinary characters, for some fields begin with one that never closes")
     spoiled: dict[int, str] = {}
 
     def texts() -> Iterator[str]:
@@ -114,7 +116,7 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
                 spoiled[number] = problem
             yield text if problem is None else "\n"
 
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader = csv.reader(texts(), delimiter=delimiter, quoting=quoting, strict=True)
     offset = first.number - 1
     header = _header(reader, where)
     yield from _table_rows(reader, header, offset, spoiled, where)
@@ -131,9 +133,7 @@ def _header(reader: Any, where: str) -> list[str]:
     return header
 
 
-def _table_rows(
-    reader: Any, header: list[str], offset: int, spoiled: dict[int, str], where: str
-) -> Iterator[Record]:
+def _table_rows(reader: Any, header: list[str], offset: int, spoiled: dict[int, str], where: str) -> Iterator[Record]:
     while True:
         begins = reader.line_num + 1 + offset
         try:
@@ -166,6 +166,13 @@ def _csv_words(error: str) -> str:
     if "expected after" in error:
         return 'a quote stands inside a quoted field (write it twice: "")'
     return error
+
+
+def _has_bare_quotes(sample: bytes) -> bool:
+    """Whether a field of a TSV begins with a quote that does not end it: many programs write TSV without quoting."""
+    whole = sample[: sample.rfind(b"\n") + 1] or sample
+    fields = re.split(rb"\t|\r?\n", whole)
+    return any(field.startswith(b'"') and not (len(field) > 1 and field.endswith(b'"')) for field in fields)
 
 
 def _delimiter(header: str, tabs: bool) -> str:
@@ -206,9 +213,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, dict[int, str]]:
         return {
             name: dict(enumerate(map(str, feature["names"])))
             for name, feature in features.items()
-            if isinstance(feature, dict)
-            and feature.get("_type") == "ClassLabel"
-            and isinstance(feature["names"], list)
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature["names"], list)
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
@@ -217,7 +222,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, dict[int, str]]:
 def text_folder(folder: Path, notes: list[str]) -> Iterator[Record]:
     """Each text file below `folder`, in the order of their paths, as one row; links are not followed."""
     others = 0
-    for path in text_files(folder):
+    for path in regular_files(folder):
         if path.suffix.lower() not in TEXT_SUFFIXES:
             others += 1
             continue
@@ -235,16 +240,6 @@ def text_folder(folder: Path, notes: list[str]) -> Iterator[Record]:
         notes.append(
             f"{others} files in the folder are not text ({', '.join(sorted(TEXT_SUFFIXES))}) and were not read"
         )
-
-
-def text_files(folder: Path) -> Iterator[Path]:
-    """All regular files below `folder`, sorted, without hidden ones and without following links."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
-                yield path
 
 
 def paragraphs(stream: BinaryIO) -> Iterator[Record]:

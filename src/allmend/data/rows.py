@@ -51,9 +51,14 @@ class Row:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to learn from: no text, no completion or no prompt (spaces do not count)."""
+        """Whether there is nothing to learn from: no text, no completion or no prompt (spaces do not count).
+
+        A conversation is empty when its last answer neither says nor calls anything.
+        """
         if self.text is not None:
             return not self.text.strip()
+        if self.messages is not None:
+            return not self.completion.strip() and not self.messages[-1].get("tool_calls")
         return not self.completion.strip() or not self.prompt.strip()
 
     def as_messages(self) -> tuple[Message, ...]:
@@ -67,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows, divided: `train` to learn from, `select` to choose settings by, `held_out` never seen before the verdict."""
+    """Rows, divided: `train` to learn from, `select` to choose settings by, `held_out` for the verdict only."""
 
     examples: Examples
     train: list[Row] = field(default_factory=list)

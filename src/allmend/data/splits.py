@@ -1,8 +1,7 @@
 """Dividing rows into train, select and held out, so that no side has seen the other's rows.
 
-Duplicates and near duplicates stay on one side, label shares are kept, and the sides depend on the rows' content and
-the seed alone: the same rows in another order are divided the same way.
-"""
+Duplicates and near duplicates stay on one side, label shares are kept, and the sides depend on the rows' content
+and the seed alone: the same rows in another order are divided the same way."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from allmend.data.likeness import Keys, Likeness, _mix, key, likeness
+from allmend.data.likeness import Keys, Likeness, likeness, mix
 from allmend.data.rows import Row, labels_of
 
 TRAIN, SELECT, HELD_OUT = 0, 1, 2
@@ -43,17 +42,16 @@ def split(
 ) -> Split:
     """Divide `rows`. `select` and `held_out` are shares below 1 or counts.
 
-    Each group of alike rows gets a random number from the seed and its content; in each label, groups go to the held
-    out side by that number until its share is full, then to select, then to train. A group that is larger than what
-    is left of a side goes on to the next, so a frame shared by half of the data ends up in train.
-    A side that is asked for gets at least one row when there are three groups or more.
-    """
+    Each group of alike rows gets a random number from the seed and its content; in each label, groups go to the
+    held out side by that number until its share is full, then to select, then to train. A group that is larger
+    than what is left of a side goes on to the next, so a frame shared by half of the data ends up in train. A
+    side that is asked for gets at least one row when there are three groups or more."""
     total = len(rows)
     alike = alike or likeness([row.given for row in rows], near=near)
     wanted_held, wanted_select = _sizes(total, held_out, select)
     groups, members = np.unique(alike.groups, return_inverse=True)
     sizes = np.bincount(members, minlength=len(groups))
-    ranks = _mix(groups ^ _mix(np.array([(seed % 2**64)], np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+    ranks = mix(groups ^ mix(np.array([(seed % 2**64)], np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
     strata = _strata(rows, members, len(groups))
     sides = np.zeros(len(groups), np.int8)
     for side, wanted in ((HELD_OUT, wanted_held), (SELECT, wanted_select)):
@@ -63,7 +61,9 @@ def split(
     if total and sizes.max() > total // 2:
         notes.append(f"{int(sizes.max())} of {total} rows are alike and stay on one side")
     return Split(
-        *(np.flatnonzero(per_row == side).tolist() for side in (TRAIN, SELECT, HELD_OUT)),
+        train=np.flatnonzero(per_row == TRAIN).tolist(),
+        select=np.flatnonzero(per_row == SELECT).tolist(),
+        held_out=np.flatnonzero(per_row == HELD_OUT).tolist(),
         duplicates=alike.duplicates,
         near_duplicates=alike.near_duplicates,
         notes=notes,
@@ -71,7 +71,7 @@ def split(
 
 
 def _sizes(total: int, held_out: float | int, select: float | int) -> tuple[int, int]:
-    """Rows for held out and select: at least one each when asked for and there are three, never over two thirds."""
+    """Rows for held out and select: at least one each when asked for, never over two thirds."""
     counts = []
     for asked in (held_out, select):
         count = round(asked * total) if asked < 1 else int(asked)
@@ -94,7 +94,8 @@ def _strata(rows: Sequence[Row], members: NDArray[np.int64], groups: int) -> NDA
     order = np.lexsort((cells, -counts, cells // len(labels)))
     cells = cells[order]
     _, firsts = np.unique(cells // len(labels), return_index=True)
-    return cells[firsts] % len(labels)
+    of_group: NDArray[np.int64] = cells[firsts] % len(labels)
+    return of_group
 
 
 def _fill(
@@ -109,7 +110,7 @@ def _fill(
     """Give `side` about `wanted` rows: its share of each label, in the order of the groups' random numbers."""
     if not wanted:
         return
-    names, of_group = np.unique(strata, return_inverse=True)
+    _, of_group = np.unique(strata, return_inverse=True)
     rows_of = np.bincount(of_group, weights=sizes).astype(np.int64)
     exact = rows_of * wanted / total
     quota = np.floor(exact).astype(np.int64)
@@ -127,6 +128,3 @@ def overlap(train: Sequence[Row], held_out: Sequence[Row], *, near: bool = True)
     alike = likeness([row.given for row in (*train, *held_out)], near=near)
     known = np.unique(alike.groups[len(train) :])
     return np.flatnonzero(np.isin(alike.groups[: len(train)], known)).tolist()
-
-
-__all__ = ["Split", "key", "overlap", "split"]

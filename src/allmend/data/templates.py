@@ -1,9 +1,9 @@
 """Chat templates: how a conversation becomes the text that a model reads.
 
 A template is a named Jinja text with a digest. It is rendered in Jinja's immutable sandbox with the settings and
-names that transformers gives its templates (`apply_chat_template`), so that a tokenizer's own template gives the same
-text here; a test holds the two equal. Templates come from model folders, so size and time of a rendering are bounded.
-"""
+names that transformers gives its templates (`apply_chat_template`), so that a tokenizer's own template gives the
+same text here; a test holds the two equal. Templates come from model folders, so size and time of a rendering
+are bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ LONGEST_RENDERING = 64 * 2**20
 """Characters; a template that writes more is refused."""
 
 LONGEST_SECONDS = 20.0
-"""Checked whenever the template writes; a template that loops without writing is stopped by Jinja's range limit."""
+"""Checked whenever the template writes; one that loops silently is stopped by Jinja's range limit."""
 
 PLAIN_NAME = "allmend-plain/1"
 
@@ -39,6 +39,8 @@ _PLAIN_TEXT = """\
 {%- set names = {"system": "System", "developer": "System", "user": "User", "tool": "Result"} -%}
 {%- for message in messages -%}
 {%- if message["content"] is string -%}{%- set content = message["content"] -%}
+{%- elif not message["content"] -%}
+{%- set content = message["tool_calls"] | tojson if message["tool_calls"] else "" -%}
 {%- else -%}{%- set content = message["content"] | map(attribute="text") | join("\\n") -%}{%- endif -%}
 {%- if message["role"] == "assistant" -%}
 {{- "Assistant: " + content + eos_token + "\\n" -}}
@@ -111,16 +113,15 @@ class Template:
     def parts(self, row: Row, *, bos_token: str = "", eos_token: str = "") -> tuple[str, str]:
         """A row as (prompt text, completion text with its end): joined they are the rendered conversation.
 
-        Of a conversation only the last answer is the completion. Raises `InputError` naming the row when the template
-        does not continue its own generation prompt.
-        """
+        Of a conversation only the last answer is the completion. Raises `InputError` naming the row when the
+        template does not continue its own generation prompt."""
         messages = row.as_messages()
-        names = {"bos_token": bos_token, "eos_token": eos_token}
-        prompt = self.render(messages[:-1], add_generation_prompt=True, **names)
-        full = self.render(messages, **names)
+        render = partial(self.render, bos_token=bos_token, eos_token=eos_token)
+        prompt = render(messages[:-1], add_generation_prompt=True)
+        full = render(messages)
         if not full.startswith(prompt):
             raise InputError(
-                "the chat template writes the answer differently from how it asks for one, so its start is unknown",
+                "the chat template does not continue its own prompt, so where the answer starts is unknown",
                 where=row.place or self.name,
             )
         return prompt, full[len(prompt) :]
@@ -197,7 +198,8 @@ def _bounded(compiled: JinjaTemplate, values: dict[str, Any], name: str) -> str:
 
 @lru_cache(maxsize=32)
 def _compiled(text: str) -> JinjaTemplate:
-    return _environment().from_string(text)
+    compiled: JinjaTemplate = _environment().from_string(text)
+    return compiled
 
 
 @lru_cache(maxsize=1)
@@ -240,13 +242,9 @@ def _environment() -> Any:
         separators: Any = None,
         sort_keys: bool = False,
     ) -> str:
-        return json.dumps(
-            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-        )
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = tojson
     now: Callable[[str], str] = lambda form: datetime.now().strftime(form)
     environment.globals.update(raise_exception=raise_exception, strftime_now=now)

@@ -1,14 +1,14 @@
 """From a row to token ids with a mask: which tokens are learned from, and which are only read.
 
-Text that is given and text that is learned are tokenised apart, so the boundary between them is where generation will
-find it: the ids of the given part are exactly those of the prompt at answering time. One beginning-of-text mark if the
-tokenizer uses one, an end mark after each answer.
-"""
+Text that is given and text that is learned are tokenised apart, so the boundary between them is where generation
+will find it: the ids of the given part are exactly those of the prompt at answering time. One beginning-of-text
+mark if the tokenizer uses one, an end mark after each answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -99,10 +99,9 @@ def encode_rows(
 ) -> Iterator[Tokens]:
     """`Tokens` of every row, in order. Conversations learn from each answer; plain text from all of it.
 
-    A row longer than `context` tokens loses the start of its prompt (`cut` says how many tokens); answers are never
-    cut: `DoesNotFit` names the row whose answer alone is too long. Plain text longer than `context` gives several
-    windows. Raises `InputError` naming a row that has nothing to learn from.
-    """
+    A row longer than `context` tokens loses the start of its prompt (`cut` says how many tokens); answers are
+    never cut: `DoesNotFit` names the row whose answer alone is too long. Plain text longer than `context` gives
+    several windows. Raises `InputError` naming a row that has nothing to learn from."""
     ends = marks(tokenizer)
     source = iter(rows)
     while batch := list(islice(source, _AT_ONCE)):
@@ -121,9 +120,7 @@ def encode(row: Row, tokenizer: Any, template: Template, *, context: int | None 
     return next(encode_rows([row], tokenizer, template, context=context))
 
 
-def encode_prompt(
-    messages: Sequence[Message], tokenizer: Any, template: Template, *, tools: Any = None
-) -> list[int]:
+def encode_prompt(messages: Sequence[Message], tokenizer: Any, template: Template, *, tools: Any = None) -> list[int]:
     """Ids to generate an answer from: the same as the given part of a row that was trained on."""
     ends = marks(tokenizer)
     text = template.render(messages, add_generation_prompt=True, tools=tools,
@@ -137,16 +134,16 @@ def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], li
     if row.text is not None:
         begins, text = ends.begin(row.text)
         return begins, [(text, True)]
-    names = {"bos_token": ends.bos_text, "eos_token": ends.eos_text}
+    render = partial(template.render, bos_token=ends.bos_text, eos_token=ends.eos_text)
     messages = row.as_messages()
-    full = template.render(messages, **names)
+    full = render(messages)
     stretches: list[tuple[str, bool]] = []
     written = 0
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = template.render(messages[:number], add_generation_prompt=True, **names)
-        after = full if number == len(messages) - 1 else template.render(messages[: number + 1], **names)
+        before = render(messages[:number], add_generation_prompt=True)
+        after = full if number == len(messages) - 1 else render(messages[: number + 1])
         # Some templates rewrite earlier turns (they drop old reasoning): such an answer is read, not learned.
         if full.startswith(after) and after.startswith(before) and len(before) >= written:
             answer, rest = _answer_and_rest(after[len(before) :], ends)
@@ -181,7 +178,7 @@ def _assembled(
     for piece, learned in pieces:
         ids += piece
         mask += bytes([learned]) * len(piece)
-    if not row.completion.strip() or not any(mask):
+    if not any(mask) or (row.messages is None and not row.completion.strip()):
         raise InputError("the row has no completion to learn from", where=row.place or None)
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)

@@ -1,8 +1,7 @@
 """The engine: connected, at the schema's version, and safe for many processes at once.
 
-SQLite runs in WAL mode with a busy timeout, so readers never wait and writers queue. The first process to meet an old
-or missing database brings it up to date under a lock; the others wait for it.
-"""
+SQLite runs in WAL mode with a busy timeout, so readers never wait and writers queue. The first process to meet
+an old or missing database brings it up to date under a lock; the others wait for it."""
 
 from __future__ import annotations
 
@@ -15,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from allmend.database.place import address
 from allmend.database.schema import HEAD
@@ -80,7 +86,9 @@ def in_plain_words() -> Iterator[None]:
         where = shown_address()
         if "not a database" in words or "malformed" in words:
             raise InputError(
-                f"this is not a database of allmend ({words})", where=where, hint="Move the file away; a new one is made."
+                f"this is not a database of allmend ({words})",
+                where=where,
+                hint="Move the file away; a new one is made.",
             ) from error
         hint = "Is the disk full, or the folder not yours to write? ALLMEND_HOME names another."
         if "locked" in words:
@@ -112,13 +120,13 @@ def _url(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise UsageError("this is not a database address", where="ALLMEND_DATABASE",
-                         hint="Write postgresql://USER@HOST/NAME or sqlite:////FOLDER/FILE.") from None  # fmt: skip
+        hint = "Write postgresql://USER@HOST/NAME or sqlite:////FOLDER/FILE."
+        raise UsageError("this is not a database address", where="ALLMEND_DATABASE", hint=hint) from None
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UsageError(f"databases of the kind {url.get_backend_name()!r} are not supported", where="ALLMEND_DATABASE",
-                         hint="Supported are sqlite and postgresql.")  # fmt: skip
+        words = f"databases of the kind {url.get_backend_name()!r} are not supported"
+        raise UsageError(words, where="ALLMEND_DATABASE", hint="Supported are sqlite and postgresql.")
     return url
 
 
@@ -188,7 +196,7 @@ def _bring_up_to_date(ready: Engine, file: Path | None) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _version(ready) == HEAD:
             return
-        # WAL is a property of the file. Switching to it does not wait for others, so it is done once, under the lock.
+        # WAL is a property of the file. Switching to it does not wait for others: it is done once, under the lock.
         raw = ready.raw_connection()
         try:
             raw.cursor().execute("PRAGMA journal_mode=WAL")
@@ -210,8 +218,8 @@ def _migrate(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise InputError("the database was written by a newer allmend", where=shown_address(),
-                         hint="Upgrade allmend, or name another database with ALLMEND_DATABASE.") from error  # fmt: skip
+        hint = "Upgrade allmend, or name another database with ALLMEND_DATABASE."
+        raise InputError("the database was written by a newer allmend", where=shown_address(), hint=hint) from error
 
 
 def _after_fork() -> None:
@@ -224,4 +232,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-

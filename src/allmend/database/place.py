@@ -17,6 +17,6 @@ def home() -> Path:
 
 
 def address() -> str:
-    """The database's URL: `ALLMEND_DATABASE` (PostgreSQL, or `sqlite:///FILE`), or `allmend.sqlite` in `home()`."""
+    """The database's URL: `ALLMEND_DATABASE`, or `allmend.sqlite` in `home()`."""
     named = os.environ.get("ALLMEND_DATABASE")
     return named if named else f"sqlite:///{home() / 'allmend.sqlite'}"

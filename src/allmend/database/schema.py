@@ -1,4 +1,4 @@
-"""Every table of allmend, in one schema. A change here needs a migration in `migrations/versions` and a new `HEAD`."""
+"""Every table of allmend. A change here needs a migration in `migrations/versions` and a new `HEAD`."""
 
 from __future__ import annotations
 

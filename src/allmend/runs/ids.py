@@ -1,4 +1,4 @@
-"""Names of runs: `tune-20261122-7f3k`. The verb, the day (UTC), and the time of day in four letters, so they sort."""
+"""Names of runs: `tune-20261122-7f3k`. The verb, the day (UTC), the time of day in four letters: they sort."""
 
 from __future__ import annotations
 

@@ -27,9 +27,8 @@ COMMIT_SECONDS = 0.25
 class Recorder:
     """The record of a run that is going on; made by `record`, used as a context manager.
 
-    Leaving it normally writes `done`; an exception, `failed` with its message; Ctrl-C, `interrupted`. A process that
-    dies is seen as `interrupted` by the next reader. Methods may be called from several threads.
-    """
+    Leaving it normally writes `done`; an exception, `failed` with its message; Ctrl-C, `interrupted`. A process
+    that dies is seen as `interrupted` by the next reader. Methods may be called from several threads."""
 
     def __init__(self, verb: str, subject: str | None, settings: Mapping[str, Any]) -> None:
         self.verb = verb
@@ -105,15 +104,13 @@ class Recorder:
         self._insert(schema.run_outputs, **_file(path, name, sha256))
 
     def metric(self, step: int, values: Mapping[str, float] | None = None, /, **more: float) -> None:
-        """Record measured values at `step`; written within `COMMIT_SECONDS` by a thread, so it costs microseconds."""
+        """Record measured values at `step`: microseconds, for a thread writes them within `COMMIT_SECONDS`."""
         now = time.time()
-        rows = [
-            {"run_id": self.id, "name": name, "step": step, "value": float(value), "time": now}
-            for name, value in {**(values or {}), **more}.items()
-        ]
-        for row in rows:
-            if not math.isfinite(row["value"]):
-                row["value"] = None
+        rows: list[dict[str, Any]] = []
+        for name, given in {**(values or {}), **more}.items():
+            value = float(given)
+            finite = value if math.isfinite(value) else None
+            rows.append({"run_id": self.id, "name": name, "step": step, "value": finite, "time": now})
         with self._guard:
             self._pending += rows
             if self._writer is None:
@@ -187,8 +184,8 @@ def record(verb: str, *, settings: Any = None, subject: str | Path | None = None
     """Begin a record: `with record("tune", settings=…, subject=…) as run:`.
 
     Args:
-        verb: the verb that works, one or two words.
-        settings: a mapping, a Pydantic model or None. Values under names such as `token` or `api_key`, fields marked
+        verb: the verb that works, one or two words. settings: a mapping, a Pydantic model or None. Values under
+        names such as `token` or `api_key`, fields marked
             `secret` and texts that have the form of a credential are not written.
         subject: what the verb is about.
     """
@@ -203,7 +200,9 @@ def _settings(settings: Any) -> Mapping[str, Any]:
         return dict(settings)
     marked = {name for name, field in fields.items() if (getattr(field, "json_schema_extra", None) or {}).get("secret")}
     values: dict[str, Any] = settings.model_dump(mode="json")
-    return {name: "[hidden]" if name in marked and values[name] is not None else value for name, value in values.items()}
+    return {
+        name: "[hidden]" if name in marked and values[name] is not None else value for name, value in values.items()
+    }
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:

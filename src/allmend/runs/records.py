@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,6 @@ from allmend.database import reading, schema, writing
 from allmend.errors import NotFound, UsageError, nearest
 from allmend.nouns.run import Choice, Difference, Metric, MetricPoint, Run, RunComparison, RunFile
 from allmend.runs.alive import is_alive
-from allmend.runs.environment import environment
 
 LAST = "last"
 
@@ -58,13 +58,13 @@ def series(reference: str, name: str) -> list[MetricPoint]:
 
 
 def resolve(reference: str) -> str:
-    """The id that `reference` stands for. Raises `NotFound` naming the nearest ids, `UsageError` when several fit."""
+    """The id that `reference` stands for; raises `NotFound` naming the nearest, `UsageError` when several fit."""
     with reading() as connection:
         if connection is None:
             raise NotFound("there are no runs yet", where=reference)
         if reference == LAST or reference.startswith(f"{LAST}:"):
             return _last(connection, reference)
-        names = [row[0] for row in connection.execute(select(schema.runs.c.id).order_by(schema.runs.c.started))]
+        names = [str(row[0]) for row in connection.execute(select(schema.runs.c.id).order_by(schema.runs.c.started))]
     if reference in names:
         return reference
     fitting = [name for name in names if reference and (name.startswith(reference) or name.endswith(f"-{reference}"))]
@@ -98,21 +98,28 @@ def compare(first: str, second: str) -> RunComparison:
     def about(run: Run) -> dict[str, Any]:
         return {"verb": run.verb, "subject": run.subject, "state": run.state, "seconds": seconds(run)}
 
+    def files(run: Run) -> dict[str, str]:
+        return {file.name: file.sha256 or file.path for file in run.inputs}
+
+    def choices(run: Run) -> dict[str, Any]:
+        return {choice.name: choice.value for choice in run.choices}
+
+    def last(run: Run) -> dict[str, float | None]:
+        return {metric.name: metric.last for metric in run.metrics}
+
     return RunComparison(
         first=a.id,
         second=b.id,
         run=_differences(about(a), about(b)),
         settings=_differences(a.settings, b.settings),
-        inputs=_differences(*({f.name: f.sha256 or f.path for f in run.inputs} for run in (a, b))),
-        choices=_differences(*({c.name: c.value for c in run.choices} for run in (a, b))),
-        metrics=_differences(*({m.name: m.last for m in run.metrics} for run in (a, b)), all_of_them=True),
+        inputs=_differences(files(a), files(b)),
+        choices=_differences(choices(a), choices(b)),
+        metrics=_differences(last(a), last(b), all_of_them=True),
         environment=_differences(a.environment, b.environment),
     )
 
 
-def _differences(
-    first: Mapping[str, Any], second: Mapping[str, Any], all_of_them: bool = False
-) -> list[Difference]:
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any], all_of_them: bool = False) -> list[Difference]:
     names = list(dict.fromkeys([*first, *second]))
     return [
         Difference(name=name, first=first.get(name), second=second.get(name))
@@ -140,7 +147,7 @@ def _is_gone(run: Run) -> bool:
     alive = is_alive(Path(run.folder))
     if alive is None:
         # No lock file: deleted here, or the run is another machine's and cannot be checked.
-        return run.environment.get("machine") == environment()["machine"]
+        return bool(run.environment.get("machine") == platform.node())
     return not alive
 
 

@@ -1,0 +1,58 @@
+"""`allmend data check`: what is wrong with a data file, before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allmend.errors import UsageError
+from allmend.verbs.settings import Settings
+
+if TYPE_CHECKING:
+    from allmend.nouns.data_report import DataReport
+
+
+class DataCheckSettings(Settings):
+    """Settings of `allmend data check`."""
+
+    held_out: Path | None = None
+    """Another file that must share no rows with this one."""
+
+    prompt_column: str | None = None
+    """Column or field that is the prompt, where it cannot be told."""
+
+    completion_column: str | None = None
+    """Column or field that is the completion."""
+
+    fix: Path | None = None
+    """Write a cleaned copy here (.jsonl or .csv): without exact duplicates, empty and unreadable rows."""
+
+
+def data_check(
+    source: str | Path,
+    *,
+    held_out: str | Path | None = None,
+    prompt_column: str | None = None,
+    completion_column: str | None = None,
+    fix: str | Path | None = None,
+    tokenizer: Any = None,
+    context: int | None = None,
+) -> DataReport:
+    """Check the rows of `source`; see `DataCheckSettings` for the keywords.
+
+    `tokenizer` (transformers-like) and `context` (tokens) add what only a model's tokenizer can tell.
+    Raises `NotFound`, `UsageError`, and `InputError` when no row can be read.
+    """
+    from allmend.data.checks import check
+    from allmend.data.cleaning import check_target, write_clean
+
+    if fix is not None:
+        if str(source) == "-":
+            raise UsageError("a pipe cannot be read again to clean it", where="--fix", hint="Save it as a file.")
+        check_target(fix)
+    report = check(source, held_out=held_out, prompt_column=prompt_column, completion_column=completion_column,
+                   tokenizer=tokenizer, context=context)  # fmt: skip
+    if fix is None:
+        return report
+    rows = write_clean(source, fix, prompt_column=prompt_column, completion_column=completion_column)
+    return report.model_copy(update={"fixed": str(fix), "fixed_rows": rows})
