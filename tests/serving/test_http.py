@@ -177,3 +177,10 @@ def test_a_port_in_use_names_a_free_one(server: Server) -> None:
 )
 def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     assert is_loopback(host) is local
+
+
+def test_bodies_beyond_all_measure_are_413_and_long_prompts_400(http: httpx.Client, base: str) -> None:
+    answer = http.post("/v1/completions", json={"model": base, "prompt": "x" * 2**20})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    answer = http.post("/v1/completions", json={"model": base, "prompt": "x" * (17 * 2**20)})
+    assert answer.status_code == 413 and answer.json()["error"]["message"]

@@ -20,16 +20,17 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 class Access:
-    """ASGI middleware: answers 401 without the key, and 403 for a host name that is not this machine's own.
+    """ASGI middleware: 401 without the key, 403 for a host name that is not this machine's own, 413.
 
     A local server without a key is open to every page that a browser on this machine shows, if the page's name is
     pointed at 127.0.0.1 (DNS rebinding). Such requests carry the page's name as their host.
     """
 
-    def __init__(self, app: App, *, key: str | None, loopback: bool) -> None:
+    def __init__(self, app: App, *, key: str | None, loopback: bool, largest: int) -> None:
         self._app = app
         self._key = key.encode() if key else None
         self._loopback = loopback
+        self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here."""
@@ -40,6 +41,16 @@ class Access:
 
     def _fault(self, scope: Scope) -> Fault | None:
         headers = {name.lower(): value for name, value in scope["headers"]}
+        return self._stranger(scope, headers) or self._too_large(headers)
+
+    def _too_large(self, headers: dict[bytes, bytes]) -> Fault | None:
+        stated = headers.get(b"content-length", b"0")
+        if stated.isdigit() and int(stated[:20]) > self._largest:
+            words = f"The body has {int(stated[:20])} bytes; at most {self._largest} are taken."
+            return Fault(413, words, code="body_too_large", headers={"connection": "close"})
+        return None
+
+    def _stranger(self, scope: Scope, headers: dict[bytes, bytes]) -> Fault | None:
         if self._key is None:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
