@@ -184,3 +184,10 @@ def test_bodies_beyond_all_measure_are_413_and_long_prompts_400(http: httpx.Clie
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
     answer = http.post("/v1/completions", json={"model": base, "prompt": "x" * (17 * 2**20)})
     assert answer.status_code == 413 and answer.json()["error"]["message"]
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 2**20
+
+    answer = http.post("/v1/completions", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["error"]["message"]

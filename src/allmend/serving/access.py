@@ -37,7 +37,21 @@ class Access:
         if scope["type"] == "http" and (fault := self._fault(scope)) is not None:
             await _answer(fault, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """`receive`, failing once a body that stated no length has grown too large: its reader answers 400."""
+        taken = 0
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._largest:
+                raise ValueError(f"the body has more than {self._largest} bytes")
+            return message
+
+        return counted
 
     def _fault(self, scope: Scope) -> Fault | None:
         headers = {name.lower(): value for name, value in scope["headers"]}

@@ -75,8 +75,6 @@ def create_app(registry: Registry, *, key: str | None = None, loopback: bool = T
         # The documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
-        # A body that states no length is cut off by the framework itself.
-        max_body_size=_MAX_BODY,
     )
     app.add_middleware(Access, key=key, loopback=loopback, largest=_MAX_BODY)
     _add_handlers(app)
