@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from allmend import data, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
+    from allmend.verbs.chat import chat
+    from allmend.verbs.serve import serve
 
 _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
+    "chat": "allmend.verbs.chat",
+    "serve": "allmend.verbs.serve",
 }
 
 _ROOMS = ("data", "runs")
 """Group words: `allmend.runs.list()`."""
 
-__all__ = ["AllmendError", "Plan", "data", "runs"]
+__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
 
 
 def __getattr__(name: str) -> object:

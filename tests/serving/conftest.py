@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from openai import OpenAI
 
+import tiny
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 

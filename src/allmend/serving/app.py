@@ -76,7 +76,7 @@ def create_app(registry: Registry, *, key: str | None = None, loopback: bool = T
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Access, key=key, loopback=loopback)
+    app.add_middleware(Access, key=key, loopback=loopback, largest=_MAX_BODY)
     _add_handlers(app)
     _add_routes(app, registry)
     _describe_truthfully(app)

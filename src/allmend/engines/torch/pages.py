@@ -38,6 +38,7 @@ class Pages:
         """Pages that `tokens` take."""
         return -(-tokens // self.size)
 
+    @torch.inference_mode()
     def take(self, count: int) -> list[int] | None:
         """`count` zeroed pages, or `None` when there are not as many."""
         if count > len(self._free):

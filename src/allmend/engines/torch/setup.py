@@ -17,8 +17,9 @@ from allmend.nouns.choice import Choice
 
 Path = Literal["auto", "packed", "plain"]
 _CACHE_BYTES = 2 * 2**30
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
-"""Largest difference of two logits of the two paths that rounding explains; a wrong mask is far beyond it."""
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}
+"""Share of the logits' norm by which rounding makes the two paths differ. On Gemma-3-270M in bf16 the plain path in
+chunks differs from itself in one go by 0.007; missing what came before it makes it differ by more than 0.8."""
 
 
 def build_engine(
@@ -97,12 +98,12 @@ def _packed(model: Any, pages: Pages, *, check: bool) -> tuple[PackedRunner | No
         return None, f"this model does not run packed ({type(error).__name__}: {error})"
     limit = _TOLERANCE.get(model.dtype, 0.5)
     if not difference <= limit:
-        return None, f"the packed pass differs from the plain one by {difference:.3g} on a sample"
-    return runner, f"it agrees with the plain pass on a sample (largest difference of a logit {difference:.1g})"
+        return None, f"on a sample the packed pass differs from the plain one by {difference:.1%}"
+    return runner, f"on a sample it agrees with the plain pass within {difference:.1g} of the logits' norm"
 
 
 def packed_difference(model: Any, runner: PackedRunner) -> float:
-    """Largest difference of any logit between the packed and the plain pass, on two short sequences.
+    """Difference of the packed and the plain pass as a share of the logits' norm, on two short sequences.
 
     They are computed as a server would: a prompt in two chunks, then beside another one, then a single token.
     """
@@ -122,7 +123,8 @@ def packed_difference(model: Any, runner: PackedRunner) -> float:
         runner.release(a)
         runner.release(b)
     mine = (torch.cat([found[0], later[0], last[1]]), torch.cat([later[1], last[0]]))
-    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(mine, wanted, strict=True))
+    pairs = zip(mine, wanted, strict=True)
+    return max(float((ours - theirs).norm() / theirs.norm().clamp(min=1e-9)) for ours, theirs in pairs)
 
 
 def _rope_kinds(model: Any) -> set[str]:
