@@ -87,7 +87,7 @@ class Template:
 
         values = {
             **{key: _plain(value) for key, value in more.items()},
-            "messages": _with_reasoning(_plain(list(messages))),
+            "messages": _as_handed_over(_plain(list(messages))),
             "tools": _plain(list(tools)) if tools is not None else None,
             "documents": _plain(list(documents)) if documents is not None else None,
             "add_generation_prompt": add_generation_prompt,
@@ -224,9 +224,9 @@ def _environment() -> Any:
         intercepted_binops = frozenset({"*", "**"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            sized = [len(side) if isinstance(side, str | list | tuple) else 1 for side in (left, right)]
-            number = next((side for side in (right, left) if isinstance(side, int)), 1)
-            if (operator == "*" and max(sized) * abs(number) > LONGEST_RENDERING and max(sized) > 1) or (
+            length = max((len(side) for side in (left, right) if isinstance(side, str | list | tuple)), default=0)
+            times = max((side for side in (left, right) if isinstance(side, int)), default=1)
+            if (operator == "*" and length * times > LONGEST_RENDERING) or (
                 operator == "**" and isinstance(right, int | float) and abs(right) > 64
             ):
                 raise jinja2.exceptions.SecurityError("a product in the template is too large")
@@ -262,8 +262,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _with_reasoning(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning under every name that templates read it by, as transformers does."""
+def _as_handed_over(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as transformers hands them to templates: without empty keys, reasoning under every name for it."""
+    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
     for message in messages:
         given = next((message[name] for name in ("reasoning_content", "thinking", "reasoning")
                       if message.get(name) is not None), None)  # fmt: skip

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, select
 
 from allmend.database import reading, schema, writing
 from allmend.errors import NotFound, UsageError, nearest
-from allmend.nouns.run import Choice, Difference, Metric, MetricPoint, Run, RunComparison, RunFile
+from allmend.nouns.choice import Choice
+from allmend.nouns.run import Difference, Metric, MetricPoint, Run, RunComparison, RunFile
 from allmend.runs.alive import is_alive
 
 LAST = "last"
