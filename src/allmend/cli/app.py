@@ -13,6 +13,8 @@ from allmend import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
+    "serve": ("allmend.cli.serve:command", "Models and personal adapters behind the OpenAI API."),
+    "chat": ("allmend.cli.chat:command", "Talk to a model in the terminal, base beside tuned."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),
 }
 """Verb or group word: (`module:function`, or `module:app` for a group; help), in the order people meet them."""
