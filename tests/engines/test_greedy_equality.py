@@ -23,8 +23,7 @@ def setting(kind: str) -> tuple[Any, dict[str, Lora]]:
     base = tiny.model(kind)
     targets = (("q_proj", "v_proj", "down_proj"), ("o_proj", "gate_proj"), ("k_proj", "up_proj", "q_proj"))
     loras = {
-        name: tiny.lora(base, seed=place, rank=3 + place, targets=targets[place])
-        for place, name in enumerate(ADAPTERS)
+        name: tiny.lora(base, seed=place, rank=3 + place, targets=targets[place]) for place, name in enumerate(ADAPTERS)
     }
     return base, loras
 

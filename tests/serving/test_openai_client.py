@@ -87,8 +87,7 @@ def test_a_stream_adds_up_to_the_whole_answer(client: OpenAI, base: str) -> None
 
 def test_n_answers_differ_and_a_seed_repeats_them(client: OpenAI, base: str) -> None:
     first, second = (
-        [choice.message.content for choice in ask(client, base, n=4, temperature=1.5, seed=7).choices]
-        for _ in range(2)
+        [choice.message.content for choice in ask(client, base, n=4, temperature=1.5, seed=7).choices] for _ in range(2)
     )
     assert first == second and len(set(first)) > 1
 
@@ -163,9 +162,7 @@ def test_many_at_once_each_get_their_own_answer(server: Server, client: OpenAI, 
 def test_the_async_client_works(server: Server, base: str) -> None:
     async def run() -> tuple[str, str]:
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-            whole = await client.chat.completions.create(
-                model=base, messages=HELLO, max_tokens=8, temperature=0
-            )
+            whole = await client.chat.completions.create(model=base, messages=HELLO, max_tokens=8, temperature=0)
             stream = await client.chat.completions.create(
                 model=base, messages=HELLO, max_tokens=8, temperature=0, stream=True
             )
