@@ -209,3 +209,30 @@ def test_a_file_of_which_no_row_can_be_read(tmp_path):
     (tmp_path / "a.jsonl").write_text("bad\nworse\n")
     with pytest.raises(InputError, match="no row of it can be read"):
         check(tmp_path / "a.jsonl")
+
+
+def test_the_command_counts_as_a_model_does(tmp_path, capsys, with_bos):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"vocab_size": 300, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+             "num_attention_heads": 1, "num_key_value_heads": 1}  # fmt: skip
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(tmp_path / "model")
+    with_bos.save_pretrained(tmp_path / "model")
+    path = table(tmp_path, [*rows(30), ("x" * 300, "pos")])
+    words = ["data", "check", str(path), "--model", str(tmp_path / "model"), "--json"]
+    assert command([*words, "--context", "200"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [problem["id"] for problem in report["problems"]] == ["longer-than-context"]
+    assert {size["unit"] for size in report["lengths"]} == {"characters", "words", "tokens"}
+    assert command(words) == 0
+    assert json.loads(capsys.readouterr().out)["unchecked"][1]["what"] == "rows longer than the context"
+    assert command(["data", "check", str(path), "--context", "200"]) == 2
+
+
+def test_settings_and_signature_agree():
+    import inspect
+
+    from allmend.verbs.data_check import DataCheckSettings
+
+    keywords = [name for name, one in inspect.signature(data_check).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    assert keywords == list(DataCheckSettings.model_fields)

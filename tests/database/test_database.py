@@ -9,6 +9,7 @@ import pytest
 
 from allmend import database
 from allmend.errors import InputError, Unavailable, UsageError
+from allmend.home import root
 
 
 def python(script, **environment):
@@ -19,13 +20,13 @@ def python(script, **environment):
 
 
 def test_the_place_follows_the_environment(monkeypatch, tmp_path):
-    assert database.home() == tmp_path / "home"
+    assert root() == tmp_path / "home"
     monkeypatch.delenv("ALLMEND_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
-    assert database.home() == tmp_path / "xdg" / "allmend"
+    assert root() == tmp_path / "xdg" / "allmend"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert database.home() == tmp_path / ".local" / "share" / "allmend"
+    assert root() == tmp_path / ".local" / "share" / "allmend"
     assert database.address() == f"sqlite:///{tmp_path}/.local/share/allmend/allmend.sqlite"
 
 

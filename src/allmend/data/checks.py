@@ -81,6 +81,8 @@ def check(
         found, counted = token_findings(full, tokenizer, template, context)
         problems += found
         lengths += counted
+        if context is None:
+            unchecked.append(Unchecked(what="rows longer than the context", why="no context was given"))
     counts = Counter(row.completion for row in full) if labels is not None else None
     return DataReport(
         source=reading.source,

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from allmend.database import home
 from allmend.digests import path_digest
 from allmend.errors import AllmendError, Unavailable
+from allmend.home import root
 from allmend.redaction import redact, redact_values
 from allmend.runs.alive import hold, release
 from allmend.runs.environment import environment
@@ -46,7 +46,7 @@ class Recorder:
     @property
     def folder(self) -> Path:
         """The run's own folder, for checkpoints, adapters and logs."""
-        return home() / "runs" / self.id
+        return root() / "runs" / self.id
 
     def __enter__(self) -> Self:
         started = datetime.now(UTC)
@@ -58,6 +58,7 @@ class Recorder:
                     return self
             except BaseException:
                 release(self._lock)
+                shutil.rmtree(self.folder, ignore_errors=True)
                 raise
             # Another machine that writes to the same database has that name.
             release(self._lock)
@@ -88,7 +89,7 @@ class Recorder:
 
     def _make_folder(self, started: datetime, later: int) -> int:
         """A new folder with its lock held, `later` steps on from the first free id; the folder makes it unique here."""
-        place = home() / "runs"
+        place = root() / "runs"
         while True:
             self.id = run_id(self.verb, started, later)
             later += 1

@@ -90,7 +90,9 @@ class Registry:
         self._adapters: dict[str, ServedAdapter] = {}
         self._lock = threading.Lock()
 
-    def add_base(self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31) -> Base:
+    def add_base(
+        self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
+    ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
         about = loaded.about
         template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
