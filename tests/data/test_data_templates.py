@@ -178,12 +178,15 @@ def test_what_is_no_template_is_told_by_line(tmp_path):
         "{{ 'a' * 10000000000 }}",
         "{{ 9 ** 9 ** 9 }}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{{ 'aaaaaaaaaaaaaaaa' * 1000 }}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(100) }}",
         "{{ messages[0].nothing.at.all }}",
         "{{ raise_exception('no system role') }}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
 )
-def test_a_hostile_template_gets_nowhere(text):
+def test_a_hostile_template_gets_nowhere(text, monkeypatch):
+    monkeypatch.setattr("allmend.data.jinja.LONGEST_SECONDS", 0.3)
     try:
         rendered = Template("t", text).render([{"role": "user", "content": "x"}])
     except InputError:
