@@ -10,15 +10,19 @@ import re
 from pathlib import Path
 
 
-def home(*parts: str) -> Path:
-    """The folder, or a folder below it, made if it is not there."""
+def root() -> Path:
+    """The folder, which may not be there yet: for those who only read."""
     named = os.environ.get("ALLMEND_HOME")
     if named:
-        root = Path(named).expanduser().absolute()
-    else:
-        data = os.environ.get("XDG_DATA_HOME")
-        root = (Path(data) if data else Path.home() / ".local" / "share") / "allmend"
-    folder = root.joinpath(*parts)
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME")
+    # A relative XDG path is not valid and to be ignored (XDG Base Directory Specification).
+    return (Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share") / "allmend"
+
+
+def home(*parts: str) -> Path:
+    """The folder, or a folder below it, made if it is not there."""
+    folder = root().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

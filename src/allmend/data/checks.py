@@ -70,6 +70,9 @@ def check(
     else:
         other = Reading(held_out, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True)
         problems += _leaks(full, list(other))
+        if other.skipped:
+            why = f"they cannot be read; the first, {other.skipped_rows[0].place}: {other.skipped_rows[0].reason}"
+            unchecked.append(Unchecked(what=f"{other.skipped} rows of the held-out file", why=why))
     problems += sensitive_findings(full)
     lengths = character_lengths(full)
     if tokenizer is None:
@@ -78,6 +81,8 @@ def check(
         found, counted = token_findings(full, tokenizer, template, context)
         problems += found
         lengths += counted
+        if context is None:
+            unchecked.append(Unchecked(what="rows longer than the context", why="no context was given"))
     counts = Counter(row.completion for row in full) if labels is not None else None
     return DataReport(
         source=reading.source,

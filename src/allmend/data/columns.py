@@ -113,6 +113,9 @@ def find_shape(names: Sequence[str], prompt: str | None, completion: str | None,
         (lowered[p], lowered[c]) for p, c in _PAIRS
         if p in lowered and c in lowered and prompt in (None, lowered[p]) and completion in (None, lowered[c])
     ]  # fmt: skip
+    if any(pair[0].strip().lower() == "instruction" for pair in fitting):
+        # `input` beside `instruction` belongs to it; it is no prompt of its own.
+        fitting = [pair for pair in fitting if pair[0].strip().lower() != "input"]
     if not fitting:
         return _without_a_pair(names, lowered, prompt, completion, where)
     if len(fitting) > 1 and fitting[0] != (lowered.get("prompt"), lowered.get("completion")):
@@ -120,7 +123,7 @@ def find_shape(names: Sequence[str], prompt: str | None, completion: str | None,
         raise InputError(f"the columns can be read in more than one way: {both}", where=where, hint=_COLUMN_HINT)
     first, second = fitting[0]
     shape = Shape("prompt_completion", first, second)
-    if first.lower() == "instruction" and "input" in lowered:
+    if first.strip().lower() == "instruction" and "input" in lowered:
         shape.extra = lowered["input"]
     if (first, second) != ("prompt", "completion"):
         more = f" (with {shape.extra!r} after it)" if shape.extra else ""

@@ -60,5 +60,12 @@ def token_findings(
 
 def _summary(name: Any, unit: Any, values: list[int]) -> Lengths:
     sizes = np.asarray(values)
-    return Lengths(of=name, unit=unit, least=int(sizes.min()), median=float(np.median(sizes)),
-                   most_of_them=float(np.percentile(sizes, 95)), most=int(sizes.max()), total=int(sizes.sum()))  # fmt: skip
+    return Lengths(
+        of=name,
+        unit=unit,
+        least=int(sizes.min()),
+        median=float(np.median(sizes)),
+        most_of_them=float(np.percentile(sizes, 95)),
+        most=int(sizes.max()),
+        total=int(sizes.sum()),
+    )

@@ -22,7 +22,7 @@ NEAR = 0.7
 FEWEST_PAIRS = 5
 """A row with fewer telling word pairs is compared exactly only; two short rows are alike too easily."""
 
-_HASHES, _BAND = 32, 4
+_HASHES, _BAND = 48, 3  # finds pairs of similarity 0.7 in 998 cases of 1000, of 0.8 in all but one of 10^5
 _CHUNK = 1 << 22
 _SYMBOLS = "+-*/=<>%$#@&^|~\\_`"
 _TO_SPACE = str.maketrans(

@@ -24,7 +24,7 @@ _MAGIC = {
 
 
 class Line(NamedTuple):
-    """One line with its line end, or what is wrong with it (`text` is then empty)."""
+    """One line with its line end, and what is wrong with it; a bad line keeps what can be kept of its text."""
 
     number: int
     text: str
@@ -69,12 +69,11 @@ def lines(stream: BinaryIO) -> Iterator[Line]:
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            yield Line(
-                number, "", f"not UTF-8 text: byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line"
-            )
+            byte = f"byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line"
+            yield Line(number, raw.decode("utf-8", "replace"), f"not UTF-8 text: {byte}")
             continue
         if "\0" in text:
-            yield Line(number, "", "the line holds NUL bytes")
+            yield Line(number, text, "the line holds NUL bytes")
             continue
         yield Line(number, text)
 

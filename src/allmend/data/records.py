@@ -104,9 +104,9 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
     delimiter = _delimiter(first.text, tabs)
     if delimiter != ("\t" if tabs else ","):
         notes.append(f"columns are divided by {'tabs' if delimiter == chr(9) else repr(delimiter)}")
-    quoting = csv.QUOTE_NONE if delimiter == "\t" and _has_bare_quotes(sample) else csv.QUOTE_MINIMAL
-    if quoting == csv.QUOTE_NONE:
-        notes.append("quotes are read as ordinary characters, for some fields begin with one that never closes")
+    bare = delimiter == "\t" and _has_bare_quotes(sample)
+    if bare:
+        notes.append("quotes are read as ordinary characters, for more rows fit the header so")
     spoiled: dict[int, str] = {}
 
     def texts() -> Iterator[str]:
@@ -114,9 +114,11 @@ def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterato
         for number, text, problem in source:
             if problem:
                 spoiled[number] = problem
-            yield text if problem is None else "\n"
+            yield text or "\n"
 
-    reader = csv.reader(texts(), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        texts(), delimiter=delimiter, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL, strict=True
+    )
     offset = first.number - 1
     header = _header(reader, where)
     yield from _table_rows(reader, header, offset, spoiled, where)
@@ -150,13 +152,13 @@ def _table_rows(reader: Any, header: list[str], offset: int, spoiled: dict[int, 
         bad = [line for line in spoiled if line <= reader.line_num + offset]
         for line in bad:
             yield Record(line, {}, spoiled.pop(line))
-        if not fields or (bad and fields == [""]):
+        if not fields or bad:
             continue
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         if len(fields) != len(header):
             yield Record(begins, {}, f"the row has {len(fields)} fields, the header has {len(header)}")
-        elif not bad:
+        else:
             yield Record(begins, dict(zip(header, fields, strict=True)))
 
 
@@ -169,10 +171,19 @@ def _csv_words(error: str) -> str:
 
 
 def _has_bare_quotes(sample: bytes) -> bool:
-    """Whether a field of a TSV begins with a quote that does not end it: many programs write TSV without quoting."""
-    whole = sample[: sample.rfind(b"\n") + 1] or sample
-    fields = re.split(rb"\t|\r?\n", whole)
-    return any(field.startswith(b'"') and not (len(field) > 1 and field.endswith(b'"')) for field in fields)
+    """Whether more rows of a TSV fit its header when quotes are ordinary characters: many programs write it so."""
+    texts = sample[: sample.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines(keepends=True)
+    columns = texts[0].count("\t") + 1 if texts else 0
+    plain = sum(text.count("\t") + 1 == columns for text in texts)
+    quoted = 0
+    reader = csv.reader(texts, delimiter="\t", strict=True)
+    while True:
+        try:
+            quoted += len(next(reader)) == columns
+        except StopIteration:
+            return plain > quoted
+        except csv.Error:
+            continue
 
 
 def _delimiter(header: str, tabs: bool) -> str:

@@ -8,30 +8,22 @@ are bounded."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from allmend.data.jinja import compiled, rendered
 from allmend.data.rows import Message, Row
 from allmend.errors import InputError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from jinja2 import Template as JinjaTemplate
+    pass
 
 FILE_NAME = "chat_template.jinja"
 """The file beside an adapter or model, as transformers names it."""
-
-LONGEST_RENDERING = 64 * 2**20
-"""Characters; a template that writes more is refused."""
-
-LONGEST_SECONDS = 20.0
-"""Checked whenever the template writes; one that loops silently is stopped by Jinja's range limit."""
 
 PLAIN_NAME = "allmend-plain/1"
 
@@ -87,7 +79,7 @@ class Template:
 
         values = {
             **{key: _plain(value) for key, value in more.items()},
-            "messages": _with_reasoning(_plain(list(messages))),
+            "messages": _as_handed_over(_plain(list(messages))),
             "tools": _plain(list(tools)) if tools is not None else None,
             "documents": _plain(list(documents)) if documents is not None else None,
             "add_generation_prompt": add_generation_prompt,
@@ -95,7 +87,7 @@ class Template:
             "eos_token": eos_token,
         }
         try:
-            return _bounded(_compiled(self.text), values, self.name)
+            return rendered(self.text, values, self.name)
         except jinja2.TemplateError as error:
             words = str(error) or type(error).__name__
             raise InputError(f"the chat template refused the conversation: {words}", where=self.name) from error
@@ -179,76 +171,11 @@ def checked(found: Template) -> Template:
     import jinja2
 
     try:
-        _compiled(found.text)
+        compiled(found.text)
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"the chat template is not Jinja: {error.message}",
                          where=f"{found.name}:{error.lineno}") from None  # fmt: skip
     return found
-
-
-def _bounded(compiled: JinjaTemplate, values: dict[str, Any], name: str) -> str:
-    parts, length, until = [], 0, time.monotonic() + LONGEST_SECONDS
-    for part in compiled.generate(values):
-        parts.append(part)
-        length += len(part)
-        if length > LONGEST_RENDERING or time.monotonic() > until:
-            raise InputError("the chat template writes without end", where=name)
-    return "".join(parts)
-
-
-@lru_cache(maxsize=32)
-def _compiled(text: str) -> JinjaTemplate:
-    compiled: JinjaTemplate = _environment().from_string(text)
-    return compiled
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Any:
-    """Jinja as transformers sets it up (`utils/chat_template_utils.py`), with multiplications bounded besides."""
-    import jinja2
-    import jinja2.ext
-    import jinja2.nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(jinja2.ext.Extension):
-        """`{% generation %}` marks the assistant's text for masks; here its body is simply written."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.Scope(body).set_lineno(line)
-
-    class Environment(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            sized = [len(side) if isinstance(side, str | list | tuple) else 1 for side in (left, right)]
-            number = next((side for side in (right, left) if isinstance(side, int)), 1)
-            if (operator == "*" and max(sized) * abs(number) > LONGEST_RENDERING and max(sized) > 1) or (
-                operator == "**" and isinstance(right, int | float) and abs(right) > 64
-            ):
-                raise jinja2.exceptions.SecurityError("a product in the template is too large")
-            return super().call_binop(context, operator, left, right)
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: Any = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
-    environment.filters["tojson"] = tojson
-    now: Callable[[str], str] = lambda form: datetime.now().strftime(form)
-    environment.globals.update(raise_exception=raise_exception, strftime_now=now)
-    return environment
 
 
 def _plain(value: Any) -> Any:
@@ -262,8 +189,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _with_reasoning(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning under every name that templates read it by, as transformers does."""
+def _as_handed_over(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as transformers hands them to templates: without empty keys, reasoning under every name for it."""
+    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
     for message in messages:
         given = next((message[name] for name in ("reasoning_content", "thinking", "reasoning")
                       if message.get(name) is not None), None)  # fmt: skip

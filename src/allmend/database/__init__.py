@@ -1,6 +1,6 @@
 """One engine, one schema, one migration chain: SQLite in `ALLMEND_HOME`, or PostgreSQL by `ALLMEND_DATABASE`.
 
-    home() -> Path, address() -> str                     light
+    address() -> str                                     light
     writing() -> Connection in a transaction             context managers, SQLAlchemy Core
     reading() -> Connection, or None when nothing was ever written
     schema.<table>                                       the tables
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from allmend.database.place import address, home
+from allmend.database.place import address
 
 if TYPE_CHECKING:
     from allmend.database.engine import forget, in_plain_words, reading, shown_address, writing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOMES = dict.fromkeys(("forget", "in_plain_words", "reading", "shown_address", "writing"),
                        "allmend.database.engine")  # fmt: skip
 
-__all__ = ["address", "forget", "home", "in_plain_words", "reading", "shown_address", "writing"]
+__all__ = ["address", "forget", "in_plain_words", "reading", "shown_address", "writing"]
 
 
 def __getattr__(name: str) -> object:

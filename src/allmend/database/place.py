@@ -1,22 +1,13 @@
-"""Where allmend keeps what it records: one folder, one database."""
+"""Where the database is."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-
-def home() -> Path:
-    """`ALLMEND_HOME`, or `allmend` in the XDG data folder. Not created here."""
-    named = os.environ.get("ALLMEND_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME")
-    base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
-    return base / "allmend"
+from allmend.home import root
 
 
 def address() -> str:
-    """The database's URL: `ALLMEND_DATABASE`, or `allmend.sqlite` in `home()`."""
+    """The database's URL: `ALLMEND_DATABASE`, or `allmend.sqlite` in allmend's own folder."""
     named = os.environ.get("ALLMEND_DATABASE")
-    return named if named else f"sqlite:///{home() / 'allmend.sqlite'}"
+    return named if named else f"sqlite:///{root() / 'allmend.sqlite'}"

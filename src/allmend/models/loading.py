@@ -85,6 +85,11 @@ def load(
     )
 
 
+def load_tokenizer(model: Model, progress: Progress | None = None) -> PreTrainedTokenizerBase:
+    """Only the tokenizer of a model; a GGUF file is converted for it, once."""
+    return _tokenizer(converted(model, progress) if model.format == "gguf" else model.path)
+
+
 def _device(asked: str | None) -> tuple[torch.device, str]:
     import torch
 

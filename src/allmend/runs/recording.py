@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -12,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from allmend.database import home
 from allmend.digests import path_digest
 from allmend.errors import AllmendError, Unavailable
+from allmend.home import root
 from allmend.redaction import redact, redact_values
 from allmend.runs.alive import hold, release
 from allmend.runs.environment import environment
@@ -44,45 +46,68 @@ class Recorder:
     @property
     def folder(self) -> Path:
         """The run's own folder, for checkpoints, adapters and logs."""
-        return home() / "runs" / self.id
+        return root() / "runs" / self.id
 
     def __enter__(self) -> Self:
-        from allmend.database import schema, writing
-
         started = datetime.now(UTC)
-        self._make_folder(started)
-        try:
-            values = {
-                "id": self.id,
-                "verb": self.verb,
-                "subject": None if self.subject is None else redact(self.subject),
-                "state": "running",
-                "started": started.timestamp(),
-                "settings": _json(self.settings),
-                "environment": _json(environment()),
-                "folder": str(self.folder),
-            }
-            with writing() as connection:
-                connection.execute(schema.runs.insert().values(values))
-        except BaseException:
-            release(self._lock)
-            raise
-        return self
-
-    def _make_folder(self, started: datetime) -> None:
-        """A new folder with its lock held; the folder is what makes the id unique among processes."""
         later = 0
         while True:
-            self.id = run_id(self.verb, started, later)
+            later = self._make_folder(started, later)
             try:
-                self.folder.mkdir(parents=True)
+                if self._begin(started):
+                    return self
+            except BaseException:
+                release(self._lock)
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            # Another machine that writes to the same database has that name.
+            release(self._lock)
+            shutil.rmtree(self.folder)
+            later += 1
+
+    def _begin(self, started: datetime) -> bool:
+        """Write the row of the run; False when its id is taken."""
+        from sqlalchemy import select
+
+        from allmend.database import schema, writing
+
+        values = {
+            "id": self.id,
+            "verb": self.verb,
+            "subject": None if self.subject is None else redact(self.subject),
+            "state": "running",
+            "started": started.timestamp(),
+            "settings": _json(self.settings),
+            "environment": _json(environment()),
+            "folder": str(self.folder),
+        }
+        with writing() as connection:
+            if connection.execute(select(schema.runs.c.id).where(schema.runs.c.id == self.id)).first():
+                return False
+            connection.execute(schema.runs.insert().values(values))
+        return True
+
+    def _make_folder(self, started: datetime, later: int) -> int:
+        """A new folder with its lock held, `later` steps on from the first free id; the folder makes it unique here."""
+        place = root() / "runs"
+        while True:
+            self.id = run_id(self.verb, started, later)
+            later += 1
+            letters = self.id.rpartition("-")[0].rpartition("-")[2] + self.id[-5:]
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                if any(name.endswith(letters) for name in os.listdir(place)):  # noqa: PTH208
+                    continue
+                self.folder.mkdir()
                 break
             except FileExistsError:
-                later += 1
+                continue
             except OSError as error:
-                raise Unavailable(f"the run's folder cannot be made: {error.strerror}", where=str(self.folder),
-                                  hint="ALLMEND_HOME names another place for records.") from error  # fmt: skip
+                hint = "ALLMEND_HOME names another place for records."
+                words = f"the run's folder cannot be made: {error.strerror}"
+                raise Unavailable(words, where=str(self.folder), hint=hint) from error
         self._lock = hold(self.folder)
+        return later
 
     def choice(self, name: str, value: Any, reason: str) -> None:
         """Record a value that was chosen automatically, and why."""
