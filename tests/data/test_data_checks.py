@@ -40,7 +40,7 @@ def test_clean_rows_have_no_problems_and_what_was_not_checked_is_said(tmp_path):
         "tokens, context, special tokens",
     }
     assert (report.lengths[0].of, report.lengths[0].unit) == ("prompt", "characters")
-    assert report.preview.learned.startswith("pos")
+    assert report.preview.learned.startswith(" pos")
     assert type(report).from_json(report.to_json()) == report
 
 

@@ -133,7 +133,7 @@ def test_renders_any_conversation_as_transformers_does(with_bos, text, messages,
 def test_the_plain_template_is_what_the_docs_say():
     row = Row("Is it good?", "Yes.")
     given_part, learned = PLAIN.parts(row, eos_token="<eos>")
-    assert given_part == "User: Is it good?\nAssistant: "
+    assert given_part == "User: Is it good?\nAssistant:"
     assert learned == "Yes.<eos>\n"
     tool = PLAIN.render([{"role": "system", "content": "S"}, CALL, {"role": "tool", "content": "2"}])
     assert tool.startswith("System: S\nAssistant: [{")

@@ -27,6 +27,8 @@ FILE_NAME = "chat_template.jinja"
 
 PLAIN_NAME = "allmend-plain/1"
 
+# The prompt ends without the space: most tokenizers put it at the front of the answer's first word, and a prompt that
+# ends in a lone space asks a base model for something it never saw.
 _PLAIN_TEXT = """\
 {%- set names = {"system": "System", "developer": "System", "user": "User", "tool": "Result"} -%}
 {%- for message in messages -%}
@@ -35,12 +37,12 @@ _PLAIN_TEXT = """\
 {%- set content = message["tool_calls"] | tojson if message["tool_calls"] else "" -%}
 {%- else -%}{%- set content = message["content"] | map(attribute="text") | join("\\n") -%}{%- endif -%}
 {%- if message["role"] == "assistant" -%}
-{{- "Assistant: " + content + eos_token + "\\n" -}}
+{{- "Assistant:" + " " + content + eos_token + "\\n" -}}
 {%- else -%}
 {{- names[message["role"]] + ": " + content + "\\n" -}}
 {%- endif -%}
 {%- endfor -%}
-{%- if add_generation_prompt -%}{{- "Assistant: " -}}{%- endif -%}
+{%- if add_generation_prompt -%}{{- "Assistant:" -}}{%- endif -%}
 """
 
 

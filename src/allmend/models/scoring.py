@@ -124,4 +124,4 @@ def _picked(model: PreTrainedModel, hidden: Tensor, targets: Tensor, rows: int) 
 
 def _log_norm(logits: Tensor, rows: int = 16) -> Tensor:
     """logsumexp over the vocabulary in fp32, a few rows at a time so that the fp32 copy stays in the cache."""
-    return torch.cat([part.float().logsumexp(dim=1) for part in logits.split(rows)])
+    return torch.cat([part.float().logsumexp(dim=1) for part in torch.split(logits, rows)])

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from allmend.data import Row, Template, encode_prompt, encode_rows
+from allmend.data import Row, Template, encode, encode_prompt, encode_rows
+from allmend.data.tokens import marks
 from allmend.models.loading import Loaded
 from allmend.models.scoring import Scored, label_logprobs, logprobs
 
@@ -30,12 +31,19 @@ def answer_labels(loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], te
     """
     tokenizer = loaded.tokenizer
     prompts = [encode_prompt(row.as_messages()[:-1], tokenizer, template) for row in rows]
-    ids = [list(tokenizer(label, add_special_tokens=False)["input_ids"]) for label in labels]
-    if _some_begin_others(ids):
-        ids = [[*label, tokenizer.eos_token_id] for label in ids]
+    whole = [_label_ids(loaded, label, template) for label in labels]
+    special = marks(tokenizer).special_ids
+    bare = [list(ids[:-1]) if len(ids) > 1 and ids[-1] in special else list(ids) for ids in whole]
+    ids = whole if _some_begin_others(bare) else bare
     scores = label_logprobs(loaded.model, prompts, ids)
     best = [max(range(len(labels)), key=row.__getitem__) for row in scores]
     return LabelAnswers([labels[place] for place in best], scores)
+
+
+def _label_ids(loaded: Loaded, label: str, template: Template) -> list[int]:
+    """The ids that training on this label as an answer learns, its end mark included."""
+    tokens = encode(Row(prompt="?", completion=label), loaded.tokenizer, template)
+    return [token for token, learned in zip(tokens.ids, tokens.mask, strict=True) if learned]
 
 
 def _some_begin_others(ids: Sequence[Sequence[int]]) -> bool:
