@@ -15,19 +15,27 @@ if TYPE_CHECKING:
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
+    from allmend.verbs.data_check import data_check
+    from allmend.verbs.doctor import doctor
     from allmend.verbs.serve import serve
+    from allmend.verbs.tune import tune
+    from allmend.verbs.verdict import verdict
 
 _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+    "data_check": "allmend.verbs.data_check",
+    "doctor": "allmend.verbs.doctor",
     "serve": "allmend.verbs.serve",
+    "tune": "allmend.verbs.tune",
+    "verdict": "allmend.verbs.verdict",
 }
 
 _ROOMS = ("data", "runs")
 """Group words: `allmend.runs.list()`."""
 
-__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
+__all__ = ["AllmendError", "Plan", "chat", "data", "data_check", "doctor", "runs", "serve", "tune", "verdict"]
 
 
 def __getattr__(name: str) -> object:

@@ -65,7 +65,7 @@ class Terminal(Watch):
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
-        self._console.print(f"[bold]→ {text}[/bold]")
+        self._console.print(f"→ {text}", style="bold", markup=False)
 
     def note(self, text: str) -> None:
         """A note, indented."""
@@ -90,10 +90,15 @@ class Terminal(Watch):
 
     def choice(self, choice: Choice) -> None:
         """An automatic choice with its reason."""
-        self._console.print(f"  {choice.name} = {choice.value}  [dim]({choice.reason})[/dim]", highlight=False)
+        from rich.markup import escape
+
+        shown = escape(f"{choice.name} = {choice.value}"), escape(choice.reason)
+        self._console.print(f"  {shown[0]}  [dim]({shown[1]})[/dim]", highlight=False)
 
     def data(self, report: DataReport) -> None:
         """Rows, classes, lengths and problems."""
+        from rich.markup import escape
+
         if report.labels:
             shares = ", ".join(f"{label} {count}" for label, count in list(report.labels.items())[:8])
             self.note(f"{report.rows} rows; labels: {shares}")
@@ -104,7 +109,7 @@ class Terminal(Watch):
                 self.note(f"tokens a row: {lengths.least} to {lengths.most}, median {lengths.median:.0f}")
         for problem in report.problems:
             rows = f" ({', '.join(problem.rows[:3])})" if problem.rows else ""
-            self._console.print(f"  {_MARKS[problem.severity]} {problem.message}[dim]{rows}[/dim]")
+            self._console.print(f"  {_MARKS[problem.severity]} {escape(problem.message)}[dim]{escape(rows)}[/dim]")
         if not report.problems:
             self.note("nothing found against it")
 
