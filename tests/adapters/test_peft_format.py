@@ -294,3 +294,13 @@ def test_a_misspelt_target_names_the_nearest() -> None:
     assert "q_proj" in (caught.value.hint or "")
     with pytest.raises(AllmendError):
         attach(torch.nn.ReLU(), LoraConfig())
+
+
+def test_layers_whose_weights_the_architecture_reads_itself_are_told() -> None:
+    model = tiny.recurrent()
+    attach(model, LoraConfig(rank=2))
+    with pytest.raises(InputError, match="reads the weights"):
+        logits(model)
+    model = tiny.recurrent()
+    shaken(model, LoraConfig(rank=2, targets=("in_proj", "x_proj", "out_proj")))
+    assert not torch.equal(logits(model), logits(tiny.recurrent()))
