@@ -11,23 +11,43 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from allmend import data, runs
+    from allmend import data, models, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
+    from allmend.verbs.doctor import doctor
     from allmend.verbs.serve import serve
+    from allmend.verbs.tour import tour
+    from allmend.verbs.tune import tune
+    from allmend.verbs.verdict import verdict
 
 _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+    "doctor": "allmend.verbs.doctor",
     "serve": "allmend.verbs.serve",
+    "tour": "allmend.verbs.tour",
+    "tune": "allmend.verbs.tune",
+    "verdict": "allmend.verbs.verdict",
 }
 
-_ROOMS = ("data", "runs")
+_ROOMS = ("data", "models", "runs")
 """Group words: `allmend.runs.list()`."""
 
-__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
+__all__ = [
+    "AllmendError",
+    "Plan",
+    "chat",
+    "data",
+    "doctor",
+    "models",
+    "runs",
+    "serve",
+    "tour",
+    "tune",
+    "verdict",
+]
 
 
 def __getattr__(name: str) -> object:

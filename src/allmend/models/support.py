@@ -41,6 +41,7 @@ def _try_packs(model: PreTrainedModel) -> str | None:
     vocabulary = model.get_input_embeddings().weight.shape[0]
     first, second = [7 % vocabulary, 5 % vocabulary, 3 % vocabulary], [11 % vocabulary, 2 % vocabulary]
     training = model.training
+    training = model.training
     model.eval()
     try:
         with use_packed(model):
@@ -76,7 +77,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 @torch.inference_mode()
 def _try_head(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
         return False
     ids = torch.tensor([[3, 2, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
     hidden = hidden_states(model, ids)
