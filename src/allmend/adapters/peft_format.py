@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save
 
 from allmend.adapters.attach import LoraSet
 from allmend.adapters.config import LoraConfig
+from allmend.digests import file_digest
 from allmend.errors import InputError, NotFound
-from allmend.models.fetch import sha256_of
 from allmend.nouns.adapter import Adapter
 from allmend.nouns.model import Model
 
@@ -142,7 +142,7 @@ def read(folder: Path | str) -> AdapterWeights:
         config=lora,
         base=str(notes.get("base") or config.get("base_model_name_or_path") or ""),
         base_digest=notes.get("base_digest"),
-        digest=sha256_of(weights_file),
+        digest=file_digest(weights_file),
         modules=modules,
         alphas={name: _pattern_value(patterns, name, lora.alpha) for name in modules},
         template=_template(folder / TEMPLATE),

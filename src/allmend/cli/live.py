@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich.markup import escape
+
 from allmend.cli.show import notes
 from allmend.verbs.watching import Watch
 
@@ -49,6 +51,7 @@ class Terminal(Watch):
         self._begun: dict[str, tuple[float, int]] = {}
         self._losses: list[float] = []
         self._said = 0.0
+        self._start = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -61,11 +64,11 @@ class Terminal(Watch):
         self._bars.stop()
 
     def stage(self, text: str) -> None:
-        """A stage on a line of its own; bars of the one before go."""
+        """A stage on a line of its own, with the time since the start; bars of the one before go."""
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
-        self._console.print(f"→ {text}", style="bold", markup=False)
+        self._console.print(f"[dim]{_clock(time.monotonic() - self._start)}[/dim] [bold]{escape(text)}[/bold]")
 
     def note(self, text: str) -> None:
         """A note, indented."""
@@ -90,15 +93,10 @@ class Terminal(Watch):
 
     def choice(self, choice: Choice) -> None:
         """An automatic choice with its reason."""
-        from rich.markup import escape
-
-        shown = escape(f"{choice.name} = {choice.value}"), escape(choice.reason)
-        self._console.print(f"  {shown[0]}  [dim]({shown[1]})[/dim]", highlight=False)
+        self._console.print(f"  {choice.name} = {escape(str(choice.value))}  [dim]({escape(choice.reason)})[/dim]")
 
     def data(self, report: DataReport) -> None:
         """Rows, classes, lengths and problems."""
-        from rich.markup import escape
-
         if report.labels:
             shares = ", ".join(f"{label} {count}" for label, count in list(report.labels.items())[:8])
             self.note(f"{report.rows} rows; labels: {shares}")

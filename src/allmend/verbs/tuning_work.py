@@ -39,6 +39,8 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
+_EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
+
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
 
@@ -279,8 +281,11 @@ class _Tuning:
         ]
         fit = probing.probe(self.loaded, lora, first, PACK_TOKENS)
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
-        # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
-        evaluation = 4 * fit.seconds(sum(map(len, select))) / 3
+        # Evaluating is a forward pass, about a third of a step, over the selection rows.
+        once = fit.seconds(sum(map(len, select))) / 3
+        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
+        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
+        evaluation = evaluations * once
         possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
         wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
         steps = min(possible, wanted)
@@ -302,6 +307,7 @@ class _Tuning:
             batch_rows=settings.batch,
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
+            evaluations=evaluations,
             deadline=settings.budget,
         )
 

@@ -13,7 +13,7 @@ from allmend.models.loading import Loaded
 def write_answers(loaded: Loaded, rows: Sequence[Row], template: Template, max_tokens: int) -> list[str]:
     """The model's greedy answer to each row's prompt, as it is in memory now (with or without its LoRA)."""
     engine = build_engine(loaded.model, loaded.tokenizer, context=loaded.context)
-    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.0, drop_space=template.is_plain)
     try:
         requests = [
             TextRequest(tuple(encode_prompt(row.as_messages()[:-1], loaded.tokenizer, template)), sampling)
