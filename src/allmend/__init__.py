@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
+<<<<<<< HEAD
+    from allmend.verbs.data_check import data_check
+    from allmend.verbs.doctor import doctor
+    from allmend.verbs.serve import serve
+=======
     from allmend.verbs.doctor import doctor
     from allmend.verbs.serve import serve
     from allmend.verbs.tour import tour
+>>>>>>> main
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
 
@@ -25,9 +31,15 @@ _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+<<<<<<< HEAD
+    "data_check": "allmend.verbs.data_check",
+    "doctor": "allmend.verbs.doctor",
+    "serve": "allmend.verbs.serve",
+=======
     "doctor": "allmend.verbs.doctor",
     "serve": "allmend.verbs.serve",
     "tour": "allmend.verbs.tour",
+>>>>>>> main
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
 }
@@ -35,6 +47,9 @@ _HOMES = {
 _ROOMS = ("data", "models", "runs")
 """Group words: `allmend.runs.list()`."""
 
+<<<<<<< HEAD
+__all__ = ["AllmendError", "Plan", "chat", "data", "data_check", "doctor", "runs", "serve", "tune", "verdict"]
+=======
 __all__ = [
     "AllmendError",
     "Plan",
@@ -48,6 +63,7 @@ __all__ = [
     "tune",
     "verdict",
 ]
+>>>>>>> main
 
 
 def __getattr__(name: str) -> object:

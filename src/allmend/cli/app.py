@@ -32,6 +32,7 @@ def build() -> App:
         version=__version__,
         help_epilogue="Every command takes --debug: the traceback of an error. Exit codes: docs/exit-codes.md.",
         sort_key=None,
+        suppress_keyboard_interrupt=False,
     )
     for place, (name, (target, text)) in enumerate(COMMANDS.items()):
         top.command(target, name=name, help=text, sort_key=place)

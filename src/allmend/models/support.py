@@ -41,7 +41,6 @@ def _try_packs(model: PreTrainedModel) -> str | None:
     vocabulary = model.get_input_embeddings().weight.shape[0]
     first, second = [7 % vocabulary, 5 % vocabulary, 3 % vocabulary], [11 % vocabulary, 2 % vocabulary]
     training = model.training
-    training = model.training
     model.eval()
     try:
         with use_packed(model):
@@ -80,8 +79,14 @@ def _try_head(model: PreTrainedModel) -> bool:
     if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
         return False
     ids = torch.tensor([[3, 2, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
-    hidden = hidden_states(model, ids)
-    return bool(torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits))
+    # Dropout would make the two passes differ, and draw random numbers that belong to the training.
+    training = model.training
+    model.eval()
+    try:
+        hidden = hidden_states(model, ids)
+        return bool(torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits))
+    finally:
+        model.train(training)
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
