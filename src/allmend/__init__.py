@@ -15,15 +15,10 @@ if TYPE_CHECKING:
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
-<<<<<<< HEAD
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
     from allmend.verbs.serve import serve
-=======
-    from allmend.verbs.doctor import doctor
-    from allmend.verbs.serve import serve
     from allmend.verbs.tour import tour
->>>>>>> main
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
 
@@ -31,15 +26,10 @@ _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
-<<<<<<< HEAD
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
     "serve": "allmend.verbs.serve",
-=======
-    "doctor": "allmend.verbs.doctor",
-    "serve": "allmend.verbs.serve",
     "tour": "allmend.verbs.tour",
->>>>>>> main
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
 }
@@ -47,14 +37,12 @@ _HOMES = {
 _ROOMS = ("data", "models", "runs")
 """Group words: `allmend.runs.list()`."""
 
-<<<<<<< HEAD
-__all__ = ["AllmendError", "Plan", "chat", "data", "data_check", "doctor", "runs", "serve", "tune", "verdict"]
-=======
 __all__ = [
     "AllmendError",
     "Plan",
     "chat",
     "data",
+    "data_check",
     "doctor",
     "models",
     "runs",
@@ -63,7 +51,6 @@ __all__ = [
     "tune",
     "verdict",
 ]
->>>>>>> main
 
 
 def __getattr__(name: str) -> object:
