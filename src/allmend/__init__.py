@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
+    from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
     from allmend.verbs.serve import serve
     from allmend.verbs.tour import tour
@@ -25,6 +26,7 @@ _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+    "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
     "serve": "allmend.verbs.serve",
     "tour": "allmend.verbs.tour",
@@ -40,6 +42,7 @@ __all__ = [
     "Plan",
     "chat",
     "data",
+    "data_check",
     "doctor",
     "models",
     "runs",

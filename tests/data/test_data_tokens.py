@@ -16,8 +16,8 @@ def test_only_the_completion_and_its_end_are_learned(with_bos):
     tokens = encode(Row("What?", "So.", place="f:1"), with_bos, PLAIN)
     assert with_bos.decode(tokens.ids) == "<bos>User: What?\nAssistant: So.<eos>"
     assert learned(tokens, with_bos) == " So.<eos>"
-    assert tokens.labels_from == len(tokens) - 4
-    assert tokens.learned == 4
+    assert tokens.labels_from == len(tokens) - 5
+    assert tokens.learned == 5
     assert (tokens.place, tokens.cut) == ("f:1", 0)
 
 
