@@ -50,15 +50,17 @@ _PLAN = "plan.json"
 
 def work(source: str, settings: TuneSettings, watch: Watch) -> Run:
     """Do it; returns the finished Run."""
-    watch.stage(f"Looking up {settings.model}")
-    model = resolve(settings.model, watch.amount)
-    watch.model(model)
+    # The rows first: what is wrong with them should be told before a model is fetched for them.
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
+    named = data.template(settings.template) if settings.template else None
+    watch.stage(f"Looking up {settings.model}")
+    model = resolve(settings.model, watch.amount)
+    watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
-    template = data.template(settings.template) if settings.template else data.of_tokenizer(loaded.tokenizer)
+    template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
