@@ -223,7 +223,7 @@ def write(path: Path, text: str) -> Path:
         ("good", ("--budget", "1ms"), 7, "--budget"),
         ("prompt,completion\n" + "".join(f"question {n},{n:0600d}\n" for n in range(9)), (), 4, "answer alone"),
     ],
-    ids=["empty", "header", "one class", "cut", "missing", "template", "model", "target", "dtype", "column", "budget", "long"],
+    ids=["empty", "header", "class", "cut", "missing", "template", "model", "target", "dtype", "column", "ms", "long"],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_code(
     home: Path,
