@@ -7,7 +7,6 @@ any moment leaves the one before or the one after.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,8 @@ def save(path: Path, adapter: dict[str, torch.Tensor], optimiser: dict[str, torc
     """Write a checkpoint by rename."""
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
     tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.items()}
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # One name, so that the next checkpoint takes the place of what a kill left half-written.
+    hidden = path.with_name(f".{path.name}.new")
     try:
         save_file(tensors, hidden, metadata={"progress": json.dumps(asdict(progress))})
         hidden.replace(path)

@@ -27,6 +27,7 @@ from allmend.tuning.schedule import rate
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
+_SAVING = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Plan:
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
+    """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class _Trainer:
         self.outcome.progress = self.progress
 
     def run(self) -> Outcome:
-        started = saved = time.perf_counter()
+        started = time.perf_counter()
+        wait, saved = 0.0, started
         before = self.progress.seconds
         order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
         while self.progress.step < self.progress.steps:
@@ -156,9 +159,11 @@ class _Trainer:
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > self.plan.checkpoint_seconds:
+            if time.perf_counter() - saved > wait:
+                begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
+                wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
             if self.stop() and self.progress.step < self.progress.steps:
                 self._save()
                 raise KeyboardInterrupt
@@ -173,10 +178,10 @@ class _Trainer:
         total = 0.0
         for part in parts:
             loss = loss_of(self.loaded.model, part)
-            (loss / learned).backward()  # type: ignore[no-untyped-call]
+            (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self.progress.tokens += part.tokens
-        mean = total / learned
+        mean = total / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
         self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
