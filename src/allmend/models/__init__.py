@@ -14,8 +14,8 @@ import os
 # and on a busy one each program burns the cores that the others wait for (see bench/waiting.json).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from allmend.models.catalogue import catalogue  # noqa: E402
-from allmend.models.reference import parse  # noqa: E402
-from allmend.models.resolve import resolve  # noqa: E402
+from allmend.models.catalogue import catalogue
+from allmend.models.reference import parse
+from allmend.models.resolve import resolve
 
 __all__ = ["catalogue", "parse", "resolve"]
