@@ -105,3 +105,12 @@ def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_recorded_tour_is_the_one_that_was_measured():
+    shown = (ROOT / "bench" / "tour.txt").read_text()
+    assert f"<!-- tour -->\n```text\n{shown}```\n<!-- /tour -->" in (ROOT / "README.md").read_text()
+    import json
+
+    figures = json.loads((ROOT / "bench" / "tour.json").read_text())["measures"]["accuracy"]
+    assert f"accuracy {figures['base']:.3f} → {figures['tuned']:.3f}" in shown

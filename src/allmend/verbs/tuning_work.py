@@ -15,7 +15,7 @@ from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
 from allmend.data.checks import check
 from allmend.errors import InputError
-from allmend.models import catalogue, resolve
+from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.models.support import why_no_packs
@@ -50,15 +50,18 @@ _PLAN = "plan.json"
 
 def work(source: str, settings: TuneSettings, watch: Watch) -> Run:
     """Do it; returns the finished Run."""
-    watch.stage(f"Looking up {settings.model}")
-    model = resolve(settings.model, watch.amount)
-    watch.model(model)
+    # What a person wrote is looked at before anything is fetched.
+    named = data.template(settings.template) if settings.template else None
+    reference = parse(settings.model)
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
+    watch.stage(f"Looking up {settings.model}")
+    model = resolve(reference, watch.amount)
+    watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
-    template = data.template(settings.template) if settings.template else data.of_tokenizer(loaded.tokenizer)
+    template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
