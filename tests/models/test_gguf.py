@@ -23,9 +23,9 @@ pytestmark = pytest.mark.model
 
 
 @pytest.fixture(scope="module")
-def loaded(model_home: Path) -> Any:
+def loaded(model_cache: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALLMEND_HOME", str(model_home))
+        patch.setenv("ALLMEND_HOME", str(model_cache))
         yield load(resolve("gemma-3-270m"), "bfloat16")
 
 

@@ -61,7 +61,8 @@ class Terminal(Watch):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def stage(self, text: str) -> None:
         """A stage on a line of its own, with the time since the start; bars of the one before go."""

@@ -15,7 +15,7 @@ from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
 from allmend.data.checks import check
 from allmend.errors import InputError
-from allmend.models import catalogue, resolve
+from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.models.support import why_no_packs
@@ -50,13 +50,14 @@ _PLAN = "plan.json"
 
 def work(source: str, settings: TuneSettings, watch: Watch) -> Run:
     """Do it; returns the finished Run."""
-    # The rows first: what is wrong with them should be told before a model is fetched for them.
+    # What a person wrote is looked at before anything is fetched.
+    named = data.template(settings.template) if settings.template else None
+    reference = parse(settings.model)
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
-    named = data.template(settings.template) if settings.template else None
     watch.stage(f"Looking up {settings.model}")
-    model = resolve(settings.model, watch.amount)
+    model = resolve(reference, watch.amount)
     watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
