@@ -9,13 +9,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from allmend.nouns.notebook import Notebook
     from allmend.nouns.plan import Plan
 
 _HOMES = {
+    "Notebook": "allmend.nouns.notebook",
     "Plan": "allmend.nouns.plan",
 }
 
-__all__ = ["Plan"]
+__all__ = ["Notebook", "Plan"]
 
 
 def __getattr__(name: str) -> object:
