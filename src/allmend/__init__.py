@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from allmend import data, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
+    from allmend.verbs.chat import chat
+    from allmend.verbs.serve import serve
 
 _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
+    "chat": "allmend.verbs.chat",
+    "serve": "allmend.verbs.serve",
 }
 
-__all__ = ["AllmendError", "Plan"]
+_ROOMS = ("data", "runs")
+"""Group words: `allmend.runs.list()`."""
+
+__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
 
 
 def __getattr__(name: str) -> object:
@@ -27,6 +35,8 @@ def __getattr__(name: str) -> object:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
+    if name in _ROOMS:
+        return importlib.import_module(f"allmend.{name}")
     raise AttributeError(f"module 'allmend' has no attribute {name!r}")
 
 
