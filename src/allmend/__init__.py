@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from allmend.errors import AllmendError
     from allmend.nouns import Plan
     from allmend.verbs.chat import chat
+    from allmend.verbs.plan import plan
     from allmend.verbs.serve import serve
 
 _HOMES = {
     "AllmendError": "allmend.errors",
     "Plan": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+    "plan": "allmend.verbs.plan",
     "serve": "allmend.verbs.serve",
 }
 
 _ROOMS = ("data", "runs")
 """Group words: `allmend.runs.list()`."""
 
-__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
+__all__ = ["AllmendError", "Plan", "chat", "data", "plan", "runs", "serve"]
 
 
 def __getattr__(name: str) -> object:

@@ -334,6 +334,9 @@ class Session:
             return "it is random or depends on the time"
         return f"it is the result of {path.replace('()', '')[:80]}"
 
+    def follow(self, path: str, cwd: str, clone: object) -> None:
+        """Sources of a clone or fetched script that are at hand are read; others are named as unread."""
+
     def derive(self, value: Value) -> Value:
         """`value` marked as worked out."""
         if isinstance(value, str) and DERIVED not in value:
