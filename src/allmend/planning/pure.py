@@ -249,6 +249,10 @@ def _split(python: Expressions, call: Call) -> Value:
     return python.unknown(call.node, "it is worked out while the notebook runs")
 
 
+def _cwd(python: Expressions, call: Call) -> Value:
+    return PathText(python.session.world.cwd or python.session.start)
+
+
 def _none(python: Expressions, call: Call) -> Value:
     return None
 
@@ -263,7 +267,7 @@ _FUNCTIONS: dict[str, Callable[[Expressions, Call], Value]] = {
     "os.path.dirname": _lifted(posixpath.dirname), "os.path.abspath": _lifted(lambda p: p),
     "os.path.realpath": _lifted(lambda p: p), "os.path.expanduser": _lifted(lambda p: p),
     "os.path.normpath": _lifted(os.path.normpath), "os.path.splitext": _lifted(_splitext),
-    "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
+    "os.getcwd": _cwd, "pathlib.Path.cwd": _cwd, "os.path.relpath": _lifted(lambda p: p), "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
     "builtins.str": _str, "builtins.int": _int, "builtins.range": _range, "builtins.xrange": _range, "builtins.zip": _zip,
     "builtins.enumerate": _enumerate, "builtins.list": _same, "builtins.tuple": _same, "builtins.sorted": _same,
     "builtins.reversed": _same, "builtins.iter": _same, "builtins.dict": _dict, "builtins.getattr": _getattr,

@@ -107,6 +107,8 @@ class Python(Expressions):
         if isinstance(target, ast.Name):
             if isinstance(value, Unknown) and value.path == "?" and value.source and len(value.source) > 60:
                 value = Unknown(target.id, value.reason)
+            if value == "" and isinstance(value, str) and self._form_line(source):
+                value = Unknown(target.id, "it is a form field that is left empty")
             self.bind(target.id, value)
             self.session.on_assign(target.id, value, source)
         elif isinstance(target, ast.Tuple | ast.List):
@@ -117,6 +119,10 @@ class Python(Expressions):
             self._set_item(target, value, source)
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
+
+    def _form_line(self, source: ast.expr) -> bool:
+        line = getattr(source, "end_lineno", 0) or 0
+        return 0 < line <= len(self.place.lines) and "@param" in self.place.lines[line - 1]
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
         names = target.elts

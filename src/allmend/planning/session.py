@@ -53,6 +53,16 @@ class Session:
         self.line = 1
         self.running: set[str] = set()
 
+    @property
+    def start(self) -> str:
+        """Where the notebook starts: Colab's folder when it shows that it was written for Colab, else nowhere known."""
+        if "start" not in self.facts:
+            colab = "colab" in self.notebook.metadata or any(
+                "/content/" in cell.source or "google.colab" in cell.source for cell in self.notebook.cells[:60]
+            )
+            self.facts["start"] = "/content" if colab else "."
+        return str(self.facts["start"])
+
     # -- recording ----------------------------------------------------------------------------------------------------
 
     def add(

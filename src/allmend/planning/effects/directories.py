@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, Made, Value, has_hole, options
+from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.expressions import Call
@@ -43,6 +43,13 @@ def under_drive(session: Session, path: str, mode: str, *, literal: bool = False
     full = session.world.drive(path, cwd)
     if full is None:
         return False
+    if has_hole(full):
+        # A name made in a loop or from the clock: the folder it lies in is what can be said.
+        full = full.split(HOLE_START)[0].rpartition("/")[0]
+        literal = False
+        if not full.strip("/") or session.world.drive(full, "") is None:
+            return False
+        path = DERIVED
     session.add("personal_files", (DERIVED if DERIVED in path else "") + full.rstrip("/"), literal=literal, prefix="drive:",
                 detail={"mode": mode})  # fmt: skip
     return True

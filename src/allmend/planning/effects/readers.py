@@ -118,7 +118,7 @@ def hub(session: Session, call: Call, row: Row) -> None:
         met = True
         if isinstance(value, str):
             _hub_text(session, call, row, value, node)
-        elif isinstance(value, Unknown):
+        elif isinstance(value, Unknown | Member):
             _unknown(session, call, row, value, node)
         elif isinstance(value, Made) and not _LOADED.search(value.path) and not value.path.startswith("?"):
             if not isinstance(value.receiver, str):
@@ -174,6 +174,8 @@ def hub_url(session: Session, call: Call, row: Row) -> None:
             url = value if is_url(value) else f"https://huggingface.co/{plain(value)}"
             cloning.add(session, url, plain(folder) if isinstance(folder, str) else None, session.world.cwd, exact=False,
                         line=session.line)  # fmt: skip
+        else:
+            _unknown(session, call, row, value, _node)
 
 
 def datasets(session: Session, call: Call, row: Row) -> None:
@@ -237,6 +239,9 @@ def url_any(session: Session, call: Call, row: Row) -> None:
                 continue
             if is_url(value) or has_hole(value):
                 _fetched(session, call, row, value, node)
+            elif not isinstance(node, ast.Constant) and node is not None and row.kind == "download":
+                session.add("download", Unknown(segment(session.python.place, node), "the address is given elsewhere"),
+                            node=node)  # fmt: skip
         elif isinstance(value, Unknown | Made | Member):
             _unknown(session, call, row, value, node)
 
@@ -462,7 +467,7 @@ def url_or_hub(session: Session, call: Call, row: Row) -> None:
 def keras_application(session: Session, call: Call, row: Row) -> None:
     """A class of `applications`; functions beside it load nothing."""
     word = call.path.rpartition(".")[2]
-    if word[:1].isupper():
+    if word[:1].isupper() and "(" not in call.path:
         session.add("model", word, literal=True, prefix=row.prefix)
 
 
