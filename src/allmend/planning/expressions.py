@@ -25,6 +25,14 @@ BUILTINS = frozenset(
     "range raw_input repr reversed round set setattr slice sorted staticmethod str sum super tuple type unicode vars xrange "
     "zip __import__ get_ipython display".split()
 )
+WELL_KNOWN = {
+    **{name: name for name in "os sys subprocess shutil pickle torch requests json glob joblib gdown wandb urllib gc".split()},
+    "np": "numpy", "pd": "pandas", "tf": "tensorflow", "drive": "google.colab.drive", "userdata": "google.colab.userdata",
+    "tfds": "tensorflow_datasets", "hub": "tensorflow_hub", "load_dataset": "datasets.load_dataset",
+    "notebook_login": "huggingface_hub.notebook_login", "hf_hub_download": "huggingface_hub.hf_hub_download",
+    "snapshot_download": "huggingface_hub.snapshot_download", "getpass": "getpass.getpass",
+}  # fmt: skip
+"""What a name means that is used without an import: it came with a star import, or a cell was left out."""
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -156,6 +164,8 @@ class Expressions:
             star = self.session.star(self.stars, node.id)
             if star:
                 return Symbol(star)
+        if node.id in WELL_KNOWN:
+            return Symbol(WELL_KNOWN[node.id])
         if node.id == "__file__":
             return Unknown("__file__", "a notebook has no file name of its own")
         return Unknown(node.id, "the name is not set in the notebook", f"?{node.id}")

@@ -17,10 +17,10 @@ from allmend.planning.values import Bound, Class, Either, Function, Made, Member
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
-BUDGET = 300_000
-"""Nodes visited in one notebook."""
 ITERATIONS = 200
 """Rounds of a loop over known values."""
+NUMBERS = 6
+"""Rounds of a loop over numbers, which name few targets."""
 INLINES = 60
 """Calls of one function that are followed."""
 DEPTH = 12
@@ -188,7 +188,8 @@ class Python(Expressions):
             self.assign(node.target, unknown, node.iter)
             self.run(node.body)
         else:
-            for item in items[:ITERATIONS]:
+            rounds = ITERATIONS if any(isinstance(item, str | tuple | list | dict) for item in items[:4]) else NUMBERS
+            for item in items[:rounds]:
                 if self.budget <= 0:
                     break
                 self.assign(node.target, item, node.iter)
@@ -379,4 +380,4 @@ def _hashable(key: Value) -> bool:
     return True
 
 
-__all__ = ["BUDGET", "Bound", "Member", "Place", "Python"]
+__all__ = ["Bound", "Member", "Place", "Python"]

@@ -13,7 +13,7 @@ from allmend.planning.effects import (
     code, commands, credentials, directories, hardware, imports, library, magics,
 )  # fmt: skip
 from allmend.planning.pure import MISSING
-from allmend.planning.python import BUDGET, Python
+from allmend.planning.python import Python
 from allmend.planning.record import Record
 from allmend.planning.salvage import parse
 from allmend.planning.scope import Journal
@@ -24,8 +24,10 @@ from allmend.planning.world import World
 if TYPE_CHECKING:
     from allmend.planning.expressions import Call
 
-CELL_BUDGET = 60_000
+CELL_BUDGET = 30_000
 """Nodes visited for one cell."""
+NOTEBOOK_BUDGET = 150_000
+"""Nodes visited for all cells; when they are spent, each further cell still gets a tenth of its own."""
 
 
 class Session:
@@ -52,6 +54,7 @@ class Session:
         self.facts: dict[str, Any] = {}
         self.line = 1
         self.running: set[str] = set()
+        self.remaining = NOTEBOOK_BUDGET
 
     @property
     def start(self) -> str:
@@ -135,7 +138,8 @@ class Session:
             self.unread("the cell is longer than 2,000,000 characters; the rest of it was not read", index)
         language = cell.language if cell.language and cell.language != "python" else self.notebook.language
         place = Place(index, 0, tuple(source.split("\n")))
-        self.python.place, self.python.budget = place, CELL_BUDGET
+        given = max(CELL_BUDGET // 10, min(CELL_BUDGET, self.remaining))
+        self.python.place, self.python.budget = place, given
         self.line = 1
         credentials.literals(self, source)
         if language not in ("python", "bash"):
@@ -145,6 +149,7 @@ class Session:
             self.shell_text(source, first_line=1, keep=True)
             return
         self.run_code(split(source), place, source)
+        self.remaining -= given - max(self.python.budget, 0)
         if self.python.budget <= 0:
             self.unread("the cell holds more work than is followed; the rest of it was not read", index)
 
@@ -227,7 +232,7 @@ class Session:
 
     def finish(self) -> None:
         """Read what nothing called, then judge what needed the whole notebook."""
-        self.python.budget = BUDGET // 2
+        self.python.budget = CELL_BUDGET
         self.python.scope = self.python.globals
         self.python.finish()
         if self.python.budget <= 0:

@@ -42,6 +42,10 @@ def run(session: Session, command: Command, shell: Shell) -> None:
         return
     line = Line(session, command, shell)
     name = line.name
+    for key, value in command.environment.items():
+        session.line = command.line
+        if key not in ("COMMANDLINE_ARGS",):
+            session.on_shell_variable(key, value, command.line)
     if command.from_python:
         _process(session, command, name)
     filing.redirections(session, line)
@@ -105,7 +109,7 @@ def _eval(session: Session, line: Line) -> None:
     text = " ".join(line.raw[1:])
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
-    elif text:
+    elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
         session.add("dynamic_code", text, literal=False)
 
 

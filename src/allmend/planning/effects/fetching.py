@@ -63,6 +63,9 @@ def wget(session: Session, line: Line) -> None:
             fetched(session, line, listed[0], listed[1], None)
         line.session.record.add("download", f"wget -i {session.holes.shown(listed[1])}", place=session.python.place,
                                 line=line.command.line, reason="the list of addresses is read while the notebook runs")  # fmt: skip
+    cookies = line.option("--save-cookies")
+    if cookies and not has_hole(cookies[1]):
+        session.world.make(cookies[1], line.cwd)
     posted = line.option("--post-data", "--post-file", "--body-data")
     for at in _candidates(line, places):
         url = line.words[at]

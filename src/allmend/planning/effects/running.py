@@ -249,7 +249,14 @@ def launcher(session: Session, line: Line) -> None:
 
 def ran(session: Session, line: Line, at: int) -> None:
     """The script at word `at` runs with the words after it."""
-    script(session, line.words[at], line.cwd, literal=line.exact(at), words=line.words[at + 1 :], at_line=line.command.line)
+    given = line.command.environment.get("COMMANDLINE_ARGS", "")
+    if not given:
+        known = session.world.environment.get("COMMANDLINE_ARGS")
+        given = known if isinstance(known, str) else ""
+    words = [*line.words[at + 1 :], *plain(given).split()]
+    script(session, line.words[at], line.cwd, literal=line.exact(at), words=words, at_line=line.command.line)
+    if given:
+        flags(session, plain(given).split())
     _arguments(session, line, at + 1)
 
 
@@ -314,7 +321,7 @@ def _web_ui(session: Session, path: str, words: list[str], *, outside: bool, lin
     looks = _WEB_UI.search(path) or (_MAYBE_UI.search(path) and given & _UI_FLAGS) or "--share" in given
     comfy = re.search(r"comfy", path, re.IGNORECASE) or re.search(r"comfy", session.world.cwd, re.IGNORECASE)
     looks = looks or (comfy and path.endswith("main.py"))
-    if not looks or not (outside or given & _UI_FLAGS):
+    if not looks or not (outside or given & _UI_FLAGS) or "--exit" in given:
         return
     if any(word.partition("=")[0] == "--share" and not word.lower().endswith("=false") for word in words):
         session.add("serve", "gradio-share", literal=True, detail={"public": "yes"}, line=line)
