@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allmend.notebooks.syntax import CellCode, Special, split
@@ -19,11 +20,13 @@ from allmend.planning.salvage import parse
 from allmend.planning.scope import Journal
 from allmend.planning.shell import Command, Shell
 from allmend.planning.values import DERIVED, Either, Holes, Place, Symbol, Unknown, Value, has_hole, options
-from allmend.planning.world import World
+from allmend.planning.world import Clone, World
 
 if TYPE_CHECKING:
     from allmend.planning.expressions import Call
 
+Reader = Callable[[str, str, "Clone | None", World], str | None]
+"""Path, working directory, the clone it lies in, the notebook's machine -> the script's text, or None."""
 CELL_BUDGET = 30_000
 """Nodes visited for one cell."""
 NOTEBOOK_BUDGET = 150_000
@@ -33,7 +36,7 @@ NOTEBOOK_BUDGET = 150_000
 class Session:
     """Reads the cells of one subject in order and collects their effects."""
 
-    def __init__(self, notebook: Notebook | None = None, *, files: dict[str, str] | None = None) -> None:
+    def __init__(self, notebook: Notebook | None = None, *, reader: Reader | None = None) -> None:
         self.notebook = notebook or Notebook()
         self.holes = Holes()
         self.journal = Journal()
@@ -41,8 +44,9 @@ class Session:
         self.world = World()
         self.tables = tables.load()
         self.python = Python(self)
-        self.files = files or {}
-        """Texts of files that lie beside the notebook or were fetched, by path."""
+        self.reader = reader
+        """Gives the text of a foreign script where it is at hand (beside the notebook, or fetched when asked to)."""
+        self.followed: set[str] = set()
         self.unreads: list[Unread] = []
         self.specials: dict[int, tuple[Place, list[Special]]] = {}
         self.credentials: set[str] = set()
@@ -349,8 +353,25 @@ class Session:
             return "it is random or depends on the time"
         return f"it is the result of {path.replace('()', '')[:80]}"
 
-    def follow(self, path: str, cwd: str, clone: object) -> None:
-        """Sources of a clone or fetched script that are at hand are read; others are named as unread."""
+    def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
+        """Sources of a clone or fetched script that are at hand are read too; others are named as unread."""
+        text = self.reader(path, cwd, clone, self.world) if self.reader is not None else None
+        if text is None:
+            self.unread(f"{path} is code from outside; it was not read")
+            return
+        full = self.world.resolve(path, cwd).replace(DERIVED, "")
+        if full in self.followed or len(self.followed) > 50:
+            return
+        self.followed.add(full)
+        source = text if path.endswith(".py") else "%%bash\n" + text
+        inner = Session(Notebook(cells=[Cell(type="code", source=source)]))
+        inner.followed = self.followed
+        inner.read()
+        for effect in inner.record.effects():
+            self.record.add(
+                effect.kind, effect.target, place=self.python.place, line=self.line, literal=False, reason=effect.reason,
+                detail={**effect.detail, "via": full},
+            )  # fmt: skip
 
     def derive(self, value: Value) -> Value:
         """`value` marked as worked out."""

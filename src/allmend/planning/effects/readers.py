@@ -250,7 +250,11 @@ def _fetched(session: Session, call: Call, row: Row, value: str, node: ast.expr 
     text = plain(value).strip() if not has_hole(value) else value
     if not has_hole(text) and text.startswith("https://huggingface.co/datasets/") and row.kind == "dataset":
         text = "/".join(text.split("/")[4:6])
-    _add(session, call, row, text, value, node, **({"host": host_of(text)} if row.kind == "download" else {}))
+    more: dict[str, Any] = {"host": host_of(text)} if row.kind == "download" else {}
+    secret = carried(session, call) if row.kind == "download" and (call.keywords or has_hole(value)) else None
+    if secret:
+        more["secret"] = secret
+    _add(session, call, row, text, value, node, **more)
     if has_hole(value):
         return
     given = call.keywords.get("filename") or call.keywords.get("output") or call.keywords.get("fname") or call.keywords.get("out")
@@ -288,17 +292,49 @@ def request_object(session: Session, call: Call, row: Row) -> None:
 
 
 def _sent(session: Session, call: Call, row: Row) -> None:
+    secret = carried(session, call)
+    detail = {"secret": secret} if secret else None
     for value, node in _values(call, row):
         if isinstance(value, str):
             if loopback(value):
                 continue
             found = host_of(value)
             if found:
-                session.add("send", found, node=None, literal=_exact(value, node))
+                session.add("send", found, node=None, literal=_exact(value, node), detail=detail)
                 continue
-            session.add("send", value, node=node)
+            session.add("send", value, node=node, detail=detail)
         elif isinstance(value, Unknown | Made | Member):
-            session.add("send", value, node=node)
+            session.add("send", value, node=node, detail=detail)
+
+
+_SECRET = re.compile(r"^\$(?P<env>\w+)$|userdata\.get\(\s*['\"](?P<secret>[\w-]+)|environ\[?(?:\.get)?\(?\s*['\"](?P<name>\w+)")
+
+
+def carried(session: Session, call: Call) -> str | None:
+    """The name of a secret that travels with a request: in its address, headers, parameters or body."""
+    from allmend.planning.secrets import key_like
+
+    pending: list[Value] = [*call.args[:4], *call.keywords.values()]
+    for _ in range(60):
+        if not pending:
+            return None
+        item = pending.pop()
+        for _, option in options(item):
+            sources: list[str] = []
+            if isinstance(option, str):
+                sources = [hole.source for hole in session.holes.within(option)]
+            elif isinstance(option, Unknown | Made):
+                sources = [option.source]
+            elif isinstance(option, dict):
+                pending.extend(list(option.values())[:40])
+            elif isinstance(option, list | tuple):
+                pending.extend(option[:40])
+            for source in sources:
+                match = _SECRET.search(source)
+                name_found = match and (match["env"] or match["secret"] or match["name"])
+                if name_found and (key_like(name_found) or match["secret"]):  # type: ignore[index]
+                    return name_found
+    return None
 
 
 def host(session: Session, call: Call, row: Row) -> None:

@@ -290,7 +290,7 @@ def script(
             session.add("foreign_code", full, literal=False, detail={"pinned": bool(clone and clone.pinned)}, line=at_line)
     elif clone is not None or origin is not None:
         session.add("foreign_code", full, literal=literal, detail={"pinned": bool(clone and clone.pinned)}, line=at_line)
-        _follow(session, clone, path, cwd)
+        session.follow(path, cwd, clone)
     if not quiet:
         _web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
 
@@ -309,11 +309,6 @@ def _own(session: Session, path: str, text: str, cell: int, cwd: str, words: lis
         before = session.world.state["<cwd>"]
         session.python_text(text, cell=cell)
         session.world.state["<cwd>"] = before
-
-
-def _follow(session: Session, clone: object, path: str, cwd: str) -> None:
-    """Sources at hand are read too; otherwise they are named as unread."""
-    session.follow(path, cwd, clone)
 
 
 def _web_ui(session: Session, path: str, words: list[str], *, outside: bool, line: int | None) -> None:
