@@ -74,11 +74,11 @@ _HOMES = {
     "groq": ("groq",), "replicate": ("replicate",), "kaggle": ("kaggle",), "ngrok": ("ngrok",), "roboflow": ("roboflow",),
 }  # fmt: skip
 _SECRET_OF = (
-    (re.compile(r"hf_|hugging", re.IGNORECASE), "huggingface"), (re.compile(r"openai", re.IGNORECASE), "openai"),
-    (re.compile(r"gemini|google", re.IGNORECASE), "google"), (re.compile(r"github|gh_", re.IGNORECASE), "github"),
-    (re.compile(r"wandb", re.IGNORECASE), "wandb"), (re.compile(r"anthropic", re.IGNORECASE), "anthropic"),
-    (re.compile(r"mistral", re.IGNORECASE), "mistral"), (re.compile(r"cohere", re.IGNORECASE), "cohere"),
-    (re.compile(r"groq", re.IGNORECASE), "groq"), (re.compile(r"kaggle", re.IGNORECASE), "kaggle"),
+    (re.compile(r"^hf_|^hugging", re.IGNORECASE), "huggingface"), (re.compile(r"^openai", re.IGNORECASE), "openai"),
+    (re.compile(r"^gemini|^google", re.IGNORECASE), "google"), (re.compile(r"^github|^gh_", re.IGNORECASE), "github"),
+    (re.compile(r"^wandb", re.IGNORECASE), "wandb"), (re.compile(r"^anthropic", re.IGNORECASE), "anthropic"),
+    (re.compile(r"^mistral", re.IGNORECASE), "mistral"), (re.compile(r"^cohere", re.IGNORECASE), "cohere"),
+    (re.compile(r"^groq", re.IGNORECASE), "groq"), (re.compile(r"^kaggle", re.IGNORECASE), "kaggle"),
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def secret_elsewhere(effects: list[Effect], notebook: Notebook) -> Finding | Non
     for effect in _of(effects, "send", "download"):
         leak = effect.detail.get("secret")
         host = effect.target if effect.kind == "send" else host_of(effect.target)
-        if not isinstance(leak, str) or not host:
+        if not isinstance(leak, str) or effect.certainty == "unknown" or "." not in host or host.endswith(".azure.com"):
             continue
         owner = next((name for shape, name in _SECRET_OF if shape.search(leak)), None)
         family = family_of(host)

@@ -63,7 +63,8 @@ def hosts_of(effects: list[Effect]) -> list[HostUse]:
     needed: dict[str, tuple[str | None, dict[str, None]]] = {}
 
     def need(host: str, family: str | None, target: str) -> None:
-        if re.fullmatch(r"(?:\.?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+", host):
+        host = "*" + host if host.startswith(".") else host
+        if re.fullmatch(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+", host):
             needed.setdefault(host, (family, {}))[1][target] = None
 
     for effect in effects:

@@ -193,6 +193,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
         for _, option in options(value):
             items = option if isinstance(option, list | tuple) else [option]
             for item in items[:20]:
-                if isinstance(item, str) and "/" in item and len(item) < 500 and "\n" not in item and world.drive(item):
+                if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
+                    continue
+                if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"
                     under_drive(session, item, mode)
