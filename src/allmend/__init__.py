@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.plan import plan
     from allmend.verbs.serve import serve
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
@@ -28,6 +29,7 @@ _HOMES = {
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "plan": "allmend.verbs.plan",
     "serve": "allmend.verbs.serve",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
@@ -45,6 +47,7 @@ __all__ = [
     "data_check",
     "doctor",
     "models",
+    "plan",
     "runs",
     "serve",
     "tour",
