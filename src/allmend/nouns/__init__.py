@@ -9,13 +9,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
+    from allmend.nouns.receipt import Receipt
 
 _HOMES = {
+    "Permissions": "allmend.nouns.permissions",
     "Plan": "allmend.nouns.plan",
+    "Receipt": "allmend.nouns.receipt",
 }
 
-__all__ = ["Plan"]
+__all__ = ["Permissions", "Plan", "Receipt"]
 
 
 def __getattr__(name: str) -> object:

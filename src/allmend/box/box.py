@@ -1,0 +1,484 @@
+"""One box from start to end: a kernel inside it, the supervisor around it, nothing left afterwards.
+
+The supervisor's thread starts the box and lives as long as it does, because `die-with-parent` is bound to the thread
+that started the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from allmend.box import bubblewrap, cgroups, environment, levels, limits, view
+from allmend.box.control import Control
+from allmend.box.egress.gate import Gate, Resolve, resolve
+from allmend.box.egress.policy import Ask, Policy
+from allmend.box.egress.servers import Servers
+from allmend.box.inside import seccomp
+from allmend.box.notices import Notices
+from allmend.box.places import Places
+from allmend.box.probe import Machine, probe
+from allmend.box.record import Record
+from allmend.box.scratch import Scratch, run_uid
+from allmend.errors import Unavailable
+from allmend.nouns.permissions import Permissions
+from allmend.nouns.receipt import Enforcement, Ending
+
+T = TypeVar("T")
+INSIDE = Path(__file__).parent / "inside"
+_LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
+_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+
+@dataclass
+class Settings:
+    """What a box is made from."""
+
+    permissions: Permissions
+    environment: environment.Environment
+    folder: Path
+    """The folder that relative paths of the permissions are read from: the notebook's own."""
+    level: levels.Level = "A"
+    why: list[str] = field(default_factory=list)
+    trace: bool = False
+    """Show every file access to the supervisor: exact, slow."""
+    ask: Ask | None = None
+    operator_hosts: tuple[str, ...] = ()
+    operator_view: tuple[tuple[str, str], ...] = ()
+    """Folders of this machine's owner shown read-only: (source, target)."""
+    operator_files: tuple[tuple[str, str], ...] = ()
+    """Generated files, (target, text)."""
+    variables: tuple[tuple[str, str], ...] = ()
+    below: tuple[str, ...] = ()
+    """Package folders between the profile and the run's own layer."""
+    uploads: tuple[Path, ...] = ()
+    scratch_parent: Path | None = None
+    resolver: Resolve = resolve
+
+
+class Box:
+    """A confined kernel. `start`, talk to it at `connection`, then `end`; also a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.machine: Machine = probe()
+        self.root = self.machine.root
+        self.record = Record()
+        self.policy = Policy(settings.permissions.network.hosts, settings.operator_hosts, settings.ask)
+        self.ended: Ending | None = None
+        self.ended_why = ""
+        self.connection: dict[str, Any] = {}
+        self.peak_memory: int | None = None
+        self.downloads: list[str] = []
+        """Paths that `files.download` named, as globs of the working folder."""
+        self.on_end: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._servers: Servers | None = None
+        self._notices: Notices | None = None
+        self._group: cgroups.Group | None = None
+        self._reports: socket.socket | None = None
+        self._closed = False
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the kernel inside; raises `Unavailable` when any part of the box cannot be had."""
+        settings = self.settings
+        self.uid = run_uid() if self.root else os.getuid()
+        self.gid = self.uid if self.root else os.getgid()
+        cgroups.sweep()
+        self.scratch = Scratch(settings.scratch_parent)
+        try:
+            self.limits = limits.settle(
+                settings.permissions.limits,
+                cgroup=self.machine.cgroup,
+                level=settings.level,
+                root=self.root,
+                scratch=self.scratch.path,
+            )
+            self.places = Places.of(settings.level, self.scratch)
+            self._prepare()
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run_loop, name="allmend-box", daemon=True)
+            self._thread.start()
+            self._on_loop(self._launch())
+        except BaseException:
+            self.close()
+            raise
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return future.result()
+
+    def _prepare(self) -> None:
+        settings, scratch, places = self.settings, self.scratch, self.places
+        environment.make_layer(settings.environment, scratch.layer, places.layer, settings.below)
+        self.connection = {
+            "transport": "ipc",
+            "ip": str(scratch.ipc / "k"),
+            "key": secrets.token_hex(32),
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": "python3",
+            **{f"{name}_port": place for place, name in enumerate(_CHANNELS, 1)},
+        }
+        self._write_etc()
+        self.view = self._make_view()
+        if self.root:
+            scratch.give_to(self.uid, self.gid)
+
+    def _write_etc(self) -> None:
+        etc, uid, gid, home = self.scratch.etc, self.uid, self.gid, self.places.home
+        inside = {**self.connection, "ip": f"{self.places.ipc}/k"}
+        files = {
+            "connection.json": json.dumps(inside),
+            "passwd": f"user:x:{uid}:{gid}:user:{home}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+            "group": f"user:x:{gid}:\nnogroup:x:65534:\n",
+            "hosts": "127.0.0.1 localhost box\n::1 localhost\n",
+            "resolv.conf": "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
+            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+        }
+        self._overlays: dict[str, str] = {}
+        for name, text in files.items():
+            (etc / name).write_text(text)
+            target = f"{self.places.run}/{name}" if name == "connection.json" else f"/etc/{name}"
+            self._overlays[target] = str(etc / name)
+        for target, text in self.settings.operator_files:
+            file = etc / target.strip("/").replace("/", "-")
+            file.write_text(text)
+            self._overlays[target] = str(file)
+        # The connection file holds the key of the kernel's sockets: only the run itself may read it.
+        (etc / "connection.json").chmod(0o600)
+        if self.root:
+            os.chown(etc / "connection.json", uid, gid)
+
+    def _make_view(self) -> view.View:
+        settings, places, scratch = self.settings, self.places, self.scratch
+        shown = view.system()
+        for root in (*settings.environment.roots, *settings.below):
+            shown.show(root)
+        for source, target in settings.operator_view:
+            shown.show(source, target)
+        shown.show(INSIDE, f"{places.run}/inside" if settings.level == "A" else None)
+        for source, target in places.reads(settings.permissions, settings.folder):
+            shown.show(source, target)
+        shown.show(scratch.content, places.content, "work")
+        shown.show(scratch.layer, places.layer, "work")
+        shown.show(scratch.ipc, places.ipc, "sockets")
+        if settings.permissions.drive:
+            drive = settings.permissions.drive
+            folder = (settings.folder / Path(drive.folder).expanduser()).resolve(strict=True)
+            shown.show(folder, places.drive, "work" if drive.write else "read")
+        if settings.level == "A":
+            shown.temporary += ["/tmp", places.home]  # noqa: S108
+        else:
+            shown.show(scratch.home, places.home, "work")
+        return shown
+
+    async def _launch(self) -> None:
+        control = Control()
+        dialer, dialer_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._reports, reports_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reports.setblocking(False)
+        self._dialer = dialer
+        publish = self.settings.permissions.network.publish
+        try:
+            passed = [control.theirs.fileno(), reports_inside.fileno(), *([dialer_inside.fileno()] if publish else [])]
+            self._spawn(control.theirs.fileno(), passed)
+            control.order(self._order(reports_inside.fileno(), dialer_inside.fileno() if publish else None))
+            listeners, notify = await asyncio.to_thread(self._run_up_and_watch, control)
+        finally:
+            dialer_inside.close()
+            reports_inside.close()
+            control.close()
+        gate = Gate(self.policy, self.record, resolver=self.settings.resolver, local=self._serve_inside)
+        self._servers = Servers(gate)
+        await self._servers.start(listeners)
+        self._loop.add_reader(self._reports, self._take_reports)
+        self._watcher = asyncio.create_task(self._watch())
+
+    def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
+        def watch(fd: int) -> None:
+            self._notices = Notices(fd, self.record, judge=self.permits)
+            self._notices.start()
+
+        try:
+            return control.run_up(watch)
+        except Unavailable as error:
+            said = self._last_words()
+            raise Unavailable(error.message + (f": {said}" if said else ""), hint=error.hint) from None
+
+    def _spawn(self, control_fd: int, passed: list[int]) -> None:
+        group = cgroups.Group(self.scratch.path.name.rpartition("-")[2])
+        if self.limits.by_group:
+            group.create(memory=self.limits.memory, processes=self.limits.processes, cpus=self.limits.cpus)
+            self._group = group
+            if group.trouble and any(record.written for record in self.limits.records):
+                raise Unavailable(f"a limit cannot be kept: {'; '.join(group.trouble)}")
+        assert self.machine.bwrap_path is not None
+        command = bubblewrap.arguments(
+            self.machine.bwrap_path,
+            self.view,
+            root=self.root,
+            chdir="/",
+            tmpfs_bytes=self.limits.disk if self.machine.bwrap_sized_tmpfs else None,
+            overlays=self._overlays,
+        )
+        command += ["--", self.settings.environment.executable, "-I", "-S", "-c", _LAUNCH, self.places.run, str(control_fd)]
+        # Counted from its first instruction on: a child made before it was moved would not be.
+        enter = 'for f in $1; do echo $$ > "$f"; done; shift; exec "$@"'
+        entries = " ".join(self._group.entries) if self._group else ""
+        self._errors = (self.scratch.path / "errors").open("w+b")
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", enter, "sh", entries, *command],
+            pass_fds=passed,
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            env={},
+            cwd="/",
+        )
+
+    def _order(self, reports: int, dialer: int | None) -> dict[str, Any]:
+        places = self.places
+        python = f"{places.layer}/bin/python"
+        watch = list(seccomp.WATCHED)
+        if self.settings.trace:
+            watch += seccomp.WATCHED_FILES
+        return {
+            "die_with_parent": 0,
+            "listen": True,
+            "rlimits": self.limits.rlimits,
+            "nice": 0,
+            "affinity": self.limits.affinity,
+            "map_to": None if self.root else [self.uid, self.gid],
+            "become": [self.uid, self.gid] if self.root else None,
+            "drop_bounding": True,
+            "landlock": [[path, right] for path, right in [*self.view.rules(), *((t, "read") for t in self._overlays)]],
+            "connect_ports": None,
+            "reduced": False,
+            "watch": watch,
+            "dialer_fd": dialer,
+            "publish": list(self.settings.permissions.network.publish),
+            "argv": [python, "-m", "ipykernel_launcher", "-f", f"{places.run}/connection.json"],
+            "cwd": places.content,
+            "environment": {**self._variables(), "ALLMEND_RECORD": str(reports)},
+        }
+
+    def _variables(self) -> dict[str, str]:
+        """The kernel's whole environment; nothing of ours is passed on."""
+        places = self.places
+        proxy = "http://127.0.0.1:3128"
+        found = {
+            "PATH": f"{places.layer}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": places.home,
+            "USER": "user",
+            "LANG": "C.UTF-8",
+            "TERM": "xterm-color",
+            "PYTHONPATH": f"{places.run}/inside/site",
+            "VIRTUAL_ENV": places.layer,
+            "TMPDIR": places.temporary,
+            "IPYTHONDIR": f"{places.home}/.ipython",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "NO_PROXY": "localhost,127.0.0.1",
+            "no_proxy": "localhost,127.0.0.1",
+            "ALLMEND_VISIBLE": ":".join(f"{entry.target}/" for entry in self.view.shown) + ":/tmp/:/dev/:/proc/self/",
+        }
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            found[name] = proxy
+        for name, secret in self.settings.permissions.secrets.items():
+            value = os.environ.get(name)
+            if secret.environment and value is not None:
+                found[name] = value
+                self.policy.narrow(name, secret.hosts)
+                self.record.add("secret", name, "allowed", detail="in the environment from the start")
+        return {**found, **dict(self.settings.variables)}
+
+    def _last_words(self) -> str:
+        try:
+            self._errors.flush()
+            text = (self.scratch.path / "errors").read_bytes()[-2000:].decode("utf-8", "replace").strip()
+        except (OSError, AttributeError):
+            return ""
+        return text.splitlines()[-1] if text else ""
+
+    # -- while it runs -------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the kernel's processes are there."""
+        return self._process is not None and self._process.poll() is None
+
+    def permits(self, path: str, writing: bool) -> bool:
+        """Whether the box lets `path` through, judged by its text."""
+        path = os.path.normpath(path)
+        for target, right in sorted(self.view.rules(), key=lambda rule: -len(rule[0])):
+            if path == target or path.startswith(target.rstrip("/") + "/"):
+                return right in ("work", "device", "sockets") or not writing
+        if path in self._overlays:
+            return not writing
+        return any(entry.target.startswith(path.rstrip("/") + "/") for entry in self.view.shown) and not writing
+
+    def _take_reports(self) -> None:
+        """What the interpreter inside says it tried; hints for a person, never a ground for a decision."""
+        assert self._reports is not None
+        for _ in range(200):
+            try:
+                data = self._reports.recv(2048)
+            except OSError:
+                return
+            kind, _, path = data.decode("utf-8", "replace").partition("\n")
+            if not path.startswith("/"):
+                path = os.path.join(self.places.content, path)  # noqa: PTH118
+            writing = kind == "write"
+            if kind in ("read", "write", "link") and not self.permits(path, writing):
+                self.record.add("write" if writing else "read", os.path.normpath(path), "denied", source="interpreter")
+
+    def _serve_inside(self, request: Any, body: bytes) -> tuple[int, str]:
+        return 404, "not here"
+
+    async def _watch(self) -> None:
+        """Time, disk and the kernel's life, looked at each second (its life more often)."""
+        started = time.monotonic()
+        looked_at_disk = started
+        while self.ended is None:
+            await asyncio.sleep(0.1)
+            now = time.monotonic()
+            if not self.alive:
+                self._died()
+            elif now - started > self.limits.time:
+                self.stop("time-limit", f"it ran longer than {self.limits.time:g} s")
+            elif now - looked_at_disk > 1.0:
+                used = await asyncio.to_thread(_disk_used, self.scratch.path, self.limits.disk)
+                looked_at_disk = time.monotonic()
+                if used > self.limits.disk:
+                    self.stop("disk-limit", f"its files took more than {self.limits.disk / 2**30:.1f} GiB")
+
+    def _died(self) -> None:
+        if self._group is not None and self._group.out_of_memory():
+            self.stop("memory-limit", f"it needed more than {self.limits.memory / 2**30:.1f} GiB of memory")
+        else:
+            code = self._process.returncode if self._process else None
+            self.stop("kernel-died", f"the kernel ended by itself (exit status {code})")
+
+    def flush_reports(self) -> None:
+        """Take in what the interpreter has reported up to now."""
+        if not self._closed and self._reports is not None and self._loop.is_running():
+
+            async def take() -> None:
+                self._take_reports()
+
+            self._on_loop(take())
+
+    def interrupt(self) -> None:
+        """SIGINT to the kernel is sent as a message by the executor; nothing to do from outside."""
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def stop(self, how: Ending, why: str) -> None:
+        """End everything inside, now. The first reason given is the one that stands."""
+        with self._lock:
+            if self.ended is None:
+                self.ended, self.ended_why = how, why
+                if how in ("time-limit", "cell-time-limit", "memory-limit", "disk-limit"):
+                    self.record.add("limit", how, "stopped", detail=why)
+        self._kill()
+        if self.on_end is not None:
+            self.on_end()
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except OSError:
+                pass
+        if self._group is not None:
+            self.peak_memory = self._group.peak_memory() or self.peak_memory
+            self._group.kill()
+
+    def enforcement(self) -> Enforcement:
+        """What the receipt says about how this box was held."""
+        group = self.machine.cgroup if self.limits.by_group else "none"
+        return levels.enforcement(self.settings.level, self.settings.why, self.machine, uid=self.uid, cgroup=group)
+
+    def finish(self) -> None:
+        """Kill what is left and wait for it; files can be looked at safely afterwards."""
+        self._kill()
+        if self._process is not None:
+            self._process.wait()
+        if self._group is not None:
+            self._group.remove()
+            self._group = None
+        if self._notices is not None:
+            self._notices.join(timeout=5)
+
+    def close(self) -> None:
+        """Take everything away; safe to call at any point, more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.ended is None:
+            self.ended = "finished"
+        self.finish()
+        if hasattr(self, "_thread") and self._thread.is_alive():
+            self._on_loop(self._stop_serving())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=10)
+        for sock in (self._reports, getattr(self, "_dialer", None)):
+            if sock is not None:
+                sock.close()
+        if hasattr(self, "_errors"):
+            self._errors.close()
+        self.scratch.remove()
+
+    async def _stop_serving(self) -> None:
+        if hasattr(self, "_watcher"):
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._reports is not None:
+            self._loop.remove_reader(self._reports)
+        if self._servers is not None:
+            await self._servers.stop()
+        await self._loop.shutdown_default_executor()
+
+    def __enter__(self) -> Box:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _disk_used(folder: Path, enough: int) -> int:
+    """Bytes on disk beneath `folder`, links not followed; stops counting above `enough`."""
+    total = 0
+    pending = [str(folder)]
+    while pending and total <= enough:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    total += status.st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+        except OSError:
+            continue
+    return total
