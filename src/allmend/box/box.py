@@ -28,9 +28,11 @@ from allmend.box.egress.policy import Ask, Policy
 from allmend.box.egress.servers import Servers
 from allmend.box.inside import seccomp
 from allmend.box.notices import Notices
+from allmend.box.operator import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.record import Record
+from allmend.box.services import Services
 from allmend.box.scratch import Scratch, run_uid
 from allmend.errors import Unavailable
 from allmend.nouns.permissions import Permissions
@@ -55,12 +57,10 @@ class Settings:
     trace: bool = False
     """Show every file access to the supervisor: exact, slow."""
     ask: Ask | None = None
-    operator_hosts: tuple[str, ...] = ()
-    operator_view: tuple[tuple[str, str], ...] = ()
-    """Folders of this machine's owner shown read-only: (source, target)."""
-    operator_files: tuple[tuple[str, str], ...] = ()
-    """Generated files, (target, text)."""
-    variables: tuple[tuple[str, str], ...] = ()
+    operator: Operator = field(default_factory=Operator)
+    """What this machine's owner grants: the package index."""
+    colab: bool = False
+    """Look like Colab: its variables, `google.colab` already imported."""
     below: tuple[str, ...] = ()
     """Package folders between the profile and the run's own layer."""
     uploads: tuple[Path, ...] = ()
@@ -76,13 +76,11 @@ class Box:
         self.machine: Machine = probe()
         self.root = self.machine.root
         self.record = Record()
-        self.policy = Policy(settings.permissions.network.hosts, settings.operator_hosts, settings.ask)
+        self.policy = Policy(settings.permissions.network.hosts, settings.operator.hosts, settings.ask)
         self.ended: Ending | None = None
         self.ended_why = ""
         self.connection: dict[str, Any] = {}
         self.peak_memory: int | None = None
-        self.downloads: list[str] = []
-        """Paths that `files.download` named, as globs of the working folder."""
         self.on_end: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,6 +108,9 @@ class Box:
                 scratch=self.scratch.path,
             )
             self.places = Places.of(settings.level, self.scratch)
+            uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
+            permissions = settings.permissions
+            self.services = Services(permissions, self.places, self.policy, self.record, uploads, settings.ask)
             self._prepare()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run_loop, name="allmend-box", daemon=True)
@@ -131,6 +132,7 @@ class Box:
     def _prepare(self) -> None:
         settings, scratch, places = self.settings, self.scratch, self.places
         environment.make_layer(settings.environment, scratch.layer, places.layer, settings.below)
+        environment.put_programs(scratch.layer, places.layer, self._inside)
         self.connection = {
             "transport": "ipc",
             "ip": str(scratch.ipc / "k"),
@@ -144,6 +146,11 @@ class Box:
         if self.root:
             scratch.give_to(self.uid, self.gid)
 
+    @property
+    def _inside(self) -> str:
+        """The stand-ins' folder, as code inside sees it."""
+        return f"{self.places.run}/inside" if self.places.separate else str(INSIDE)
+
     def _write_etc(self) -> None:
         etc, uid, gid, home = self.scratch.etc, self.uid, self.gid, self.places.home
         inside = {**self.connection, "ip": f"{self.places.ipc}/k"}
@@ -154,16 +161,14 @@ class Box:
             "hosts": "127.0.0.1 localhost box\n::1 localhost\n",
             "resolv.conf": "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
             "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+            "pip.conf": self.settings.operator.pip_conf(),
         }
         self._overlays: dict[str, str] = {}
         for name, text in files.items():
             (etc / name).write_text(text)
-            target = f"{self.places.run}/{name}" if name == "connection.json" else f"/etc/{name}"
+            ours = name in ("connection.json", "pip.conf")
+            target = f"{self.places.run}/{name}" if ours else f"/etc/{name}"
             self._overlays[target] = str(etc / name)
-        for target, text in self.settings.operator_files:
-            file = etc / target.strip("/").replace("/", "-")
-            file.write_text(text)
-            self._overlays[target] = str(file)
         # The connection file holds the key of the kernel's sockets: only the run itself may read it.
         (etc / "connection.json").chmod(0o600)
         if self.root:
@@ -174,9 +179,14 @@ class Box:
         shown = view.system()
         for root in (*settings.environment.roots, *settings.below):
             shown.show(root)
-        for source, target in settings.operator_view:
-            shown.show(source, target)
-        shown.show(INSIDE, f"{places.run}/inside" if settings.level == "A" else None)
+        for path in settings.operator.folders:
+            shown.show(path)
+        shown.show(INSIDE, self._inside)
+        for path in ("/var/lib/dpkg/status", "/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/apt/trusted.gpg.d"):
+            if Path(path).exists():  # for the apt stand-in
+                shown.show(path)
+        for upload in settings.uploads:
+            shown.show(upload.resolve(strict=True), f"{places.uploads}/{upload.name}")
         for source, target in places.reads(settings.permissions, settings.folder):
             shown.show(source, target)
         shown.show(scratch.content, places.content, "work")
@@ -208,7 +218,7 @@ class Box:
             dialer_inside.close()
             reports_inside.close()
             control.close()
-        gate = Gate(self.policy, self.record, resolver=self.settings.resolver, local=self._serve_inside)
+        gate = Gate(self.policy, self.record, resolver=self.settings.resolver, local=self.services.answer)
         self._servers = Servers(gate)
         await self._servers.start(listeners)
         self._loop.add_reader(self._reports, self._take_reports)
@@ -271,7 +281,7 @@ class Box:
             "map_to": None if self.root else [self.uid, self.gid],
             "become": [self.uid, self.gid] if self.root else None,
             "drop_bounding": True,
-            "landlock": [[path, right] for path, right in [*self.view.rules(), *((t, "read") for t in self._overlays)]],
+            "landlock": [["/", "list"], *map(list, self.view.rules()), *([path, "read"] for path in self._overlays)],
             "connect_ports": None,
             "reduced": False,
             "watch": watch,
@@ -286,19 +296,23 @@ class Box:
         """The kernel's whole environment; nothing of ours is passed on."""
         places = self.places
         proxy = "http://127.0.0.1:3128"
+        apt = f"{places.layer}/apt/root/usr"
         found = {
-            "PATH": f"{places.layer}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": f"{places.layer}/bin:{apt}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{apt}/sbin:{apt}/games",
+            "LD_LIBRARY_PATH": f"{apt}/lib/{self.machine.architecture}-linux-gnu:{apt}/lib",
             "HOME": places.home,
             "USER": "user",
             "LANG": "C.UTF-8",
             "TERM": "xterm-color",
-            "PYTHONPATH": f"{places.run}/inside/site",
+            "PYTHONPATH": f"{self._inside}/site",
             "VIRTUAL_ENV": places.layer,
             "TMPDIR": places.temporary,
             "IPYTHONDIR": f"{places.home}/.ipython",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "NO_PROXY": "localhost,127.0.0.1",
             "no_proxy": "localhost,127.0.0.1",
+            "ALLMEND_PROXY": proxy,
+            "ALLMEND_CONTENT": places.content,
             "ALLMEND_VISIBLE": ":".join(f"{entry.target}/" for entry in self.view.shown) + ":/tmp/:/dev/:/proc/self/",
         }
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
@@ -309,7 +323,10 @@ class Box:
                 found[name] = value
                 self.policy.narrow(name, secret.hosts)
                 self.record.add("secret", name, "allowed", detail="in the environment from the start")
-        return {**found, **dict(self.settings.variables)}
+        found |= self.settings.operator.variables(places.run, places.layer)
+        if self.settings.colab:
+            found |= {"ALLMEND_COLAB": "1", "COLAB_RELEASE_TAG": "release-colab-box", "COLAB_GPU": "", "COLAB_BACKEND_VERSION": "box"}
+        return found
 
     def _last_words(self) -> str:
         try:
@@ -350,9 +367,6 @@ class Box:
             writing = kind == "write"
             if kind in ("read", "write", "link") and not self.permits(path, writing):
                 self.record.add("write" if writing else "read", os.path.normpath(path), "denied", source="interpreter")
-
-    def _serve_inside(self, request: Any, body: bytes) -> tuple[int, str]:
-        return 404, "not here"
 
     async def _watch(self) -> None:
         """Time, disk and the kernel's life, looked at each second (its life more often)."""

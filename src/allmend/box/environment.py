@@ -95,6 +95,14 @@ def make_layer(environment: Environment, folder: Path, inside: str, below: tuple
             (programs / name).chmod(0o755)
 
 
+def put_programs(folder: Path, inside: str, stand_ins: str) -> None:
+    """Write the `apt-get`, `apt` and `sudo` stand-ins into the layer."""
+    for name in ("apt-get", "apt", "sudo"):
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {inside}/bin/python -I -S {stand_ins}/apt.py {name} "$@"\n')
+        program.chmod(0o755)
+
+
 def unreachable_for(environment: Environment, uid: int, gid: int) -> str | None:
     """The first folder on the way to the interpreter or its packages that `uid` cannot pass, or None.
 

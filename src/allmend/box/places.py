@@ -25,6 +25,8 @@ class Places:
     data: str
     """Where granted folders from outside the notebook's own appear."""
     temporary: str
+    uploads: str
+    """Files given with `--upload`."""
     separate: bool
     """Whether paths inside differ from this machine's (a mount namespace)."""
 
@@ -32,12 +34,15 @@ class Places:
     def of(cls, level: str, scratch: Scratch) -> Places:
         """The places of a level."""
         if level == "A":
-            return cls("/run/allmend", "/content", "/env", "/run/kernel", "/home/user", "/content/drive/MyDrive", "/data", "/tmp", True)  # noqa: S108
+            return cls(
+                "/run/allmend", "/content", "/env", "/run/kernel", "/home/user",
+                "/content/drive/MyDrive", "/data", "/tmp", "/run/allmend/uploads", True,
+            )  # fmt: skip
         base = str(scratch.path)
         content = str(scratch.content)
         return cls(
             str(scratch.etc), content, str(scratch.layer), str(scratch.ipc), str(scratch.home),
-            f"{content}/drive/MyDrive", f"{base}/data", str(scratch.home), False,
+            f"{content}/drive/MyDrive", f"{base}/data", str(scratch.home), f"{base}/uploads", False,
         )  # fmt: skip
 
     def reads(self, permissions: Permissions, folder: Path) -> list[tuple[str, str]]:

@@ -130,6 +130,8 @@ class _Run:
                     self.cells.append(CellRecord(cell=place, status="not-run"))
                 continue
             outcome = self._cell(kernel, place, cell, source)
+            if self.box.services.ends_itself and self.box.ended is None:
+                self.box.stop("finished", f"cell {place} gave its runtime back")
             failed = outcome.status != "ok" and not self.job.keep_going
             if outcome.status == "died":
                 failed = True
@@ -195,7 +197,7 @@ class _Run:
             box.close()
 
     def _take_out(self, permissions: Permissions) -> None:
-        globs = [*DEFAULT_OUTPUTS, *permissions.files.outputs, *self.box.downloads]
+        globs = [*DEFAULT_OUTPUTS, *permissions.files.outputs, *map(_escape, self.box.services.downloads)]
         results = {}
         if permissions.files.write is not None:
             destination = (self.job.settings.folder / Path(permissions.files.write).expanduser()).absolute()
@@ -255,6 +257,11 @@ class _Run:
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}
         write_atomically(self.job.executed, json.dumps(self.job.notebook, indent=1, ensure_ascii=False) + "\n")
         write_atomically(self.job.receipt, self.receipt().to_json() + "\n")
+
+
+def _escape(path: str) -> str:
+    """A path as a glob that matches it alone."""
+    return path if not set(path) & set("*?") else "".join("?" if c in "*?" else c for c in path)
 
 
 def write_atomically(path: Path, text: str) -> None:

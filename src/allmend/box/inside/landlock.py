@@ -25,6 +25,8 @@ READ = EXECUTE | READ_FILE | READ_DIR
 _CHANGE = WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM | REFER
 WORK = READ | _CHANGE | TRUNCATE | RESOLVE_UNIX
 """A folder to work in: everything but device nodes."""
+LIST = READ_DIR
+"""Listing folders: at level A everything beneath the root was put there to be seen."""
 DEVICE = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV | READ_DIR
 SOCKETS = READ_DIR | MAKE_SOCK | REMOVE_FILE | RESOLVE_UNIX
 """The folder of the kernel's sockets: nothing but sockets can be made there, no link in particular."""

@@ -22,7 +22,13 @@ from . import landlock, seccomp, syscalls
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 24, 38, 47, 4
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _CAPSET = {"x86_64": 126, "aarch64": 91}
-_RIGHTS = {"read": landlock.READ, "work": landlock.WORK, "device": landlock.DEVICE, "sockets": landlock.SOCKETS}
+_RIGHTS = {
+    "list": landlock.LIST,
+    "read": landlock.READ,
+    "work": landlock.WORK,
+    "device": landlock.DEVICE,
+    "sockets": landlock.SOCKETS,
+}
 
 PROXY, HTTP, HTTPS, DNS = ("127.0.0.1", 3128), ("0.0.0.0", 80), ("0.0.0.0", 443), ("127.0.0.1", 53)
 

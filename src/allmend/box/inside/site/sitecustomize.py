@@ -52,3 +52,10 @@ def _report() -> None:
 
 
 _report()
+
+if os.environ.pop("ALLMEND_COLAB", ""):
+    # Notebooks ask `"google.colab" in sys.modules` to know where they are.
+    try:
+        import google.colab  # noqa: F401
+    except Exception:  # the notebook's own packages may hold another `google`
+        pass
