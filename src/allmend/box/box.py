@@ -23,12 +23,12 @@ from typing import Any, TypeVar
 
 from allmend.box import bubblewrap, cgroups, environment, levels, limits, view
 from allmend.box.control import Control
-from allmend.box.egress.gate import Gate, Resolve, resolve
+from allmend.box.egress.gate import Dial, Gate, Resolve, resolve
 from allmend.box.egress.policy import Ask, Policy
 from allmend.box.egress.servers import Servers
 from allmend.box.inside import seccomp
-from allmend.box.notices import Notices
-from allmend.box.operator import Operator
+from allmend.box.notices import Notices, report_file
+from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.record import Record
@@ -40,7 +40,7 @@ from allmend.nouns.receipt import Enforcement, Ending
 
 T = TypeVar("T")
 INSIDE = Path(__file__).parent / "inside"
-_LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
+_LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
@@ -66,6 +66,7 @@ class Settings:
     uploads: tuple[Path, ...] = ()
     scratch_parent: Path | None = None
     resolver: Resolve = resolve
+    connect: Dial = asyncio.open_connection
 
 
 class Box:
@@ -218,7 +219,8 @@ class Box:
             dialer_inside.close()
             reports_inside.close()
             control.close()
-        gate = Gate(self.policy, self.record, resolver=self.settings.resolver, local=self.services.answer)
+        settings, local = self.settings, self.services.answer
+        gate = Gate(self.policy, self.record, resolver=settings.resolver, connect=settings.connect, local=local)
         self._servers = Servers(gate)
         await self._servers.start(listeners)
         self._loop.add_reader(self._reports, self._take_reports)
@@ -313,7 +315,7 @@ class Box:
             "no_proxy": "localhost,127.0.0.1",
             "ALLMEND_PROXY": proxy,
             "ALLMEND_CONTENT": places.content,
-            "ALLMEND_VISIBLE": ":".join(f"{entry.target}/" for entry in self.view.shown) + ":/tmp/:/dev/:/proc/self/",
+            "ALLMEND_VISIBLE": ":".join(f"{entry.target}/" for entry in self.view.shown) + ":/tmp/:/dev/null:/dev/urandom:/dev/shm/:/dev/pts/:/proc/self/",
         }
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             found[name] = proxy
@@ -364,9 +366,8 @@ class Box:
             kind, _, path = data.decode("utf-8", "replace").partition("\n")
             if not path.startswith("/"):
                 path = os.path.join(self.places.content, path)  # noqa: PTH118
-            writing = kind == "write"
-            if kind in ("read", "write", "link") and not self.permits(path, writing):
-                self.record.add("write" if writing else "read", os.path.normpath(path), "denied", source="interpreter")
+            if kind in ("read", "write", "link"):
+                report_file(self.record, self.permits, path, kind == "write", "interpreter")
 
     async def _watch(self) -> None:
         """Time, disk and the kernel's life, looked at each second (its life more often)."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import select
 import socket
 import struct
 import threading
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 from allmend.box.inside import syscalls
 from allmend.box.record import Record
@@ -95,6 +95,18 @@ _NAMES = {
 Emulate = Callable[[Call], None]
 Judge = Callable[[str, bool], bool]
 """(path, for writing) to whether the box would let it through."""
+
+
+_OTHERS = re.compile(r"/proc/(?:\d+/(?:task/\d+/)?(?:environ|mem|maps|root|cwd|fd|stack|syscall)|kcore|kmem|kallsyms|sysrq-trigger)\b.*")
+
+
+def report_file(record: Record, judge: Judge, path: str, writing: bool, source: str) -> None:
+    """Record a file access that the box does not let through, or that looks into other processes."""
+    path = os.path.normpath(path)
+    if not judge(path, writing):
+        record.add("write" if writing else "read", path, "denied", source=source)
+    elif _OTHERS.fullmatch(path):
+        record.add("read", path, "attempted", source=source, detail="looks into a process or the kernel")
 
 
 class Notices(threading.Thread):
@@ -190,9 +202,7 @@ class Notices(threading.Thread):
 
     def file(self, path: str, writing: bool, source: str) -> None:
         """Record a file access that the box does not let through."""
-        if not self.judge(path, writing):
-            shown = str(PurePosixPath(path))
-            self.record.add("write" if writing else "read", shown, "denied", source=source)
+        report_file(self.record, self.judge, path, writing, source)
 
     def connection(self, data: bytes, call: str) -> None:
         """Record where a socket was pointed (level A: an empty network leaves only what is ours reachable)."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from allmend.box.inside import landlock, syscalls
 
 _NOTIFY_CHECK = """
-import sys; sys.path.insert(0, sys.argv[1])
+import sys; sys.path.append(sys.argv[1])
 import ctypes
 from inside import seccomp, syscalls
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)

@@ -26,6 +26,9 @@ Resolve = Callable[[str, int], Awaitable[Sequence[tuple[str, int]]]]
 Local = Callable[[http.Request, bytes], tuple[int, str]]
 """Answers a request to the box's own service: (status, text)."""
 
+Dial = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Connects to an (address, port) that was found to be dialable."""
+
 LOCAL_NAME = "allmend.box"
 
 
@@ -38,8 +41,17 @@ async def resolve(name: str, port: int) -> Sequence[tuple[str, int]]:
 class Gate:
     """Decides and carries connections; the servers hand each one to it."""
 
-    def __init__(self, policy: Policy, record: Record, *, resolver: Resolve = resolve, local: Local | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        record: Record,
+        *,
+        resolver: Resolve = resolve,
+        connect: Dial = asyncio.open_connection,
+        local: Local | None = None,
+    ) -> None:
         self.policy = policy
+        self.connect = connect
         self.record = record
         self.resolver = resolver
         self.local = local
@@ -91,7 +103,7 @@ class Gate:
         """The grant for a name; raises `Refused`. Recorded either way."""
         shown = f"{name}:{port}"
         try:
-            if addresses.is_literal(name):
+            if addresses.is_literal(name) and not self.policy.by_operator(name, port):
                 raise Refused(f"{shown} is an address; hosts are permitted by name", hint="Use the host's name.")
             grant = await asyncio.to_thread(self.policy.find, name, port)
         except Refused as error:
@@ -238,7 +250,7 @@ class Gate:
         for address, target in usable[:4]:
             try:
                 async with asyncio.timeout(DIAL_SECONDS):
-                    streams = await asyncio.open_connection(address, target)
+                    streams = await self.connect(address, target)
                 self.record.traffic(name, port, connections=1, operator=grant.operator)
                 return streams
             except OSError as error:

@@ -70,6 +70,10 @@ class Policy:
         why = f"; since the secret {self._confined_by} was handed over, only its hosts can be reached" if self._confined_by else ""
         raise Refused(f"host {shown} is not permitted{why}", hint=line_to_add(shown))
 
+    def by_operator(self, name: str, port: int) -> bool:
+        """Whether this machine's owner granted exactly this."""
+        return any(grant.covers(name, port) for grant in self._operator)
+
     def knows(self, name: str) -> bool:
         """Whether the name server may answer for `name`."""
         with self._lock:
