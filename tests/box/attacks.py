@@ -162,7 +162,7 @@ ATTACKS = [
     ),
     Attack(
         "typing into the terminal",
-        TRY + "import fcntl, os\nm, s = os.openpty()\nattempt('TIOCSTI', lambda: fcntl.ioctl(s, 0x5412, b'x'))\nattempt('TIOCLINUX', lambda: fcntl.ioctl(s, 0x541C, b'\\x02'))",
+        TRY + "import fcntl, os\ntry: m, s = os.openpty()\nexcept OSError: s = os.open('/dev/null', os.O_RDWR)\nattempt('TIOCSTI', lambda: fcntl.ioctl(s, 0x5412, b'x'))\nattempt('TIOCLINUX', lambda: fcntl.ioctl(s, 0x541C, b'\\x02'))",
         has("call", "ioctl", "denied"),
     ),
     Attack(

@@ -7,9 +7,7 @@ that started the child.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -21,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from allmend.box import bubblewrap, cgroups, environment, levels, limits, view
+from allmend.box import bubblewrap, cgroups, environment, levels, limits
 from allmend.box.control import Control
 from allmend.box.egress.gate import Dial, Gate, Resolve, resolve
 from allmend.box.egress.policy import Ask, Policy
 from allmend.box.egress.servers import Servers
-from allmend.box.inside import seccomp
+from allmend.box.emulate import Emulator
+from allmend.box.interior import INSIDE, Interior
 from allmend.box.notices import Notices, report_file
 from allmend.box.owner import Operator
 from allmend.box.places import Places
@@ -39,9 +38,7 @@ from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Enforcement, Ending
 
 T = TypeVar("T")
-INSIDE = Path(__file__).parent / "inside"
 _LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
-_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
 @dataclass
@@ -85,7 +82,8 @@ class Box:
         self.on_end: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._servers: Servers | None = None
+        self._servers = Servers()
+        self._proxy: socket.socket | None = None
         self._notices: Notices | None = None
         self._group: cgroups.Group | None = None
         self._reports: socket.socket | None = None
@@ -112,7 +110,12 @@ class Box:
             uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
             permissions = settings.permissions
             self.services = Services(permissions, self.places, self.policy, self.record, uploads, settings.ask)
-            self._prepare()
+            self.interior = Interior(
+                settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits
+            )
+            self.view = self.interior.furnish()
+            self.connection = self.interior.connection
+            self._secrets_from_the_start()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run_loop, name="allmend-box", daemon=True)
             self._thread.start()
@@ -130,80 +133,15 @@ class Box:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         return future.result()
 
-    def _prepare(self) -> None:
-        settings, scratch, places = self.settings, self.scratch, self.places
-        environment.make_layer(settings.environment, scratch.layer, places.layer, settings.below)
-        environment.put_programs(scratch.layer, places.layer, self._inside)
-        self.connection = {
-            "transport": "ipc",
-            "ip": str(scratch.ipc / "k"),
-            "key": secrets.token_hex(32),
-            "signature_scheme": "hmac-sha256",
-            "kernel_name": "python3",
-            **{f"{name}_port": place for place, name in enumerate(_CHANNELS, 1)},
-        }
-        self._write_etc()
-        self.view = self._make_view()
-        if self.root:
-            scratch.give_to(self.uid, self.gid)
-
-    @property
-    def _inside(self) -> str:
-        """The stand-ins' folder, as code inside sees it."""
-        return f"{self.places.run}/inside" if self.places.separate else str(INSIDE)
-
-    def _write_etc(self) -> None:
-        etc, uid, gid, home = self.scratch.etc, self.uid, self.gid, self.places.home
-        inside = {**self.connection, "ip": f"{self.places.ipc}/k"}
-        files = {
-            "connection.json": json.dumps(inside),
-            "passwd": f"user:x:{uid}:{gid}:user:{home}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
-            "group": f"user:x:{gid}:\nnogroup:x:65534:\n",
-            "hosts": "127.0.0.1 localhost box\n::1 localhost\n",
-            "resolv.conf": "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
-            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-            "pip.conf": self.settings.operator.pip_conf(),
-        }
-        self._overlays: dict[str, str] = {}
-        for name, text in files.items():
-            (etc / name).write_text(text)
-            ours = name in ("connection.json", "pip.conf")
-            target = f"{self.places.run}/{name}" if ours else f"/etc/{name}"
-            self._overlays[target] = str(etc / name)
-        # The connection file holds the key of the kernel's sockets: only the run itself may read it.
-        (etc / "connection.json").chmod(0o600)
-        if self.root:
-            os.chown(etc / "connection.json", uid, gid)
-
-    def _make_view(self) -> view.View:
-        settings, places, scratch = self.settings, self.places, self.scratch
-        shown = view.system()
-        for root in (*settings.environment.roots, *settings.below):
-            shown.show(root)
-        for path in settings.operator.folders:
-            shown.show(path)
-        shown.show(INSIDE, self._inside)
-        for path in ("/var/lib/dpkg/status", "/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/apt/trusted.gpg.d"):
-            if Path(path).exists():  # for the apt stand-in
-                shown.show(path)
-        for upload in settings.uploads:
-            shown.show(upload.resolve(strict=True), f"{places.uploads}/{upload.name}")
-        for source, target in places.reads(settings.permissions, settings.folder):
-            shown.show(source, target)
-        shown.show(scratch.content, places.content, "work")
-        shown.show(scratch.layer, places.layer, "work")
-        shown.show(scratch.ipc, places.ipc, "sockets")
-        if settings.permissions.drive:
-            drive = settings.permissions.drive
-            folder = (settings.folder / Path(drive.folder).expanduser()).resolve(strict=True)
-            shown.show(folder, places.drive, "work" if drive.write else "read")
-        if settings.level == "A":
-            shown.temporary += ["/tmp", places.home]  # noqa: S108
-        else:
-            shown.show(scratch.home, places.home, "work")
-        return shown
+    def _secrets_from_the_start(self) -> None:
+        for name, secret in self.settings.permissions.secrets.items():
+            if secret.environment and name in os.environ:
+                self.policy.narrow(name, secret.hosts)
+                self.record.add("secret", name, "allowed", detail="in the environment from the start")
 
     async def _launch(self) -> None:
+        if self.settings.level == "B":
+            self._proxy = socket.create_server(("127.0.0.1", 0), backlog=128)
         control = Control()
         dialer, dialer_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._reports, reports_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -211,9 +149,17 @@ class Box:
         self._dialer = dialer
         publish = self.settings.permissions.network.publish
         try:
-            passed = [control.theirs.fileno(), reports_inside.fileno(), *([dialer_inside.fileno()] if publish else [])]
+            passed = [control.theirs.fileno(), reports_inside.fileno(), dialer_inside.fileno()]
             self._spawn(control.theirs.fileno(), passed)
-            control.order(self._order(reports_inside.fileno(), dialer_inside.fileno() if publish else None))
+            control.order(
+                self.interior.order(
+                    reports=reports_inside.fileno(),
+                    dialer=dialer_inside.fileno() if publish and self.places.separate else None,
+                    shown=self.view,
+                    proxy=self._proxy.getsockname()[1] if self._proxy else None,
+                    keeper=not self.places.separate,
+                )
+            )
             listeners, notify = await asyncio.to_thread(self._run_up_and_watch, control)
         finally:
             dialer_inside.close()
@@ -221,14 +167,16 @@ class Box:
             control.close()
         settings, local = self.settings, self.services.answer
         gate = Gate(self.policy, self.record, resolver=settings.resolver, connect=settings.connect, local=local)
-        self._servers = Servers(gate)
-        await self._servers.start(listeners)
+        if self._proxy is not None:
+            listeners = {"proxy": self._proxy}
+        self._servers.gate = gate
+        await self._servers.start(listeners, private=self._proxy is not None)
         self._loop.add_reader(self._reports, self._take_reports)
         self._watcher = asyncio.create_task(self._watch())
 
     def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
         def watch(fd: int) -> None:
-            self._notices = Notices(fd, self.record, judge=self.permits)
+            self._notices = Notices(fd, self.record, judge=self.permits, emulate=self._emulator())
             self._notices.start()
 
         try:
@@ -244,16 +192,18 @@ class Box:
             self._group = group
             if group.trouble and any(record.written for record in self.limits.records):
                 raise Unavailable(f"a limit cannot be kept: {'; '.join(group.trouble)}")
-        assert self.machine.bwrap_path is not None
-        command = bubblewrap.arguments(
-            self.machine.bwrap_path,
-            self.view,
-            root=self.root,
-            chdir="/",
-            tmpfs_bytes=self.limits.disk if self.machine.bwrap_sized_tmpfs else None,
-            overlays=self._overlays,
-        )
-        command += ["--", self.settings.environment.executable, "-I", "-S", "-c", _LAUNCH, self.places.run, str(control_fd)]
+        python = [self.settings.environment.executable, "-I", "-S"]
+        launch = [*python, "-c", _LAUNCH, str(Path(self.interior.inside).parent), str(control_fd)]
+        if self.places.separate:
+            assert self.machine.bwrap_path is not None
+            size = self.limits.disk if self.machine.bwrap_sized_tmpfs else None
+            overlays = self.interior.overlays
+            wall = bubblewrap.arguments(
+                self.machine.bwrap_path, self.view, root=self.root, chdir="/", tmpfs_bytes=size, overlays=overlays
+            )
+            command = [*wall, "--", *launch]
+        else:
+            command = [*python, str(INSIDE / "keeper.py"), str(os.getpid()), *launch]
         # Counted from its first instruction on: a child made before it was moved would not be.
         enter = 'for f in $1; do echo $$ > "$f"; done; shift; exec "$@"'
         entries = " ".join(self._group.entries) if self._group else ""
@@ -266,69 +216,15 @@ class Box:
             stderr=self._errors,
             env={},
             cwd="/",
+            start_new_session=True,
         )
 
-    def _order(self, reports: int, dialer: int | None) -> dict[str, Any]:
-        places = self.places
-        python = f"{places.layer}/bin/python"
-        watch = list(seccomp.WATCHED)
-        if self.settings.trace:
-            watch += seccomp.WATCHED_FILES
-        return {
-            "die_with_parent": 0,
-            "listen": True,
-            "rlimits": self.limits.rlimits,
-            "nice": 0,
-            "affinity": self.limits.affinity,
-            "map_to": None if self.root else [self.uid, self.gid],
-            "become": [self.uid, self.gid] if self.root else None,
-            "drop_bounding": True,
-            "landlock": [["/", "list"], *map(list, self.view.rules()), *([path, "read"] for path in self._overlays)],
-            "connect_ports": None,
-            "reduced": False,
-            "watch": watch,
-            "dialer_fd": dialer,
-            "publish": list(self.settings.permissions.network.publish),
-            "argv": [python, "-m", "ipykernel_launcher", "-f", f"{places.run}/connection.json"],
-            "cwd": places.content,
-            "environment": {**self._variables(), "ALLMEND_RECORD": str(reports)},
-        }
-
-    def _variables(self) -> dict[str, str]:
-        """The kernel's whole environment; nothing of ours is passed on."""
-        places = self.places
-        proxy = "http://127.0.0.1:3128"
-        apt = f"{places.layer}/apt/root/usr"
-        found = {
-            "PATH": f"{places.layer}/bin:{apt}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{apt}/sbin:{apt}/games",
-            "LD_LIBRARY_PATH": f"{apt}/lib/{self.machine.architecture}-linux-gnu:{apt}/lib",
-            "HOME": places.home,
-            "USER": "user",
-            "LANG": "C.UTF-8",
-            "TERM": "xterm-color",
-            "PYTHONPATH": f"{self._inside}/site",
-            "VIRTUAL_ENV": places.layer,
-            "TMPDIR": places.temporary,
-            "IPYTHONDIR": f"{places.home}/.ipython",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-            "NO_PROXY": "localhost,127.0.0.1",
-            "no_proxy": "localhost,127.0.0.1",
-            "ALLMEND_PROXY": proxy,
-            "ALLMEND_CONTENT": places.content,
-            "ALLMEND_VISIBLE": ":".join(f"{entry.target}/" for entry in self.view.shown) + ":/tmp/:/dev/null:/dev/urandom:/dev/shm/:/dev/pts/:/proc/self/",
-        }
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-            found[name] = proxy
-        for name, secret in self.settings.permissions.secrets.items():
-            value = os.environ.get(name)
-            if secret.environment and value is not None:
-                found[name] = value
-                self.policy.narrow(name, secret.hosts)
-                self.record.add("secret", name, "allowed", detail="in the environment from the start")
-        found |= self.settings.operator.variables(places.run, places.layer)
-        if self.settings.colab:
-            found |= {"ALLMEND_COLAB": "1", "COLAB_RELEASE_TAG": "release-colab-box", "COLAB_GPU": "", "COLAB_BACKEND_VERSION": "box"}
-        return found
+    def _emulator(self) -> Emulator | None:
+        if self._proxy is None:
+            return None
+        folders = [str(folder) for folder in (self.scratch.content, self.scratch.layer, self.scratch.home, self.scratch.ipc)]
+        port = self._proxy.getsockname()[1]
+        return Emulator(self.record, proxy_port=port, folders=folders, admit=self._servers.admit)
 
     def _last_words(self) -> str:
         try:
@@ -351,7 +247,7 @@ class Box:
         for target, right in sorted(self.view.rules(), key=lambda rule: -len(rule[0])):
             if path == target or path.startswith(target.rstrip("/") + "/"):
                 return right in ("work", "device", "sockets") or not writing
-        if path in self._overlays:
+        if path in self.interior.overlays:
             return not writing
         return any(entry.target.startswith(path.rstrip("/") + "/") for entry in self.view.shown) and not writing
 
@@ -421,13 +317,12 @@ class Box:
     def _kill(self) -> None:
         process = self._process
         if process is not None and process.poll() is None:
-            try:
-                process.send_signal(signal.SIGKILL)
-            except OSError:
-                pass
+            # bwrap takes its pid namespace with it; the keeper of level B first ends what it keeps.
+            process.send_signal(signal.SIGKILL if self.places.separate else signal.SIGTERM)
         if self._group is not None:
             self.peak_memory = self._group.peak_memory() or self.peak_memory
-            self._group.kill()
+            if self.places.separate:
+                self._group.kill()
 
     def enforcement(self) -> Enforcement:
         """What the receipt says about how this box was held."""
@@ -438,8 +333,13 @@ class Box:
         """Kill what is left and wait for it; files can be looked at safely afterwards."""
         self._kill()
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         if self._group is not None:
+            self._group.kill()
             self._group.remove()
             self._group = None
         if self._notices is not None:
@@ -457,7 +357,7 @@ class Box:
             self._on_loop(self._stop_serving())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
-        for sock in (self._reports, getattr(self, "_dialer", None)):
+        for sock in (self._reports, self._proxy, getattr(self, "_dialer", None)):
             if sock is not None:
                 sock.close()
         if hasattr(self, "_errors"):
@@ -470,8 +370,7 @@ class Box:
             await asyncio.gather(self._watcher, return_exceptions=True)
         if self._reports is not None:
             self._loop.remove_reader(self._reports)
-        if self._servers is not None:
-            await self._servers.stop()
+        await self._servers.stop()
         await self._loop.shutdown_default_executor()
 
     def __enter__(self) -> Box:

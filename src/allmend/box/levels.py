@@ -27,6 +27,7 @@ NEEDED_ABI = 6
 B_LACKS = (
     "other processes of this machine can be listed with their command lines",
     "no mount namespace: paths are this machine's own, and /content is not there",
+    "no shared memory (multiprocessing locks) and no terminals of its own",
     "UDP, and clients that ignore proxy settings, do not work",
     "a local port the notebook opens can be reached by other programs of this machine",
 )

@@ -53,6 +53,8 @@ class View:
     shown: list[Shown] = field(default_factory=list)
     temporary: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
+    device_names: tuple[str, ...] = DEVICES
+    """Of /dev."""
 
     def show(self, source: Path | str, target: str | None = None, right: Right = "read") -> None:
         """Add a path; at its own place when `target` is None. A path already shown inside another is not repeated."""
@@ -64,7 +66,7 @@ class View:
         """Landlock's rules, by the paths as they are inside."""
         rules: list[tuple[str, Right]] = [(entry.target, entry.right) for entry in self.shown]
         rules += [(path, "work") for path in self.temporary]
-        rules += [(f"/dev/{name}", "work" if name == "shm" else "device") for name in DEVICES]
+        rules += [(f"/dev/{name}", "work" if name == "shm" else "device") for name in self.device_names]
         rules += [(path, "device") for path in self.devices]
         return [*rules, ("/proc", "read")]
 

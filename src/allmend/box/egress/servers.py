@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -21,15 +22,27 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 class Servers:
     """The proxy, the transparent ports and the name server of one box."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    gate: Gate
+
+    def __init__(self) -> None:
+        self._admitted: dict[int, float] | None = None
         self.names = dns.Names()
         self._servers: list[asyncio.Server] = []
         self._transports: list[asyncio.DatagramTransport] = []
         self._open: set[asyncio.Task[None]] = set()
 
-    async def start(self, listeners: dict[str, socket.socket]) -> None:
+    def admit(self, port: int) -> None:
+        """Level B: a connection from this local port is the box's own (other programs' are not served)."""
+        if self._admitted is None:
+            self._admitted = {}
+        now = time.monotonic()
+        if len(self._admitted) > 1000:
+            self._admitted = {key: at for key, at in self._admitted.items() if now - at < 10}
+        self._admitted[port] = now
+
+    async def start(self, listeners: dict[str, socket.socket], *, private: bool = False) -> None:
         """Serve on `listeners` (`proxy`, `http`, `https`, `dns`; any may be missing)."""
+        self.private = private
         handlers: dict[str, Handler] = {
             "proxy": self.gate.proxied,
             "http": self._transparent_http,
@@ -47,6 +60,9 @@ class Servers:
 
     def _bounded(self, handler: Handler) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.private and (self._admitted or {}).pop(writer.get_extra_info("peername")[1], None) is None:
+                writer.transport.abort()
+                return
             if len(self._open) >= MOST_CONNECTIONS:
                 self.gate.record.add("limit", f"more than {MOST_CONNECTIONS} connections at once", "denied", source="proxy")
                 writer.transport.abort()

@@ -60,10 +60,11 @@ def send_with(control: socket.socket, message: dict[str, Any], fds: list[int]) -
 
 
 def _die_with_parent(order: dict[str, Any], control: socket.socket) -> None:
-    if order["die_with_parent"]:
+    """Level B. After the change of uid, which would clear it."""
+    if order["keeper"]:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != order["die_with_parent"]:
-            raise ChildProcessError("the supervisor has gone")
+        if os.getppid() == 1:
+            raise ChildProcessError("the keeper has gone")
 
 
 def _listen(order: dict[str, Any], control: socket.socket) -> None:
@@ -210,11 +211,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 _STEPS = (
-    ("tying its life to the supervisor's", _die_with_parent),
     ("opening the ways out", _listen),
     ("setting limits", _limits),
     ("making its own user namespace", _own_user_namespace),
     ("dropping privileges", _drop_powers),
+    ("tying its life to the keeper's", _die_with_parent),
     ("Landlock", _landlock),
     ("seccomp", _seccomp),
     ("publishing ports", _dialer),
