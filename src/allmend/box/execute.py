@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from allmend.box.outputs import Outputs, Shown
 
-MOST_MESSAGE = 32 * 2**20
-"""Bytes of one message; ZeroMQ cuts the connection to a sender of more, and the cell is ended."""
-WAITING_MESSAGES = 64
+MOST_MESSAGE = 128 * 2**20
+"""Bytes of one message; ZeroMQ drops a larger one with its connection, and the cell says so."""
+WAITING_MESSAGES = 8
 READY_SECONDS = 60.0
 _POLL_MS = 100
 
@@ -130,6 +130,8 @@ class Kernel:
                     idle = idle or content.get("execution_state") == "idle"
                 elif sock is self.iopub and isinstance(kind, str):
                     outputs.take(kind, content)
+        if not idle:
+            outputs.note(f"allmend: output of this cell is missing: a message was larger than {MOST_MESSAGE // 2**20} MiB\n")
         outcome.outputs = outputs.cells()
         outcome.seconds = time.monotonic() - started
         if interrupted:

@@ -73,8 +73,14 @@ class Outputs:
 
     def _stream(self, content: dict[str, Any]) -> None:
         name, text = content.get("name"), content.get("text")
-        if name not in ("stdout", "stderr") or not isinstance(text, str) or not self._room(len(text)):
+        if name not in ("stdout", "stderr") or not isinstance(text, str):
             return
+        if not self._cut and self._bytes + len(text) > MOST_BYTES:
+            self._append(name, text[: max(0, MOST_BYTES - self._bytes)])
+        if self._room(len(text)):
+            self._append(name, text)
+
+    def _append(self, name: str, text: str) -> None:
         last = self._outputs[-1] if self._outputs else {}
         if last.get("output_type") == "stream" and last.get("name") == name:
             last["text"] += text

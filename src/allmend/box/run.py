@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +28,8 @@ from allmend.nouns.permissions import Permissions
 from allmend.nouns.plan import Plan
 from allmend.nouns.receipt import CellRecord, FileWritten, Receipt
 
-_WRITE_EVERY = 1.0
+_WRITING_SHARE = 20
+"""Writing takes at most one part in so many of the time; a small notebook is written after every cell."""
 _MOST_FILES_LISTED = 2000
 
 
@@ -95,9 +99,19 @@ class _Run:
         self.files: list[FileWritten] = []
         self.began = time.monotonic()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.written_at = 0.0
+        self.write_again_at = 0.0
 
     def carry_out(self) -> Receipt:
+        """Run with SIGTERM treated like Ctrl-C, so that it too leaves the receipt."""
+        if threading.current_thread() is not threading.main_thread():
+            return self._carry_out()
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return self._carry_out()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _carry_out(self) -> Receipt:
         box, job = self.box, self.job
         box.start()
         kernel: Kernel | None = None
@@ -113,9 +127,10 @@ class _Run:
         except KeyboardInterrupt:
             box.stop("interrupted", "it was interrupted from outside")
         finally:
-            if kernel is not None:
-                kernel.close()
-            self._finish(job.settings.permissions)
+            with _undisturbed():
+                if kernel is not None:
+                    kernel.close()
+                self._finish(job.settings.permissions)
         return self.receipt()
 
     def _cells(self, kernel: Kernel) -> None:
@@ -250,13 +265,32 @@ class _Run:
 
     def _write(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        if not force and now - self.written_at < _WRITE_EVERY:
+        if not force and now < self.write_again_at:
             return
-        self.written_at = now
         metadata = self.job.notebook.setdefault("metadata", {})
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}
         write_atomically(self.job.executed, json.dumps(self.job.notebook, indent=1, ensure_ascii=False) + "\n")
         write_atomically(self.job.receipt, self.receipt().to_json() + "\n")
+        done = time.monotonic()
+        self.write_again_at = done + _WRITING_SHARE * (done - now) if done - now > 0.02 else 0.0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold off Ctrl-C and SIGTERM while the receipt is written; a second one must not lose it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _escape(path: str) -> str:

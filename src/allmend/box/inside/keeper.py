@@ -45,10 +45,7 @@ def end_descendants() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        found = descendants(os.getpid())
-        if not found:
-            return
-        for pid in found:
+        for pid in descendants(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
@@ -57,7 +54,7 @@ def end_descendants() -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            pass
+            return  # whoever lost its parent was given to us, so nobody is left
         time.sleep(0.005)
 
 
