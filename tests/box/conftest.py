@@ -162,7 +162,10 @@ class Jobs:
         )
         assert done.returncode == 0, done.stderr[-4000:]
         assert not done.stderr.strip(), done.stderr[-4000:]
-        return self.result(folder)
+        ran = self.result(folder)
+        if os.environ.get("SHOW"):
+            print(ran.receipt.ended, ran.receipt.ended_why, ran.receipt.events)
+        return ran
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from allmend.box.notices import Notices, report_file
 from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
+from allmend.box.publish import Published
 from allmend.box.record import Record
 from allmend.box.services import Services
 from allmend.box.scratch import Scratch, run_uid
@@ -84,6 +85,7 @@ class Box:
         self._process: subprocess.Popen[bytes] | None = None
         self._servers = Servers()
         self._proxy: socket.socket | None = None
+        self._published: Published | None = None
         self._notices: Notices | None = None
         self._group: cgroups.Group | None = None
         self._reports: socket.socket | None = None
@@ -171,6 +173,9 @@ class Box:
             listeners = {"proxy": self._proxy}
         self._servers.gate = gate
         await self._servers.start(listeners, private=self._proxy is not None)
+        if publish and self.places.separate:
+            self._published = Published(dialer, self.record)
+            await self._published.start(publish)
         self._loop.add_reader(self._reports, self._take_reports)
         self._watcher = asyncio.create_task(self._watch())
 
@@ -222,9 +227,9 @@ class Box:
     def _emulator(self) -> Emulator | None:
         if self._proxy is None:
             return None
-        folders = [str(folder) for folder in (self.scratch.content, self.scratch.layer, self.scratch.home, self.scratch.ipc)]
-        port = self._proxy.getsockname()[1]
-        return Emulator(self.record, proxy_port=port, folders=folders, admit=self._servers.admit)
+        folders = [str(folder) for folder in (self.scratch.content, self.scratch.layer, self.scratch.home)]
+        port, sockets = self._proxy.getsockname()[1], str(self.scratch.ipc)
+        return Emulator(self.record, proxy_port=port, folders=folders, sockets=sockets, admit=self._servers.admit)
 
     def _last_words(self) -> str:
         try:
@@ -371,6 +376,8 @@ class Box:
         if self._reports is not None:
             self._loop.remove_reader(self._reports)
         await self._servers.stop()
+        if self._published is not None:
+            await self._published.stop()
         await self._loop.shutdown_default_executor()
 
     def __enter__(self) -> Box:

@@ -28,10 +28,13 @@ _NEVER = struct.pack("ll", 0, 0)
 class Emulator:
     """Decides and carries out the sockets' calls of one box."""
 
-    def __init__(self, record: Record, *, proxy_port: int, folders: list[str], admit: Callable[[int], None]) -> None:
+    def __init__(
+        self, record: Record, *, proxy_port: int, folders: list[str], sockets: str, admit: Callable[[int], None]
+    ) -> None:
         self.record = record
+        self.sockets = os.path.realpath(sockets)
         self.proxy_port = proxy_port
-        self.folders = [os.path.realpath(folder) for folder in folders]
+        self.folders = [os.path.realpath(folder) for folder in [*folders, sockets]]
         self.admit = admit
         """Tells the proxy that a connection from this local port is the box's."""
         self.listening: dict[int, int] = {}
@@ -139,11 +142,16 @@ class Emulator:
             self.record.add("write", path, "denied", source="kernel")
             raise OSError(errno.EACCES, "refused")
         parent, _, name = path[len(folder) + 1 :].rpartition("/")
+        owner = os.stat(f"/proc/{call.pid}")  # noqa: PTH116
+        if folder == self.sockets and not parent:
+            # No link can be made there, so the path can be used as it is, and the socket keeps its name.
+            _raw(sock, "bind", path)
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            return
         fd = _open_beneath(folder, parent) if parent else os.open(folder, os.O_PATH | os.O_CLOEXEC)
         try:
             place = f"/proc/self/fd/{fd}/{name}"
             _raw(sock, "bind", place)
-            owner = os.stat(f"/proc/{call.pid}")  # noqa: PTH116
             os.chown(place, owner.st_uid, owner.st_gid, follow_symlinks=False)
         finally:
             os.close(fd)

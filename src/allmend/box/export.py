@@ -85,17 +85,20 @@ def why_not(path: str) -> str | None:
     return None
 
 
-def export(folder: Path, destination: Path, globs: Sequence[str], *, most_bytes: int) -> list[Exported]:
+def export(
+    folder: Path, destination: Path, globs: Sequence[str], *, most_bytes: int, changed_only: bool = False
+) -> list[Exported]:
     """Copy the declared outputs of `folder` into `destination` (made when there is something to put there).
 
-    A file that may not come out is listed with the reason. `most_bytes` bounds all of them together.
+    A file that may not come out is listed with the reason. `most_bytes` bounds all of them together. `changed_only`
+    leaves out what lies in `destination` with the same size and time.
     """
     results: list[Exported] = []
     left = most_bytes
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for path, status in _walk(root, ""):
-            if not matches(path, globs):
+            if not matches(path, globs) or (changed_only and _same(destination / path, status)):
                 continue
             refused = why_not(path) or _why_not_status(status)
             if refused is None and status.st_size > left:
@@ -113,6 +116,15 @@ def export(folder: Path, destination: Path, globs: Sequence[str], *, most_bytes:
     finally:
         os.close(root)
     return results
+
+
+def _same(there: Path, status: os.stat_result) -> bool:
+    try:
+        other = there.lstat()
+    except OSError:
+        return False
+    kind = stat.S_IFMT(other.st_mode) == stat.S_IFMT(status.st_mode)
+    return kind and (other.st_size, other.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
 def _why_not_status(status: os.stat_result) -> str | None:

@@ -143,6 +143,7 @@ class Interior:
             self._copy(source, copy)
             source = copy
         shown.show(source, target if self.places.separate else None)
+        self._make_parents(target)
         if not self.places.separate:
             place = Path(target)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,12 +160,19 @@ class Interior:
         # What is written goes into a copy first, so that it comes out by the same rules as other outputs.
         self.drive_copy = self.scratch.path / "drive"
         self._copy(folder, self.drive_copy)
+        self._make_parents(self.places.drive)
         if self.places.separate:
             shown.show(self.drive_copy, self.places.drive, "work")
         else:
             shown.show(self.drive_copy, None, "work")
             Path(self.places.drive).parent.mkdir(parents=True, exist_ok=True)
             Path(self.places.drive).symlink_to(self.drive_copy)
+
+    def _make_parents(self, target: str) -> None:
+        """The folders around a place inside the working folder, so that they are the run's own."""
+        inner = Path(target)
+        if inner.is_relative_to(self.places.content):
+            (self.scratch.content / inner.relative_to(self.places.content)).parent.mkdir(parents=True, exist_ok=True)
 
     def _copy(self, source: Path, target: Path) -> None:
         size = sum(path.lstat().st_size for path in source.rglob("*")) if source.is_dir() else source.stat().st_size

@@ -225,9 +225,15 @@ class _Run:
             reason = reason or (why_not(path) if declared and result is None else None)
             exported = result is not None and result.refused is None
             self.files.append(FileWritten(path=path, bytes=size, cell=cell, exported=exported, why_not=reason))
-        for item in results.values():
+        rest = [(item.path, item) for item in results.values()]
+        if self.box.interior.drive_copy is not None and permissions.drive is not None:
+            drive = (self.job.settings.folder / Path(permissions.drive.folder).expanduser()).resolve()
+            most = self.box.limits.disk
+            taken = export(self.box.interior.drive_copy, drive, ["**"], most_bytes=most, changed_only=True)
+            rest += [(f"drive/MyDrive/{item.path}", item) for item in taken]
+        for path, item in rest:
             self.files.append(
-                FileWritten(path=item.path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused)
+                FileWritten(path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused)
             )
 
     def receipt(self) -> Receipt:

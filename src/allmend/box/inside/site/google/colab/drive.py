@@ -16,7 +16,11 @@ def mount(mountpoint: str, force_remount: bool = False, timeout_ms: int = 120000
     os.makedirs(os.path.dirname(wanted), exist_ok=True)
     for place in (wanted, os.path.join(os.path.dirname(wanted), "My Drive")):
         if not os.path.lexists(place):
-            os.symlink(real, place)
+            try:
+                os.symlink(real, place)
+            except OSError:
+                if place == wanted:
+                    raise
     print(f"Mounted at {mountpoint}" + ("" if answer["write"] else " (read-only)"))
 
 
