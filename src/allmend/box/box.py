@@ -61,6 +61,8 @@ class Settings:
     """Look like Colab: its variables, `google.colab` already imported."""
     below: tuple[str, ...] = ()
     """Package folders between the profile and the run's own layer."""
+    uv: str | None = None
+    """The uv program to show inside."""
     uploads: tuple[Path, ...] = ()
     scratch_parent: Path | None = None
     resolver: Resolve = resolve

@@ -117,6 +117,9 @@ class Interior:
             if Path(path).exists():
                 shown.show(path)
         shown.show(INSIDE, self.inside)
+        if settings.uv is not None:
+            shown.show(settings.uv)
+            (scratch.layer / "bin" / "uv").symlink_to(settings.uv)
         for upload in settings.uploads:
             self._bring(shown, upload.resolve(strict=True), f"{places.uploads}/{upload.name}")
         for source, target in places.reads(settings.permissions, settings.folder):

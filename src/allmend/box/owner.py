@@ -64,7 +64,8 @@ class Operator:
 
 def uv_variables(settings: Mapping[str, list[str]]) -> dict[str, str]:
     """uv does not read pip's configuration; the same settings in its own variables."""
-    found = {}
+    # pip trusts all its indexes alike; uv would stop at the first that knows a name.
+    found = {"UV_INDEX_STRATEGY": "unsafe-best-match"} if settings.get("extra-index-url") else {}
     if settings.get("index-url"):
         found["UV_DEFAULT_INDEX"] = settings["index-url"][0]
     if settings.get("extra-index-url"):

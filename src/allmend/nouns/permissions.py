@@ -199,7 +199,7 @@ class Permissions(Noun):
             hint = None
             if problem["type"] == "extra_forbidden":
                 message = "there is no such permission"
-                hint = nearest(str(problem["loc"][-1]), cls.model_fields) or None
+                hint = nearest(str(problem["loc"][-1]), _known_keys(problem["loc"])) or None
             raise InputError(f"{key}: {message}" if key else message, where=where, hint=hint) from None
 
     def to_toml(self) -> str:
@@ -221,6 +221,16 @@ class Permissions(Noun):
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
             raise InputError(message, where=f"--allow {grant}") from None
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that could stand where an unknown one was found."""
+    groups: dict[object, type[Part]] = {
+        "network": Network, "files": Files, "secrets": Secret, "drive": Drive,
+        "devices": Devices, "limits": Limits, "accept": Accept,
+    }  # fmt: skip
+    found = groups.get(place[0]) if len(place) > 1 else None
+    return [field.alias or name for name, field in (found or Permissions).model_fields.items()]
 
 
 def covered(host: str, grants: list[str]) -> bool:

@@ -188,3 +188,15 @@ def _granted(grant: str, permissions: Permissions) -> bool:
         return permissions.with_grant(grant) == permissions
     except AllmendError:
         return False
+
+
+def requirements(plan: Plan) -> list[str]:
+    """The plain packages of the index that the plan says are installed, pinned where the plan knows the version."""
+    found = []
+    for effect in plan.effects:
+        kind, _, name = effect.target.partition(":")
+        if effect.kind != "install" or kind != "pip" or effect.certainty == "unknown" or "/" in name or name.startswith("-"):
+            continue
+        version = effect.detail.get("version")
+        found.append(f"{name}=={version}" if isinstance(version, str) and version[:1].isdigit() else name)
+    return list(dict.fromkeys(found))

@@ -183,6 +183,7 @@ def carry_out(
     from allmend.box import owner, page, profiles
     from allmend.box import run as running
     from allmend.box.box import Settings as BoxSettings
+    from allmend.planning.permissions import requirements
 
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +209,8 @@ def carry_out(
             operator=grants,
             colab=document.colab,
             uploads=tuple(settings.upload),
+            uv=profiles.uv_program(),
+            below=profiles.requirement_set(requirements(prepared.plan), environment, grants),
         ),
         executed=prepared.folder / f"{document.path.stem}.ipynb",
         receipt=prepared.folder / "receipt.json",

@@ -105,17 +105,22 @@ def _apt(arguments: list[str], tool: str = "apt-get") -> int:
         "Dir::Cache": f"{PREFIX}/cache",
         "Dir::Log": f"{PREFIX}/cache",
         "Dir::State::extended_states": f"{PREFIX}/cache/extended_states",
+        "Dir::Etc::preferencesparts": f"{PREFIX}/etc",
         "Debug::NoLocking": "1",
         "APT::Sandbox::User": "",
         "Acquire::Languages": "none",
         "Acquire::Retries": "2",
         "Dpkg::Use-Pty": "0",
     }
+    # Where its folder of settings is has to be known before the command line is read.
+    with open(f"{PREFIX}/apt.conf", "w") as file:
+        file.write(f'Dir::Etc::parts "{PREFIX}/etc";\n')
     command = [f"/usr/bin/{tool}"]
     for key, value in options.items():
         command += ["-o", f"{key}={value}"]
     try:
-        return subprocess.run([*command, *arguments], check=False).returncode
+        environment = {**os.environ, "APT_CONFIG": f"{PREFIX}/apt.conf"}
+        return subprocess.run([*command, *arguments], check=False, env=environment).returncode
     except OSError as error:
         print(f"apt inside the box: this machine has no {tool} ({error.strerror})", file=sys.stderr)
         return 100

@@ -23,7 +23,7 @@ def _report() -> None:
     def tell(kind: str, path: object) -> None:
         if isinstance(path, bytes):
             path = os.fsdecode(path)
-        if not isinstance(path, str) or (kind, path) in seen or len(seen) > 4000:
+        if not isinstance(path, str) or "__pycache__" in path or (kind, path) in seen or len(seen) > 4000:
             return
         seen.add((kind, path))
         try:
