@@ -98,8 +98,9 @@ class Box:
     def start(self) -> None:
         """Start the kernel inside; raises `Unavailable` when any part of the box cannot be had."""
         settings = self.settings
-        self.uid = run_uid() if self.root else os.getuid()
-        self.gid = self.uid if self.root else os.getgid()
+        own = self.root and settings.level != "D"
+        self.uid = run_uid() if own else os.getuid()
+        self.gid = self.uid if own else os.getgid()
         cgroups.sweep()
         self.scratch = Scratch(settings.scratch_parent)
         try:
@@ -117,13 +118,13 @@ class Box:
             self.interior = Interior(
                 settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits
             )
-            self.view = self.interior.furnish()
+            self.view = self.interior.furnish() if settings.level != "D" else self.interior.furnish_plainly()
             self.connection = self.interior.connection
             self._secrets_from_the_start()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run_loop, name="allmend-box", daemon=True)
             self._thread.start()
-            self._on_loop(self._launch())
+            self._on_loop(self._launch() if settings.level != "D" else self._launch_plainly())
         except BaseException:
             self.close()
             raise
@@ -179,6 +180,22 @@ class Box:
             self._published = Published(dialer, self.record)
             await self._published.start(publish)
         self._loop.add_reader(self._reports, self._take_reports)
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _launch_plainly(self) -> None:
+        """Level D: a kernel like any other, in the notebook's own folder, with the person's own environment."""
+        python, file = self.settings.environment.executable, self.scratch.etc / "connection.json"
+        self._errors = (self.scratch.path / "errors").open("w+b")
+        sites = os.pathsep.join(self.settings.environment.sites)
+        self._process = subprocess.Popen(
+            [python, "-m", "ipykernel_launcher", "-f", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            cwd=self.settings.folder,
+            env={**os.environ, "PYTHONPATH": sites},
+            start_new_session=True,
+        )
         self._watcher = asyncio.create_task(self._watch())
 
     def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
@@ -325,7 +342,9 @@ class Box:
         process = self._process
         if process is not None and process.poll() is None:
             # bwrap takes its pid namespace with it; the keeper of level B first ends what it keeps.
-            process.send_signal(signal.SIGKILL if self.places.separate else signal.SIGTERM)
+            process.send_signal(signal.SIGTERM if self.settings.level == "B" else signal.SIGKILL)
+            if self.settings.level == "D":
+                _end_session(process.pid)
         if self._group is not None:
             self.peak_memory = self._group.peak_memory() or self.peak_memory
             if self.places.separate:
@@ -377,6 +396,8 @@ class Box:
             await asyncio.gather(self._watcher, return_exceptions=True)
         if self._reports is not None:
             self._loop.remove_reader(self._reports)
+        if self.settings.level == "D":
+            return
         await self._servers.stop()
         if self._published is not None:
             await self._published.stop()
@@ -388,6 +409,13 @@ class Box:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end_session(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass
 
 
 def _disk_used(folder: Path, enough: int) -> int:

@@ -73,7 +73,23 @@ class Interior:
                 )
         environment.make_layer(chosen, folder, self.places.layer, self.settings.below)
         environment.put_programs(folder, self.places.layer, self.inside)
-        self.connection = {
+        self.connection = self._new_connection()
+        self._write_files()
+        shown = self._view()
+        if self.root:
+            self.scratch.give_to(self.uid, self.gid)
+        return shown
+
+    def furnish_plainly(self) -> view.View:
+        """Level D: only the connection file."""
+        self.connection = self._new_connection()
+        file = self.scratch.etc / "connection.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(self.connection))
+        return view.View()
+
+    def _new_connection(self) -> dict[str, Any]:
+        return {
             "transport": "ipc",
             "ip": str(self.scratch.ipc / "k"),
             "key": secrets.token_hex(32),
@@ -81,11 +97,6 @@ class Interior:
             "kernel_name": "python3",
             **{f"{name}_port": place for place, name in enumerate(_CHANNELS, 1)},
         }
-        self._write_files()
-        shown = self._view()
-        if self.root:
-            self.scratch.give_to(self.uid, self.gid)
-        return shown
 
     def _write_files(self) -> None:
         etc, uid, gid, home = self.scratch.etc, self.uid, self.gid, self.places.home

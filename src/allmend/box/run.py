@@ -131,7 +131,7 @@ class _Run:
                 if kernel is not None:
                     kernel.close()
                 self._finish(job.settings.permissions)
-        return self.receipt()
+        return self.written
 
     def _cells(self, kernel: Kernel) -> None:
         failed = False
@@ -212,6 +212,8 @@ class _Run:
             box.close()
 
     def _take_out(self, permissions: Permissions) -> None:
+        if self.job.settings.level == "D":
+            return  # it worked in the notebook's own folder
         globs = [*DEFAULT_OUTPUTS, *permissions.files.outputs, *map(_escape, self.box.services.downloads)]
         results = {}
         if permissions.files.write is not None:
@@ -241,6 +243,8 @@ class _Run:
         box, job = self.box, self.job
         events = box.record.events()
         unseen = ["files read inside the box, where the box permits them"] if not job.settings.trace else []
+        if box.settings.level == "D":
+            unseen = ["everything but the cells and their outputs"]
         if self.changes.incomplete:
             unseen.append("files beyond the first 50,000 of the working folder")
         environment = job.settings.environment
@@ -276,7 +280,8 @@ class _Run:
         metadata = self.job.notebook.setdefault("metadata", {})
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}
         write_atomically(self.job.executed, json.dumps(self.job.notebook, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(self.job.receipt, self.receipt().to_json() + "\n")
+        self.written = self.receipt()
+        write_atomically(self.job.receipt, self.written.to_json() + "\n")
         done = time.monotonic()
         self.write_again_at = done + _WRITING_SHARE * (done - now) if done - now > 0.02 else 0.0
 

@@ -11,6 +11,7 @@ from cyclopts import App
 from allmend import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("allmend.cli.run:command", "Run a notebook held to its permissions, and give a receipt."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),
 }
 """Verb or group word: (`module:function`, or `module:app` for a group; help), in the order people meet them."""

@@ -111,16 +111,18 @@ def run(
     return carry_out(prepared, agreed(prepared))
 
 
-def prepare(notebook: str | Path, settings: RunSettings) -> Prepared:
-    """Read, plan and check a notebook; runs nothing."""
+def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = None) -> Prepared:
+    """Read, plan (unless a plan is given) and check a notebook; runs nothing."""
     from allmend.box import document, levels
     from allmend.nouns.permissions import Permissions
     from allmend.planning.permissions import missing, propose
-    from allmend.verbs.plan import plan as make_plan
 
     path = Path(notebook)
     read = document.read(path)
-    plan = make_plan(path)
+    if plan is None:
+        from allmend.verbs.plan import plan as make_plan
+
+        plan = make_plan(path)
     granted, notes = Permissions(), []
     if settings.permissions is not None:
         granted = _read_permissions(settings.permissions)
