@@ -36,15 +36,21 @@ def level_a_can_be_tested() -> None:
     """Fail, not skip: a green run must mean that the wall was tested."""
     lacking = probe().lacking_a
     if lacking:
-        pytest.fail(f"level A cannot be tested here: {'; '.join(lacking)}. {probe().how_to_get_a()}", pytrace=False)
+        pytest.fail(
+            f"level A cannot be tested here: {'; '.join(lacking)}. {probe().how_to_get_a()}", pytrace=False
+        )
 
 
 @cache
 def open_python() -> tuple[str, str]:
     """An interpreter of this version that other users can reach, and the PYTHONPATH that gives it our packages."""
     sites = [p for p in sys.path if p.endswith("site-packages")]
-    for candidate in (sys.executable, f"/usr/bin/python3.{sys.version_info[1]}", f"/usr/local/bin/python3.{sys.version_info[1]}"):
-        if os.path.exists(candidate) and _open(os.path.realpath(candidate)):
+    for candidate in (
+        sys.executable,
+        f"/usr/bin/python3.{sys.version_info[1]}",
+        f"/usr/local/bin/python3.{sys.version_info[1]}",
+    ):
+        if Path(candidate).exists() and _open(os.path.realpath(candidate)):
             extra = [] if candidate == sys.executable else sites
             return candidate, os.pathsep.join([str(SOURCE), *extra])
     pytest.fail(
@@ -73,13 +79,17 @@ class Ran:
         parts = []
         for output in self.cells[cell].get("outputs", []):
             data = output.get("data", {})
-            parts.append(output.get("text") or "\n".join(output.get("traceback", [])) or data.get("text/plain", ""))
+            parts.append(
+                output.get("text") or "\n".join(output.get("traceback", [])) or data.get("text/plain", "")
+            )
         return "\n".join(parts)
 
     def events(self, kind: str, target: str = "", cell: int | None = None) -> list[Any]:
         """Events of a kind whose target holds a text."""
         return [
-            e for e in self.receipt.events if e.kind == kind and target in e.target and (cell is None or e.cell == cell)
+            e
+            for e in self.receipt.events
+            if e.kind == kind and target in e.target and (cell is None or e.cell == cell)
         ]
 
 
@@ -91,7 +101,9 @@ class Jobs:
     made: int = 0
     folders: list[Path] = field(default_factory=list)
 
-    def prepare(self, cells: list[str], *, level: str = "A", who: str = WHO[0], permissions: str = "", **extra: Any) -> Path:
+    def prepare(
+        self, cells: list[str], *, level: str = "A", who: str = WHO[0], permissions: str = "", **extra: Any
+    ) -> Path:
         """Write a job; returns its folder."""
         self.made += 1
         folder = self.base / f"job{self.made}"
@@ -107,7 +119,11 @@ class Jobs:
             "permissions": permissions,
             "trace": False,
             "keep_going": True,
-            "names": {"allowed.example": "93.184.216.34", "other.example": "93.184.216.35", "rebind.example": "127.0.0.1"},
+            "names": {
+                "allowed.example": "93.184.216.34",
+                "other.example": "93.184.216.35",
+                "rebind.example": "127.0.0.1",
+            },
             "operator": False,
             "uploads": [],
             "plan": None,
@@ -115,7 +131,10 @@ class Jobs:
             **extra,
         }
         (folder / "order.json").write_text(json.dumps(order))
-        made = [{"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None} for c in cells]
+        made = [
+            {"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None}
+            for c in cells
+        ]
         document = {"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
         (folder / "attack.ipynb").write_text(json.dumps(document))
         if who == "user" and os.geteuid() == 0:
@@ -153,7 +172,9 @@ class Jobs:
             html.read_text() if html.exists() else "",
         )
 
-    def run(self, cells: list[str], *, level: str = "A", who: str = WHO[0], timeout: float = 120, **extra: Any) -> Ran:
+    def run(
+        self, cells: list[str], *, level: str = "A", who: str = WHO[0], timeout: float = 120, **extra: Any
+    ) -> Ran:
         """Run cells as a notebook and read what came of it."""
         folder = self.prepare(cells, level=level, who=who, **extra)
         command, environment = self.command(folder, level, who)
@@ -162,10 +183,7 @@ class Jobs:
         )
         assert done.returncode == 0, done.stderr[-4000:]
         assert not done.stderr.strip(), done.stderr[-4000:]
-        ran = self.result(folder)
-        if os.environ.get("SHOW"):
-            print(ran.receipt.ended, ran.receipt.ended_why, ran.receipt.events)
-        return ran
+        return self.result(folder)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,9 @@ def ran(jobs: Jobs):
 
     @cache
     def once(level: str, who: str) -> Ran:
-        return jobs.run([attack.source for attack in ATTACKS], level=level, who=who, permissions=PERMISSIONS, timeout=300)
+        return jobs.run(
+            [attack.source for attack in ATTACKS], level=level, who=who, permissions=PERMISSIONS, timeout=300
+        )
 
     return once
 

@@ -26,7 +26,12 @@ def interpret(code: bytes, architecture: int, number: int, args: tuple[int, ...]
         elif op == 0x06:
             return k
         else:
-            hit = {0x15: accumulator == k, 0x25: accumulator > k, 0x35: accumulator >= k, 0x45: bool(accumulator & k)}[op]
+            hit = {
+                0x15: accumulator == k,
+                0x25: accumulator > k,
+                0x35: accumulator >= k,
+                0x45: bool(accumulator & k),
+            }[op]
             place += yes if hit else no
     raise AssertionError("the program does not end")
 

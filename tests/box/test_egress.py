@@ -33,7 +33,9 @@ def test_the_server_name_is_read_at_every_cut(name: str | None) -> None:
 def test_a_hello_over_several_records() -> None:
     data = hello("example.org")
     body = data[5:]
-    split = b"".join(b"\x16\x03\x01" + struct.pack("!H", len(part)) + part for part in (body[:3], body[3:80], body[80:]))
+    split = b"".join(
+        b"\x16\x03\x01" + struct.pack("!H", len(part)) + part for part in (body[:3], body[3:80], body[80:])
+    )
     assert client_hello.server_name(split) == "example.org"
 
 
@@ -63,7 +65,9 @@ def test_public_addresses(address: str) -> None:
     assert addresses.is_public(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "1.2.3.4.", "0177.0.0.1", "1.0x7f"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "1.2.3.4.", "0177.0.0.1", "1.0x7f"]
+)
 def test_literals_in_every_spelling(host: str) -> None:
     assert addresses.is_literal(host)
 
@@ -96,7 +100,11 @@ def test_no_datagram_breaks_the_name_server(data: bytes) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=400, deadline=None)
 def test_no_head_breaks_the_request_reader(data: bytes) -> None:
-    for head in (data + b"\r\n\r\n", b"GET http://a.example/ HTTP/1.1\r\n" + data + b"\r\n\r\n", b"CONNECT " + data + b" HTTP/1.1\r\n\r\n"):
+    for head in (
+        data + b"\r\n\r\n",
+        b"GET http://a.example/ HTTP/1.1\r\n" + data + b"\r\n\r\n",
+        b"CONNECT " + data + b" HTTP/1.1\r\n\r\n",
+    ):
         for host in (None, "a.example"):
             try:
                 request = http.parse(head, host=host)
@@ -110,7 +118,9 @@ def test_no_head_breaks_the_request_reader(data: bytes) -> None:
 
 
 def test_what_is_passed_on_says_one_thing() -> None:
-    request = http.parse(b"POST http://A.example:8080/x?y HTTP/1.1\r\nHost: a.example:8080\r\nConnection: X\r\nTE: gzip\r\nContent-Length: 3\r\n\r\n")
+    request = http.parse(
+        b"POST http://A.example:8080/x?y HTTP/1.1\r\nHost: a.example:8080\r\nConnection: X\r\nTE: gzip\r\nContent-Length: 3\r\n\r\n"
+    )
     sent = request.forward()
     assert sent.startswith(b"POST /x?y HTTP/1.1\r\nHost: a.example:8080\r\n")
     assert b"TE:" not in sent and b"te:" not in sent and sent.count(b"Connection") == 1

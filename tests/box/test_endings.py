@@ -30,7 +30,9 @@ def test_a_fork_bomb_meets_its_limit(jobs: Jobs, level: str, who: str) -> None:
 @each_case
 def test_a_memory_bomb_meets_its_limit(jobs: Jobs, level: str, who: str) -> None:
     bomb = "x = []\nfor _ in range(60):\n    x.append(bytearray(50_000_000))\nprint('GOT', 'THROUGH')"
-    ran = jobs.run(["print('first')", bomb, "print('after')"], level=level, who=who, permissions='[limits]\nmemory = "600M"\n')
+    ran = jobs.run(
+        ["print('first')", bomb, "print('after')"], level=level, who=who, permissions='[limits]\nmemory = "600M"\n'
+    )
     assert "GOT THROUGH" not in ran.text(1)
     assert ran.text(0).strip() == "first"
     if who == "root":
@@ -99,9 +101,7 @@ def test_killing_everything_it_can_ends_only_itself(jobs: Jobs, who: str) -> Non
 
 @each_user
 def test_the_disk_limit_counts_all_files(jobs: Jobs, who: str) -> None:
-    cell = (
-        "import time\nfor n in range(200):\n    open(f'f{n}', 'wb').write(b'x' * 2_000_000)\n    time.sleep(0.05)\nprint('GOT', 'THROUGH')"
-    )
+    cell = "import time\nfor n in range(200):\n    open(f'f{n}', 'wb').write(b'x' * 2_000_000)\n    time.sleep(0.05)\nprint('GOT', 'THROUGH')"
     ran = jobs.run([cell], who=who, permissions='[limits]\ndisk = "40M"\n')
     assert "GOT THROUGH" not in ran.text(0)
     assert ran.receipt.ended == "disk-limit" or "No space left" in ran.text(0) or "File too large" in ran.text(0)
@@ -175,7 +175,10 @@ def test_a_flood_of_output_is_cut(jobs: Jobs, who: str) -> None:
 
 @each_user
 def test_a_huge_message_does_not_reach_the_reader(jobs: Jobs, who: str) -> None:
-    cells = ["from IPython.display import display\ndisplay({'text/plain': 'x' * 100_000_000}, raw=True)", "print('after')"]
+    cells = [
+        "from IPython.display import display\ndisplay({'text/plain': 'x' * 100_000_000}, raw=True)",
+        "print('after')",
+    ]
     ran = jobs.run(cells, who=who, timeout=60)
     assert sum(len(str(output)) for output in ran.cells[0]["outputs"]) < 12_000_000
     assert (ran.folder / "out" / "executed.ipynb").stat().st_size < 20_000_000

@@ -67,7 +67,9 @@ def test_a_secret_is_handed_over_and_confines(jobs: Jobs, level: str, who: str) 
 
 @each_case
 def test_the_message_names_the_line_to_add(jobs: Jobs, level: str, who: str) -> None:
-    ran = jobs.run(["import urllib.request\nurllib.request.urlopen('http://new.example/', timeout=9)"], level=level, who=who)
+    ran = jobs.run(
+        ["import urllib.request\nurllib.request.urlopen('http://new.example/', timeout=9)"], level=level, who=who
+    )
     assert ran.receipt.cells[0].status == "error"
     assert 'Add "new.example" to hosts under [network]' in ran.text(0)
     assert "--allow host:new.example" in ran.text(0)
@@ -96,7 +98,13 @@ def test_declared_files_are_read_and_outputs_come_out(jobs: Jobs, level: str, wh
 
 @each_case
 def test_files_only_their_owner_may_read_can_still_be_granted(jobs: Jobs, level: str, who: str) -> None:
-    folder = jobs.prepare(["print(open('secret.txt').read())"], level=level, who=who, permissions='[files]\nread = ["secret.txt"]\n', files={"secret.txt": b"mine"})
+    folder = jobs.prepare(
+        ["print(open('secret.txt').read())"],
+        level=level,
+        who=who,
+        permissions='[files]\nread = ["secret.txt"]\n',
+        files={"secret.txt": b"mine"},
+    )
     (folder / "secret.txt").chmod(0o600)
     command, environment = jobs.command(folder, level, who)
     subprocess.run(command, env=environment, cwd="/", check=True, timeout=60)
@@ -127,7 +135,9 @@ def test_a_published_port_is_shown_outside(jobs: Jobs, who: str) -> None:
         f"    def log_message(self, *a): pass\ns = http.server.HTTPServer(('127.0.0.1', {port}), H)\nthreading.Thread(target=s.serve_forever, daemon=True).start()",
         "import os, time\nfor _ in range(200):\n    time.sleep(0.1)\n    if os.path.exists('stop'): break",
     ]
-    folder = jobs.prepare(cells, who=who, permissions=f"[network]\npublish = [{port}]\n[limits]\ncell_time = \"8s\"\n")
+    folder = jobs.prepare(
+        cells, who=who, permissions=f'[network]\npublish = [{port}]\n[limits]\ncell_time = "8s"\n'
+    )
     command, environment = jobs.command(folder, "A", who)
     process = subprocess.Popen(command, env=environment, cwd="/")
     try:
@@ -172,14 +182,20 @@ def test_ordinary_cells_behave_as_outside(jobs: Jobs, level: str, who: str) -> N
         "s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname()); print('own server')",
     ]
     ran = jobs.run([c for c in cells if "matplotlib" not in c], level=level, who=who)
-    assert [cell.status for cell in ran.receipt.cells] == ["ok"] * (len(cells) - 1), [cell.error for cell in ran.receipt.cells]
+    assert [cell.status for cell in ran.receipt.cells] == ["ok"] * (len(cells) - 1), [
+        cell.error for cell in ran.receipt.cells
+    ]
     assert "3" in ran.text(0) and "from bash" in ran.text(1) and "b.txt" in ran.text(6)
     assert "own server" in ran.text(11)
     assert ran.receipt.ended == "finished"
 
 
 def test_the_names_inside_say_nothing_about_this_machine(jobs: Jobs) -> None:
-    ran = jobs.run(["import os, socket\nprint(socket.gethostname(), os.getcwd(), os.path.expanduser('~'), os.environ.get('PATH'))\nprint(open('/etc/passwd').read())"])
+    ran = jobs.run(
+        [
+            "import os, socket\nprint(socket.gethostname(), os.getcwd(), os.path.expanduser('~'), os.environ.get('PATH'))\nprint(open('/etc/passwd').read())"
+        ]
+    )
     assert "box /content /home/user" in ran.text(0)
     assert str(Path.home()) not in ran.text(0).replace("/root", "", 0) or os.geteuid() == 0
     assert "nobody" in ran.text(0) and "daemon" not in ran.text(0)

@@ -28,14 +28,28 @@ def kernels(tmp_path: Path) -> dict[str, str]:
     (info / "entry_points.txt").write_text(
         "[jupyter_client.kernel_provisioners]\nallmend = allmend.box.provisioner:BoxProvisioner\n"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{tmp_path / 'site'}", "JUPYTER_PATH": str(tmp_path / "jupyter")}
-    command = [sys.executable, "-m", "allmend.box.provisioner", str(tmp_path / "jupyter/kernels"), "--receipt", str(tmp_path / "receipt.json")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{SOURCE}{os.pathsep}{tmp_path / 'site'}",
+        "JUPYTER_PATH": str(tmp_path / "jupyter"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "allmend.box.provisioner",
+        str(tmp_path / "jupyter/kernels"),
+        "--receipt",
+        str(tmp_path / "receipt.json"),
+    ]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return environment
 
 
 def notebook(folder: Path) -> Path:
-    cells = [{"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None, "id": f"c{n}"} for n, c in enumerate(CELLS)]
+    cells = [
+        {"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None, "id": f"c{n}"}
+        for n, c in enumerate(CELLS)
+    ]
     cells[1]["metadata"] = {"tags": ["parameters"]}
     spec = {"kernelspec": {"name": "allmend", "display_name": "boxed", "language": "python"}}
     path = folder / "nb.ipynb"
@@ -48,7 +62,9 @@ def check(folder: Path, executed: Path, answer: str) -> None:
     assert "/content" in text and answer in text and "stopped" in text and "GOT THROUGH" not in text
     receipt = json.loads((folder / "receipt.json").read_text())
     assert receipt["enforcement"]["level"] == "A"
-    assert any(event["target"] == "evil.example:80" and event["verdict"] == "denied" for event in receipt["events"])
+    assert any(
+        event["target"] == "evil.example:80" and event["verdict"] == "denied" for event in receipt["events"]
+    )
 
 
 def test_nbclient(kernels: dict[str, str], tmp_path: Path) -> None:
@@ -58,7 +74,14 @@ def test_nbclient(kernels: dict[str, str], tmp_path: Path) -> None:
         "NotebookClient(nb, kernel_name='allmend', timeout=60).execute()\nnbformat.write(nb, sys.argv[2])\n"
     )
     out = tmp_path / "out.ipynb"
-    done = subprocess.run([sys.executable, "-c", code, str(path), str(out)], env=kernels, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(out)],
+        env=kernels,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     check(tmp_path, out, "21")
 
@@ -66,7 +89,19 @@ def test_nbclient(kernels: dict[str, str], tmp_path: Path) -> None:
 def test_papermill(kernels: dict[str, str], tmp_path: Path) -> None:
     path = notebook(tmp_path)
     out = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(path), str(out), "-p", "x", "41", "-k", "allmend", "--no-progress-bar"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(path),
+        str(out),
+        "-p",
+        "x",
+        "41",
+        "-k",
+        "allmend",
+        "--no-progress-bar",
+    ]
     done = subprocess.run(command, env=kernels, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     check(tmp_path, out, "42")

@@ -23,7 +23,10 @@ CELLS = [
 
 
 def notebook(folder: Path, cells: list[str] = CELLS) -> Path:
-    made = [{"cell_type": "code", "source": c, "metadata": {"trusted": True}, "outputs": [], "execution_count": None} for c in cells]
+    made = [
+        {"cell_type": "code", "source": c, "metadata": {"trusted": True}, "outputs": [], "execution_count": None}
+        for c in cells
+    ]
     path = folder / "nb.ipynb"
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
     return path
@@ -49,7 +52,16 @@ def run(path: Path, plan: Plan, **values: Any) -> Receipt:
 HUB = [HostUse(host="huggingface.co", family="model hub")]
 STRANGER = [HostUse(host="stranger.example")]
 SECRET = [Effect(kind="credential", target="secret:HF_TOKEN", cell=1, line=1)]
-DANGER = [Finding(id="remote-script", severity="danger", title="runs a fetched script", cells=[1], why="w", fix="read it first")]
+DANGER = [
+    Finding(
+        id="remote-script",
+        severity="danger",
+        title="runs a fetched script",
+        cells=[1],
+        why="w",
+        fix="read it first",
+    )
+]
 
 
 def test_parameters_outputs_and_receipt(tmp_path: Path) -> None:
@@ -83,7 +95,11 @@ def test_yes_grants_the_ordinary_only(tmp_path: Path) -> None:
     path = notebook(tmp_path)
     prepared = verb.prepare(path, settings(yes=True), plan_for(path, hosts=HUB))
     assert "huggingface.co" in verb.agreed(prepared).network.hosts
-    for fields, grant in (({"hosts": STRANGER}, "host:stranger.example"), ({"effects": SECRET}, "secret:HF_TOKEN@huggingface.co"), ({"findings": DANGER}, "finding:remote-script")):
+    for fields, grant in (
+        ({"hosts": STRANGER}, "host:stranger.example"),
+        ({"effects": SECRET}, "secret:HF_TOKEN@huggingface.co"),
+        ({"findings": DANGER}, "finding:remote-script"),
+    ):
         prepared = verb.prepare(path, settings(yes=True), plan_for(path, **fields))
         with pytest.raises(Refused) as caught:
             verb.agreed(prepared)
@@ -106,7 +122,9 @@ def test_drive_needs_a_folder_by_name(tmp_path: Path) -> None:
 def test_strict_refuses_whatever_is_allowed(tmp_path: Path) -> None:
     path = notebook(tmp_path)
     with pytest.raises(DangerousPlan, match="fetched script"):
-        verb.prepare(path, settings(strict=True, yes=True, allow=["finding:remote-script"]), plan_for(path, findings=DANGER))
+        verb.prepare(
+            path, settings(strict=True, yes=True, allow=["finding:remote-script"]), plan_for(path, findings=DANGER)
+        )
 
 
 def test_a_permissions_file_is_the_whole_answer(tmp_path: Path) -> None:
@@ -124,8 +142,17 @@ def test_a_permissions_file_is_the_whole_answer(tmp_path: Path) -> None:
 
 
 def test_the_difference_from_the_plan(tmp_path: Path) -> None:
-    path = notebook(tmp_path, ["import urllib.request\ntry: urllib.request.urlopen('http://surprise.example/', timeout=5)\nexcept OSError: pass"])
-    plan = Plan(subject=Subject(kind="notebook", path="nb", sha256=""), hosts=HUB, effects=[Effect(kind="unpickle", target="x.pt", cell=0, line=1)])
+    path = notebook(
+        tmp_path,
+        [
+            "import urllib.request as u\ntry: u.urlopen('http://surprise.example/')\nexcept OSError: pass"
+        ],
+    )
+    plan = Plan(
+        subject=Subject(kind="notebook", path="nb", sha256=""),
+        hosts=HUB,
+        effects=[Effect(kind="unpickle", target="x.pt", cell=0, line=1)],
+    )
     receipt = run(path, plan, yes=True)
     assert receipt.difference is not None
     assert receipt.difference.planned_not_seen == ["host huggingface.co"]
@@ -158,7 +185,9 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path, data: str, error: type[E
 def test_an_old_notebook_and_a_percent_script_run(tmp_path: Path) -> None:
     old = tmp_path / "old.ipynb"
     cells = [{"cell_type": "code", "input": ["print(6 * ", "7)"], "outputs": [], "language": "python"}]
-    old.write_text(json.dumps({"worksheets": [{"cells": cells}], "metadata": {}, "nbformat": 3, "nbformat_minor": 0}))
+    old.write_text(
+        json.dumps({"worksheets": [{"cells": cells}], "metadata": {}, "nbformat": 3, "nbformat_minor": 0})
+    )
     script = tmp_path / "script.py"
     script.write_text("# %% [markdown]\n# Title\n# %%\nprint(6 * 7)\n")
     for path in (old, script):

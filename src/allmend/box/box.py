@@ -1,6 +1,7 @@
 """One box from start to end: a kernel inside it, the supervisor around it, nothing left afterwards.
 
-The supervisor's thread starts the box and lives as long as it does, because `die-with-parent` is bound to the thread
+The supervisor's thread starts the box and lives as long as it does, because `die-with-parent` is bound to the
+thread
 that started the child.
 """
 
@@ -32,11 +33,11 @@ from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.publish import Published
 from allmend.box.record import Record
-from allmend.box.services import Services
 from allmend.box.scratch import Scratch, run_uid
+from allmend.box.services import Services
 from allmend.errors import Unavailable
 from allmend.nouns.permissions import Permissions
-from allmend.nouns.receipt import Enforcement, Ending
+from allmend.nouns.receipt import Ending, Enforcement
 
 T = TypeVar("T")
 _LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
@@ -165,7 +166,7 @@ class Box:
                     keeper=not self.places.separate,
                 )
             )
-            listeners, notify = await asyncio.to_thread(self._run_up_and_watch, control)
+            listeners, _ = await asyncio.to_thread(self._run_up_and_watch, control)
         finally:
             dialer_inside.close()
             reports_inside.close()

@@ -1,7 +1,9 @@
 """Level A's outer wall: the arguments of bwrap.
 
-As root no user namespace is made: inside one, host uid 0 would stay what it is outside (`/proc/sys` would be writable).
-bwrap keeps only the capabilities the launcher needs in order to become an unused uid. As an ordinary user the launcher
+As root no user namespace is made: inside one, host uid 0 would stay what it is outside (`/proc/sys` would be
+writable).
+bwrap keeps only the capabilities the launcher needs in order to become an unused uid. As an ordinary user the
+launcher
 gets a user namespace with uid 0 and then makes a second one of its own.
 """
 
@@ -45,8 +47,8 @@ def arguments(
         command += [bind, entry.source, entry.target]
         if Path(entry.source).is_dir():
             made.add(entry.target)
-    for path in view.devices:
-        command += ["--dev-bind-try", path, path]
+    for device in view.devices:
+        command += ["--dev-bind-try", device, device]
     for target, source in overlays.items():
         command += _parents(target, made)
         command += ["--ro-bind", source, target]

@@ -1,6 +1,7 @@
 """Memory, process and CPU limits by control group, version 2 or 1, where this process may make groups.
 
-Version 2 layout: Documentation/admin-guide/cgroup-v2.rst; version 1: cgroup-v1/. A group counts everything inside the
+Version 2 layout: Documentation/admin-guide/cgroup-v2.rst; version 1: cgroup-v1/. A group counts everything
+inside the
 box, tmpfs included. Where none can be made the limits fall to rlimits, and the receipt says so.
 """
 

@@ -29,7 +29,12 @@ class Document:
     def colab(self) -> bool:
         """Whether it was made for Colab."""
         text = json.dumps([cell["source"] for cell in self.content["cells"]])
-        return "colab" in self.content["metadata"] or "google.colab" in text or "#@param" in text or "/content" in text
+        return (
+            "colab" in self.content["metadata"]
+            or "google.colab" in text
+            or "#@param" in text
+            or "/content" in text
+        )
 
 
 def read(path: Path) -> Document:
@@ -49,7 +54,9 @@ def read(path: Path) -> Document:
         raw = json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"this is not JSON, so it is no notebook ({error})"[:200], where=str(path)) from None
-    if not isinstance(raw, dict) or not (isinstance(raw.get("cells"), list) or isinstance(raw.get("worksheets"), list)):
+    if not isinstance(raw, dict) or not (
+        isinstance(raw.get("cells"), list) or isinstance(raw.get("worksheets"), list)
+    ):
         raise InputError("this is no notebook: it has no list of cells", where=str(path))
     return Document(path, digest, _normal(raw))
 
@@ -59,7 +66,8 @@ def _normal(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(cells, list):
         sheets = [sheet for sheet in raw["worksheets"] if isinstance(sheet, dict)]
         cells = [cell for sheet in sheets for cell in sheet.get("cells") or []]
-    metadata = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
+    found = raw.get("metadata")
+    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
     metadata = {k: v for k, v in metadata.items() if k not in ("widgets", "signature", "trusted")}
     return {"cells": [_cell(cell) for cell in cells], "metadata": metadata, "nbformat": 4, "nbformat_minor": 4}
 
@@ -71,7 +79,8 @@ def _cell(raw: object) -> dict[str, Any]:
     source = raw.get("source", raw.get("input", ""))
     if isinstance(source, list):
         source = "".join(part for part in source if isinstance(part, str))
-    metadata = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
+    found = raw.get("metadata")
+    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
     cell = {
         "cell_type": kind,
         "source": source if isinstance(source, str) else "",
@@ -113,7 +122,8 @@ def value_of(text: str) -> Any:
 def with_parameters(content: dict[str, Any], values: dict[str, Any], forms: list[FormParameter]) -> set[str]:
     """Put `values` into the cells: on the form line of that name, else after the cell tagged `parameters`.
 
-    Changes `content`; returns the names that were put in. Raises `UsageError` for a name the notebook does not have.
+    Changes `content`; returns the names that were put in. Raises `UsageError` for a name the notebook does not
+    have.
     """
     cells = content["cells"]
     by_name: dict[str, list[FormParameter]] = {}
@@ -128,7 +138,9 @@ def with_parameters(content: dict[str, Any], values: dict[str, Any], forms: list
         if not any(put):
             if tagged is None or (by_name and name not in by_name and not _assigns(tagged, name)):
                 known = set(by_name) | _assigned(tagged)
-                raise UsageError(f"the notebook has no parameter {name!r}", where="-p", hint=nearest(name, known) or None)
+                raise UsageError(
+                    f"the notebook has no parameter {name!r}", where="-p", hint=nearest(name, known) or None
+                )
             rest[name] = value
     if rest and tagged is not None:
         source = "# Parameters\n" + "".join(f"{name} = {_literal(value)}\n" for name, value in rest.items())
@@ -144,7 +156,9 @@ def _tags(cell: dict[str, Any]) -> list[Any]:
 
 
 def _assigned(cell: dict[str, Any] | None) -> set[str]:
-    return set(re.findall(r"^([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", cell["source"], re.MULTILINE)) if cell else set()
+    return (
+        set(re.findall(r"^([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", cell["source"], re.MULTILINE)) if cell else set()
+    )
 
 
 def _assigns(cell: dict[str, Any], name: str) -> bool:

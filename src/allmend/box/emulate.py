@@ -1,7 +1,9 @@
 """Level B's sockets: connect, bind and listen are carried out by the supervisor, on addresses it has read itself.
 
-Without a network namespace the kernel's rules know ports but not addresses, and paths of Unix sockets not at all. So the
-caller's socket is fetched (`pidfd_getfd`), the address decided on is the address used, and nothing is continued that
+Without a network namespace the kernel's rules know ports but not addresses, and paths of Unix sockets not at
+all. So the
+caller's socket is fetched (`pidfd_getfd`), the address decided on is the address used, and nothing is
+continued that
 another thread could change meanwhile.
 """
 
@@ -166,7 +168,9 @@ class Emulator:
             if not ipaddress.ip_address(host).is_loopback:
                 raise OSError(errno.EACCES, "refused")
             self.listening[port] = os.fstat(sock.fileno()).st_ino
-            self.record.add("port", f"{host}:{port}", "allowed", source="kernel", detail="on this machine's loopback")
+            self.record.add(
+                "port", f"{host}:{port}", "allowed", source="kernel", detail="on this machine's loopback"
+            )
         sock.listen(max(0, min(backlog, 4096)))
 
     def _is_own(self, port: int) -> bool:

@@ -1,6 +1,8 @@
-"""The Python a notebook runs with: an interpreter and its packages read-only, a thin layer of the run's own on top.
+"""The Python a notebook runs with: an interpreter and its packages read-only, a thin layer of the run's own on
+top.
 
-The layer is a virtual environment whose packages come before the ones beneath it, so that `pip` and `uv` install into
+The layer is a virtual environment whose packages come before the ones beneath it, so that `pip` and `uv`
+install into
 it and leave what is shared alone.
 """
 
@@ -75,13 +77,15 @@ def of(python: str = sys.executable, profile: str = "this") -> Environment:
 
 
 def make_layer(environment: Environment, folder: Path, inside: str, below: tuple[str, ...] = ()) -> None:
-    """Write the run's own layer into `folder`, which appears at `inside`; `below` are package folders beneath it."""
+    """Write the run's own layer into `folder`, which appears at `inside`; `below` are package folders beneath
+    it."""
     packages = folder / "lib" / environment.short / "site-packages"
     packages.mkdir(parents=True)
     programs = folder / "bin"
     programs.mkdir()
     (folder / "pyvenv.cfg").write_text(
-        f"home = {Path(environment.executable).parent}\ninclude-system-site-packages = false\nversion = {environment.version}\n"
+        f"home = {Path(environment.executable).parent}\n"
+        f"include-system-site-packages = false\nversion = {environment.version}\n"
     )
     (programs / "python").symlink_to(environment.executable)
     for name in ("python3", environment.short):

@@ -1,4 +1,5 @@
-"""Cells through a kernel's sockets. Every message from the kernel is hostile input: the key that signs it lies inside
+"""Cells through a kernel's sockets. Every message from the kernel is hostile input: the key that signs it lies
+inside
 the box, so shapes are checked, sizes bounded, and nothing it says is believed beyond what it shows.
 
 Messages as in jupyter_client's "Messaging in Jupyter" 5.4.
@@ -79,7 +80,9 @@ class Kernel:
                 self.session.send(self.shell, "kernel_info_request", {})
                 asked_at = now
             for sock, message in self._messages(20):
-                answered = answered or (sock is self.shell and message["header"].get("msg_type") == "kernel_info_reply")
+                answered = answered or (
+                    sock is self.shell and message["header"].get("msg_type") == "kernel_info_reply"
+                )
                 heard = heard or sock is self.iopub
 
     def run(
@@ -131,7 +134,9 @@ class Kernel:
                 elif sock is self.iopub and isinstance(kind, str):
                     outputs.take(kind, content)
         if not idle:
-            outputs.note(f"allmend: output of this cell is missing: a message was larger than {MOST_MESSAGE // 2**20} MiB\n")
+            outputs.note(
+                f"allmend: output of this cell is missing: a message was larger than {MOST_MESSAGE // 2**20} MiB\n"
+            )
         outcome.outputs = outputs.cells()
         outcome.seconds = time.monotonic() - started
         if interrupted:

@@ -1,6 +1,7 @@
 """Taking declared outputs out of the working folder, after everything inside has ended.
 
-Only plain files come out: no links, devices, dotfiles, `.git`, nothing that another program would run by itself later.
+Only plain files come out: no links, devices, dotfiles, `.git`, nothing that another program would run by
+itself later.
 Every step is made from a directory descriptor without following links, and copies are bounded.
 """
 
@@ -90,7 +91,8 @@ def export(
 ) -> list[Exported]:
     """Copy the declared outputs of `folder` into `destination` (made when there is something to put there).
 
-    A file that may not come out is listed with the reason. `most_bytes` bounds all of them together. `changed_only`
+    A file that may not come out is listed with the reason. `most_bytes` bounds all of them together.
+    `changed_only`
     leaves out what lies in `destination` with the same size and time.
     """
     results: list[Exported] = []
@@ -170,9 +172,9 @@ def _copy(root: int, path: str, destination: Path, most: int) -> int:
                 if copied > most:
                     raise OSError(errno.EFBIG, "larger than the disk limit")
                 os.write(out, block)
-            os.rename(temporary, target)
+            temporary.rename(target)
         except OSError:
-            os.unlink(temporary)  # noqa: PTH108
+            temporary.unlink()
             raise
         finally:
             os.close(out)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from allmend.box.limits import Settled
     from allmend.box.probe import Machine
 
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 INSIDE = Path(__file__).parent / "inside"
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 _APT_FILES = (
@@ -62,14 +63,15 @@ class Interior:
         return f"{self.places.run}/inside" if self.places.separate else str(INSIDE)
 
     def furnish(self) -> view.View:
-        """Write everything into the scratch folder; returns the view. Raises `Unavailable`, `NotFound`, `Refused`."""
+        """Write everything into the scratch folder; returns the view. Raises `Unavailable`, `NotFound`,
+        `Refused`."""
         chosen, folder = self.settings.environment, self.scratch.layer
         if not self.places.separate and self.root:
             closed = environment.unreachable_for(chosen, self.uid, self.gid)
             if closed is not None:
                 raise Unavailable(
                     f"at level B as root the notebook runs under a uid of its own, which cannot enter {closed}",
-                    hint="Run allmend as an ordinary user, with an interpreter outside that folder, or get level A.",
+                    hint="Run it as an ordinary user, with an interpreter outside that folder, or get level A.",
                 )
         environment.make_layer(chosen, folder, self.places.layer, self.settings.below)
         environment.put_programs(folder, self.places.layer, self.inside)
@@ -105,7 +107,7 @@ class Interior:
             "pip.conf": self.settings.operator.pip_conf(),
         }
         system = {
-            "passwd": f"user:x:{uid}:{gid}:user:{home}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+            "passwd": f"user:x:{uid}:{gid}:user:{home}:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n",
             "group": f"user:x:{gid}:\nnogroup:x:65534:\n",
             "hosts": "127.0.0.1 localhost box\n::1 localhost\n",
             "resolv.conf": "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
@@ -141,7 +143,7 @@ class Interior:
         if settings.permissions.drive:
             self._drive(shown)
         if places.separate:
-            shown.temporary += ["/tmp", places.home]  # noqa: S108
+            shown.temporary += ["/tmp", places.home]
         else:
             shown.show(scratch.home, places.home, "work")
             shown.show(scratch.etc, places.run)
@@ -186,12 +188,18 @@ class Interior:
         """The folders around a place inside the working folder, so that they are the run's own."""
         inner = Path(target)
         if inner.is_relative_to(self.places.content):
-            (self.scratch.content / inner.relative_to(self.places.content)).parent.mkdir(parents=True, exist_ok=True)
+            (self.scratch.content / inner.relative_to(self.places.content)).parent.mkdir(
+                parents=True, exist_ok=True
+            )
 
     def _copy(self, source: Path, target: Path) -> None:
-        size = sum(path.lstat().st_size for path in source.rglob("*")) if source.is_dir() else source.stat().st_size
+        size = (
+            sum(path.lstat().st_size for path in source.rglob("*")) if source.is_dir() else source.stat().st_size
+        )
         if size > self.limits.disk:
-            raise DoesNotFit(f"{source.name} is larger than the disk limit and would have to be copied into the box")
+            raise DoesNotFit(
+                f"{source.name} is larger than the disk limit and would have to be copied into the box"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True)
@@ -201,7 +209,9 @@ class Interior:
             if self.root:
                 os.lchown(path, self.uid, self.gid)
 
-    def order(self, *, reports: int, dialer: int | None, shown: view.View, proxy: int | None, keeper: bool) -> dict[str, Any]:
+    def order(
+        self, *, reports: int, dialer: int | None, shown: view.View, proxy: int | None, keeper: bool
+    ) -> dict[str, Any]:
         """The launcher's order. `proxy` is the proxy's port at level B."""
         places, full = self.places, self.places.separate
         command = [f"{places.layer}/bin/python", "-m", "ipykernel_launcher", "-f", f"{places.run}/connection.json"]
@@ -227,7 +237,11 @@ class Interior:
             "publish": list(self.settings.permissions.network.publish),
             "argv": [*command, *([] if full else ["--IPKernelApp.exec_lines=import plain_system"])],
             "cwd": places.content,
-            "environment": {**self._variables(proxy or 3128), **self._visible(shown), "ALLMEND_RECORD": str(reports)},
+            "environment": {
+                **self._variables(proxy or 3128),
+                **self._visible(shown),
+                "ALLMEND_RECORD": str(reports),
+            },
         }
 
     def _visible(self, shown: view.View) -> dict[str, str]:
@@ -241,7 +255,7 @@ class Interior:
         proxy = f"http://127.0.0.1:{proxy_port}"
         apt = f"{places.layer}/apt/root/usr"
         found = {
-            "PATH": f"{places.layer}/bin:{apt}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{apt}/sbin:{apt}/games",
+            "PATH": f"{places.layer}/bin:{apt}/bin:{_PATH}:{apt}/sbin:{apt}/games",
             "LD_LIBRARY_PATH": f"{apt}/lib/{self.machine.architecture}-linux-gnu:{apt}/lib",
             "HOME": places.home,
             "USER": "user",

@@ -89,7 +89,8 @@ class Call:
 _NAMES = {
     nr: name
     for name in syscalls.NUMBERS
-    if syscalls.machine() in syscalls.ARCHITECTURES and (nr := syscalls.number(name, syscalls.machine())) is not None
+    if syscalls.machine() in syscalls.ARCHITECTURES
+    and (nr := syscalls.number(name, syscalls.machine())) is not None
 }
 
 Emulate = Callable[[Call], None]
@@ -97,7 +98,9 @@ Judge = Callable[[str, bool], bool]
 """(path, for writing) to whether the box would let it through."""
 
 
-_OTHERS = re.compile(r"/proc/(?:\d+/(?:task/\d+/)?(?:environ|mem|maps|root|cwd|fd|stack|syscall)|kcore|kmem|kallsyms|sysrq-trigger)\b.*")
+_OTHERS = re.compile(
+    r"/proc/(?:\d+/(?:task/\d+/)?(?:environ|mem|maps|root|cwd|fd|stack|syscall)|kcore|kmem|kallsyms|sysrq-trigger)\b.*"
+)
 
 
 def report_file(record: Record, judge: Judge, path: str, writing: bool, source: str) -> None:
@@ -173,9 +176,17 @@ class Notices(threading.Thread):
             place, length = (1, 2) if call.name == "connect" else (4, 5)
             self.connection(call.read(call.args[place], min(call.args[length], 128)), call.name)
         elif call.name == "kill":
-            target, number = struct.unpack("=i", struct.pack("=I", call.args[0] & 0xFFFFFFFF))[0], call.args[1] & 0xFFFF
+            target, number = (
+                struct.unpack("=i", struct.pack("=I", call.args[0] & 0xFFFFFFFF))[0],
+                call.args[1] & 0xFFFF,
+            )
             if number:
-                self.record.add("process", f"signal {_SIGNAL_NAMES.get(number, number)} to {target}", "attempted", source="kernel")
+                self.record.add(
+                    "process",
+                    f"signal {_SIGNAL_NAMES.get(number, number)} to {target}",
+                    "attempted",
+                    source="kernel",
+                )
         else:
             self._file(call)
 
@@ -183,7 +194,9 @@ class Notices(threading.Thread):
         path = call.text(call.args[0] if call.name == "execve" else call.args[1])
         if not path:
             path = "a program by descriptor"
-        elif not os.path.lexists(f"/proc/{call.pid}/root{path}" if path.startswith("/") else f"/proc/{call.pid}/cwd/{path}"):  # noqa: PTH100
+        elif not os.path.lexists(
+            f"/proc/{call.pid}/root{path}" if path.startswith("/") else f"/proc/{call.pid}/cwd/{path}"
+        ):
             return  # a shell or execvp looking along PATH
         self.record.add("program", path, "attempted", source="kernel")
 
@@ -225,7 +238,9 @@ class Notices(threading.Thread):
             return
         shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         if inside:
-            self.record.add("connect", shown, "attempted", source="kernel", detail="the box's own loopback, not this machine's")
+            self.record.add(
+                "connect", shown, "attempted", source="kernel", detail="the box's own loopback, not this machine's"
+            )
         else:
             self.record.add("connect", shown, "denied", source="kernel", detail="an address, not a permitted name")
 

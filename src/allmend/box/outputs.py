@@ -62,7 +62,9 @@ class Outputs:
         self._bytes += size
         if self._bytes > MOST_BYTES or len(self._outputs) >= MOST_OUTPUTS:
             self._cut = True
-            self.note(f"allmend: the output of this cell was cut after {MOST_BYTES // 2**20} MiB or {MOST_OUTPUTS} pieces\n")
+            self.note(
+                f"allmend: this cell's output was cut after {MOST_BYTES // 2**20} MiB or {MOST_OUTPUTS} pieces\n"
+            )
         return not self._cut
 
     def _clear(self) -> None:
@@ -101,19 +103,23 @@ class Outputs:
             for output in self._by_display.get(display, []) if isinstance(display, str) else []:
                 output["data"] = data
             return
-        output: dict[str, Any] = {"output_type": kind, "data": data, "metadata": {}}
+        made: dict[str, Any] = {"output_type": kind, "data": data, "metadata": {}}
         if kind == "execute_result":
             count = content.get("execution_count")
-            output["execution_count"] = count if isinstance(count, int) else None
+            made["execution_count"] = count if isinstance(count, int) else None
         if isinstance(display, str) and len(self._by_display) < MOST_OUTPUTS:
-            self._by_display.setdefault(display[:200], []).append(output)
-        self._outputs.append(output)
+            self._by_display.setdefault(display[:200], []).append(made)
+        self._outputs.append(made)
         plain = data.get("text/plain", "")
         self.show(Shown("result", plain if isinstance(plain, str) else ""))
 
     def _error(self, content: dict[str, Any]) -> None:
         trace = content.get("traceback")
-        lines = [line[:10_000] for line in trace[:_MOST_TRACEBACK] if isinstance(line, str)] if isinstance(trace, list) else []
+        lines = (
+            [line[:10_000] for line in trace[:_MOST_TRACEBACK] if isinstance(line, str)]
+            if isinstance(trace, list)
+            else []
+        )
         if not self._room(sum(map(len, lines))):
             return
         name, value = str(content.get("ename"))[:200], str(content.get("evalue"))[:10_000]

@@ -1,4 +1,5 @@
-"""The receipt as one readable HTML page. Nothing from the notebook is ever markup in it: no scripts, everything escaped."""
+"""The receipt as one readable HTML page. Nothing from the notebook is ever markup in it: no scripts,
+everything escaped."""
 
 from __future__ import annotations
 
@@ -13,9 +14,13 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .6rem; vertical-align: top; }
-tr + tr { border-top: 1px solid #8884; } td { overflow-wrap: anywhere; } .n { text-align: right; font-variant-numeric: tabular-nums; }
-.denied, .stopped { font-weight: 600; } pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; border: 1px solid #8884; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .6rem;
+vertical-align: top; }
+tr + tr { border-top: 1px solid #8884; } td { overflow-wrap: anywhere; }
+.n { text-align: right;
+font-variant-numeric: tabular-nums; }
+.denied, .stopped { font-weight: 600; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; border: 1px solid #8884; }
 .badge { border: 1px solid; border-radius: .3rem; padding: .1rem .4rem; }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -26,37 +31,66 @@ _MOST_OUTPUT = 4000
 def html(receipt: Receipt, notebook: dict[str, Any] | None = None) -> str:
     """The page; with `notebook` (the executed one) its text outputs are shown by cell, as text."""
     held = receipt.enforcement
+    wall = f"Landlock ABI {held.landlock_abi}, bubblewrap {held.bubblewrap or 'none'}"
+    wall += f", control group {held.cgroup}, uid {held.uid}"
+    dropped = [f"{receipt.events_dropped} events beyond the bound"] if receipt.events_dropped else []
     parts = [
         f"<h1>{_text(receipt.notebook)}: {_text(receipt.ended)}</h1>",
-        f"<p>{_text(receipt.ended_why)}. {receipt.seconds:.1f} s, from {_text(receipt.started)}. SHA-256 <code>{_text(receipt.sha256)}</code></p>",
-        f'<p><span class="badge">{_text(held.name)}, level {held.level}</span> {_text("; ".join(held.why))}. Landlock ABI {held.landlock_abi}, '
-        f"bubblewrap {_text(held.bubblewrap or 'none')}, control group {_text(held.cgroup)}, uid {held.uid}.</p>",
+        f"<p>{_text(receipt.ended_why)}. {receipt.seconds:.1f} s, from {_text(receipt.started)}. ",
+        f"SHA-256 <code>{_text(receipt.sha256)}</code></p>",
+        f'<p><span class="badge">{_text(held.name)}, level {held.level}</span> ',
+        f"{_text('; '.join(held.why))}. {_text(wall)}.</p>",
         _list("What this level does not hold", held.missing),
         _difference(receipt),
-        _table("Hosts", ("host", "port", "granted by", "connections", "bytes out", "bytes in"), [
-            (h.host, h.port, "the machine's owner" if h.operator else "the permissions", h.connections, h.bytes_out, h.bytes_in)
-            for h in receipt.hosts
-        ]),
-        _table("What happened, by cell", ("cell", "what", "target", "verdict", "times", "seen by", "detail"), [
-            (e.cell if e.cell >= 0 else "-", e.kind, e.target, e.verdict, e.count, e.source, e.detail) for e in receipt.events
-        ]),
-        _table("Files written", ("path", "cell", "bytes", "taken out"), [
-            (f.path, f.cell if f.cell >= 0 else "-", f.bytes, "yes" if f.exported else f.why_not or "no") for f in receipt.files
-        ]),
+        _hosts(receipt),
+        _events(receipt),
+        _files(receipt),
         _list("Secrets handed over", receipt.secrets_used),
-        _table("Limits", ("limit", "value", "held by", "note"), [
-            (limit.name, limit.value, limit.by, limit.note or "") for limit in receipt.limits
-        ]),
-        _table("Cells", ("cell", "status", "seconds", "error"), [
-            (c.cell, c.status, f"{c.seconds:.2f}", c.error or "") for c in receipt.cells
-        ]),
+        _table(
+            "Limits",
+            ("limit", "value", "held by", "note"),
+            [(limit.name, limit.value, limit.by, limit.note or "") for limit in receipt.limits],
+        ),
+        _table(
+            "Cells",
+            ("cell", "status", "seconds", "error"),
+            [(c.cell, c.status, f"{c.seconds:.2f}", c.error or "") for c in receipt.cells],
+        ),
         _list("Granted by this machine's owner", receipt.operator_grants),
-        _list("Not recorded", [*receipt.not_recorded, *([f"{receipt.events_dropped} events beyond the bound"] if receipt.events_dropped else [])]),
+        _list("Not recorded", [*receipt.not_recorded, *dropped]),
         _outputs(notebook),
-    ]  # fmt: skip
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    head += f'<meta name="viewport" content="width=device-width"><title>Receipt: {_text(receipt.notebook)}</title><style>{_STYLE}</style></head>'
+    ]
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Receipt: {_text(receipt.notebook)}</title><style>{_STYLE}</style></head>"
+    )
     return f"{head}<body>{''.join(parts)}</body></html>\n"
+
+
+def _hosts(receipt: Receipt) -> str:
+    columns = ("host", "port", "granted by", "connections", "bytes out", "bytes in")
+    rows = []
+    for host in receipt.hosts:
+        by = "the machine's owner" if host.operator else "the permissions"
+        rows.append((host.host, host.port, by, host.connections, host.bytes_out, host.bytes_in))
+    return _table("Hosts", columns, rows)
+
+
+def _events(receipt: Receipt) -> str:
+    columns = ("cell", "what", "target", "verdict", "times", "seen by", "detail")
+    rows = [(_place(e.cell), e.kind, e.target, e.verdict, e.count, e.source, e.detail) for e in receipt.events]
+    return _table("What happened, by cell", columns, rows)
+
+
+def _files(receipt: Receipt) -> str:
+    rows = [(f.path, _place(f.cell), f.bytes, "yes" if f.exported else f.why_not or "no") for f in receipt.files]
+    return _table("Files written", ("path", "cell", "bytes", "taken out"), rows)
+
+
+def _place(cell: int) -> object:
+    return cell if cell >= 0 else "-"
 
 
 def _text(value: object) -> str:
@@ -93,7 +127,11 @@ def _difference(receipt: Receipt) -> str:
     same = not found.seen_not_planned and not found.planned_not_seen
     return (
         "<h2>Against the plan</h2>"
-        + ("<p>Nothing was seen that the plan does not say, and all it says of hosts was seen.</p>" if same else "")
+        + (
+            "<p>Nothing was seen that the plan does not say, and all it says of hosts was seen.</p>"
+            if same
+            else ""
+        )
         + _list("Seen, not planned", found.seen_not_planned)
         + _list("Planned, not seen", found.planned_not_seen)
         + _list("Planned, and no record can tell", found.not_comparable)

@@ -46,7 +46,8 @@ class Places:
         )  # fmt: skip
 
     def reads(self, permissions: Permissions, folder: Path) -> list[tuple[str, str]]:
-        """(source, target) of each granted path: a relative one keeps its place beside the notebook, others come to
+        """(source, target) of each granted path: a relative one keeps its place beside the notebook, others
+        come to
         `/data/NAME`. Raises `NotFound` or `Refused`.
         """
         found = []
@@ -66,14 +67,15 @@ class Places:
                 raise Refused(
                     "the notebook's whole folder cannot be shown at once",
                     where="[files] read",
-                    hint="Name the files and folders it needs, e.g. read = [\"data\"].",
+                    hint='Name the files and folders it needs, e.g. read = ["data"].',
                 )
             found.append((str(source), target))
         return found
 
 
 def _no_sockets(source: Path, text: str) -> None:
-    """A granted folder must not hold a socket: what listens there would serve the notebook from outside the box."""
+    """A granted folder must not hold a socket: what listens there would serve the notebook from outside the
+    box."""
     seen = 0
     for parent, _, files in os.walk(source):
         for name in files:

@@ -67,11 +67,17 @@ class Machine:
     def how_to_get_a(self) -> str:
         """What a person can do to get level A here."""
         if not self.linux:
-            return "On macOS and Windows run allmend inside a Linux virtual machine (WSL 2, Lima, a container with user namespaces)."
+            return (
+                "On macOS and Windows run allmend inside a Linux virtual machine "
+                "(WSL 2, Lima, a container with user namespaces)."
+            )
         if self.bwrap_path is None:
-            return "Install bubblewrap: `apt-get install bubblewrap`, `dnf install bubblewrap` or `pacman -S bubblewrap`."
+            return "Install bubblewrap: `apt-get install bubblewrap`, or the same with dnf or `pacman -S`."
         if not self.bwrap_works:
-            return f"Unprivileged user namespaces are probably forbidden here. {_APPARMOR} In a container, allow user namespaces."
+            return (
+                f"Unprivileged user namespaces are probably forbidden here. {_APPARMOR} "
+                "In a container, allow user namespaces."
+            )
         return "It needs Linux 5.13 or later with Landlock among the active security modules."
 
 
@@ -106,7 +112,7 @@ def _find_bwrap() -> str | None:
     if found is None:
         return None
     # As root, a bwrap that others can replace would be run with root's rights.
-    status = os.stat(found)
+    status = Path(found).stat()
     if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o022):
         return None
     return found
@@ -119,14 +125,22 @@ def _version(path: str) -> str | None:
 
 def _try_bwrap(path: str) -> tuple[bool, tuple[str, ...], bool]:
     """Whether a real box starts; the trouble; whether `--size` is known."""
-    base = [path, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
+    base = [
+        path,
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--die-with-parent",
+        "--new-session",
+    ]
     if os.geteuid() != 0:
         base += ["--unshare-user", "--uid", "0", "--gid", "0"]
     base += ["--cap-drop", "ALL", "--cap-add", "CAP_NET_BIND_SERVICE"]
     view = [*("--ro-bind", "/", "/"), "--dev", "/dev", "--proc", "/proc"]
     try:
         sized = subprocess.run(
-            [*base, *view, "--size", "65536", "--tmpfs", "/tmp", "/bin/true"],  # noqa: S108
+            [*base, *view, "--size", "65536", "--tmpfs", "/tmp", "/bin/true"],
             capture_output=True,
             text=True,
             timeout=20,
@@ -134,7 +148,9 @@ def _try_bwrap(path: str) -> tuple[bool, tuple[str, ...], bool]:
         )
         if sized.returncode == 0:
             return True, (), True
-        plain = subprocess.run([*base, *view, "/bin/true"], capture_output=True, text=True, timeout=20, check=False)
+        plain = subprocess.run(
+            [*base, *view, "/bin/true"], capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, (str(error),), False
     return plain.returncode == 0, tuple(plain.stderr.strip().splitlines()[:3]), False

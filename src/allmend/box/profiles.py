@@ -1,7 +1,9 @@
-"""Named sets of packages a notebook starts with, and the sets a notebook installs, each built once and shared read-only.
+"""Named sets of packages a notebook starts with, and the sets a notebook installs, each built once and shared
+read-only.
 
 A profile is a dated list: the same list, date and interpreter give the same folder. What a notebook's plan says it
-will install is resolved against the profile and built in a box of its own (a package's build script is foreign code),
+will install is resolved against the profile and built in a box of its own (a package's build script is foreign
+code),
 so that a second run finds it there.
 """
 
@@ -59,13 +61,16 @@ PROFILES = ("auto", "this", *LISTS)
 
 
 def environment(profile: str, document: Document, operator: Operator) -> Environment:
-    """The environment of a profile, built on first use. `auto` is this environment where it can run a kernel and has what
+    """The environment of a profile, built on first use. `auto` is this environment where it can run a kernel
+    and has what
     the notebook imports first, else `colab` for notebooks made for Colab and `base` for others.
 
     Raises `UsageError`, `Unavailable`, `FetchError`.
     """
     if profile not in PROFILES:
-        raise UsageError(f"there is no profile {profile!r}", where="--profile", hint=nearest(profile, PROFILES) or None)
+        raise UsageError(
+            f"there is no profile {profile!r}", where="--profile", hint=nearest(profile, PROFILES) or None
+        )
     check_interpreter(document)
     if profile == "auto":
         try:
@@ -82,7 +87,13 @@ def check_interpreter(document: Document) -> None:
     kernel = document.content["metadata"].get("kernelspec")
     name = str(kernel.get("name", "")) if isinstance(kernel, dict) else ""
     language = str(kernel.get("language", "python")) if isinstance(kernel, dict) else "python"
-    if language.lower() not in ("python", "ipython", "") or name.lower() in ("ir", "julia", "bash", "javascript", "python2"):
+    if language.lower() not in ("python", "ipython", "") or name.lower() in (
+        "ir",
+        "julia",
+        "bash",
+        "javascript",
+        "python2",
+    ):
         raise Unavailable(
             f"this notebook wants the kernel {name or language!r}; only Python 3 kernels run in the box",
             where=str(document.path),
@@ -108,7 +119,9 @@ def build(name: str, requirements: Sequence[str], operator: Operator, python: st
     site = folder / "site-packages"
     if not (folder / "complete").exists():
         _install(requirements, site, base, operator, f"profile {name}")
-        (folder / "complete").write_text(json.dumps({"requirements": list(requirements), "dated": DATED}, indent=1))
+        (folder / "complete").write_text(
+            json.dumps({"requirements": list(requirements), "dated": DATED}, indent=1)
+        )
     roots = [str(site)] + ([] if base.startswith("/usr/") else [str(Path(base).parent.parent)])
     return Environment(name, version, base, tuple(roots), (str(site),), pip=True, dated=DATED)
 
@@ -126,18 +139,34 @@ def _version(python: str) -> str:
     return done.stdout.strip()
 
 
+_KEPT = (
+    *("PATH", "HOME", "XDG_CACHE_HOME", "UV_CACHE_DIR", "SSL_CERT_DIR", "TMPDIR"),
+    *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"),
+)
+
+
 def uv_command(python: str, site: Path, operator: Operator) -> tuple[list[str], dict[str, str]]:
     """uv's command and environment for filling `site`: this machine's index settings passed on, wheels only.
 
     Wheels only, because this runs outside a box: a source distribution's build script would be foreign code.
     """
     uv = shutil.which("uv") or _bundled_uv()
-    command = [uv, "pip", "install", "--python", python, "--target", str(site), "--only-binary", ":all:", "--no-config", "--compile-bytecode"]
+    command = [
+        uv,
+        "pip",
+        "install",
+        "--python",
+        python,
+        "--target",
+        str(site),
+        "--only-binary",
+        ":all:",
+        "--no-config",
+        "--compile-bytecode",
+    ]
     command += ["--exclude-newer", f"{DATED}T23:59:59Z"] if _knows_times(operator) else []
     variables = owner.uv_variables(operator.settings)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME", "UV_CACHE_DIR", "HTTPS_PROXY", "https_proxy",
-                                                "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_DIR", "TMPDIR")
-            if name in os.environ}  # fmt: skip
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return command, {**kept, **variables, **operator.certificates}
 
 
@@ -166,7 +195,12 @@ def _bundled_uv() -> str:
 
 
 def _install(
-    requirements: Sequence[str], site: Path, python: str, operator: Operator, what: str, left_out: Sequence[str] = ()
+    requirements: Sequence[str],
+    site: Path,
+    python: str,
+    operator: Operator,
+    what: str,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Fill `site` by rename, so that a stopped build leaves nothing half-made."""
     site.parent.mkdir(parents=True, exist_ok=True)
@@ -177,10 +211,14 @@ def _install(
             listed = temporary.with_name(f"{temporary.name}.excludes")
             listed.write_text("\n".join(left_out) + "\n")
             command += ["--excludes", str(listed)]
-        done = subprocess.run([*command, *requirements], env=variables, capture_output=True, text=True, check=False, timeout=3600)
+        done = subprocess.run(
+            [*command, *requirements], env=variables, capture_output=True, text=True, check=False, timeout=3600
+        )
         if done.returncode != 0:
             said = done.stderr.strip()[-800:]
-            raise FetchError(f"the packages of the {what} could not be installed: {said}", hint="Check pip's index settings.")
+            raise FetchError(
+                f"the packages of the {what} could not be installed: {said}", hint="Check pip's index settings."
+            )
         temporary.chmod(0o755)
         if site.exists():
             shutil.rmtree(site)
@@ -193,19 +231,24 @@ def _install(
 def requirement_set(requirements: Sequence[str], chosen: Environment, operator: Operator) -> tuple[str, ...]:
     """Package folders, beneath the run's own layer, that hold what the notebook installs; built once for each set.
 
-    Only plain names with versions are built ahead (`name`, `name==1.2`); URLs, files and options stay for the notebook's own
+    Only plain names with versions are built ahead (`name`, `name==1.2`); URLs, files and options stay for the
+    notebook's own
     cell. A set that cannot be built from wheels is left to the notebook as well: then nothing is cached.
     """
     there = installed(chosen)
     plain = sorted({text for text in requirements if _is_plain(text) and not _satisfied(text, there)})
     if not plain:
         return ()
-    folder = cache() / f"set-py{chosen.version}-{key(chosen.executable, chosen.sites, chosen.dated, plain, operator.settings)}"
+    folder = (
+        cache()
+        / f"set-py{chosen.version}-{key(chosen.executable, chosen.sites, chosen.dated, plain, operator.settings)}"
+    )
     site = folder / "site-packages"
     if not site.exists():
         try:
             asked = {_name(text) for text in plain}
-            # What the profile holds is not fetched again; where its version is too old, the notebook's own cell adds another.
+            # What the profile holds is not fetched again; where its version is too old, the notebook's own
+            # cell adds another.
             left_out = [name for name in there if name not in asked]
             _install(plain, site, chosen.executable, operator, "notebook's own installs", left_out)
         except FetchError:

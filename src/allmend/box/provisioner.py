@@ -1,4 +1,5 @@
-"""A kernel provisioner named `allmend`: nbclient, papermill, JupyterLab and anything else that starts kernels through
+"""A kernel provisioner named `allmend`: nbclient, papermill, JupyterLab and anything else that starts kernels
+through
 jupyter_client can have them boxed, by a kernel spec and nothing more.
 
     python -m allmend.box.provisioner --user            # adds the kernel "Python 3 (boxed)"
@@ -127,7 +128,10 @@ class BoxProvisioner(KernelProvisionerBase):  # type: ignore[misc]
             hosts=box.record.hosts(),
             secrets_used=sorted({e.target for e in events if e.kind == "secret" and e.verdict == "allowed"}),
             peak_memory_bytes=box.peak_memory,
-            not_recorded=["which cell did what: the client runs the cells", "files written: the working folder is gone"],
+            not_recorded=[
+                "which cell did what: the client runs the cells",
+                "files written: the working folder is gone",
+            ],
         )
 
 

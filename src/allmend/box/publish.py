@@ -1,6 +1,7 @@
 """Local ports of the box shown outside: a listener on this machine's loopback, a connection made from inside.
 
-The launcher left a small process inside that opens connections to the granted ports and hands them out; the bytes are
+The launcher left a small process inside that opens connections to the granted ports and hands them out; the
+bytes are
 carried here, so nothing outside ever connects into the box's network by itself.
 """
 
@@ -35,7 +36,8 @@ class Published:
                 self._servers.append(await asyncio.start_server(self._accept(port), "127.0.0.1", port))
             except OSError as error:
                 raise Unavailable(
-                    f"port {port} cannot be published: {error.strerror}", hint="End what uses it, or publish another."
+                    f"port {port} cannot be published: {error.strerror}",
+                    hint="End what uses it, or publish another.",
                 ) from None
             self.record.add("port", f"127.0.0.1:{port}", "allowed", detail="published")
 

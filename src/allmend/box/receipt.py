@@ -22,7 +22,21 @@ _SAME_FAMILY = {
     "github.com": "*.githubusercontent.com",
     "huggingface.co": "*.hf.co",
 }
-_EVERYDAY_PROGRAMS = {"uname", "sh", "bash", "dash", "env", "ldconfig", "gcc", "cc", "which", "id", "lsb_release", "file", "ldconfig.real"}
+_EVERYDAY_PROGRAMS = {
+    "uname",
+    "sh",
+    "bash",
+    "dash",
+    "env",
+    "ldconfig",
+    "gcc",
+    "cc",
+    "which",
+    "id",
+    "lsb_release",
+    "file",
+    "ldconfig.real",
+}
 
 
 def difference(plan: Plan, events: list[Event], programs_expected: bool = True) -> PlanDifference:
@@ -32,15 +46,31 @@ def difference(plan: Plan, events: list[Event], programs_expected: bool = True) 
     """
     hosts_planned = sorted({use.host.lower() for use in plan.hosts} | _effect_hosts(plan.effects))
     hosts_planned += [other for name, other in _SAME_FAMILY.items() if name in hosts_planned]
-    seen_hosts = {e.target.rpartition(":")[0]: e for e in events if e.kind == "host" and e.detail != "operator's grant"}
+    seen_hosts = {
+        e.target.rpartition(":")[0]: e for e in events if e.kind == "host" and e.detail != "operator's grant"
+    }
     dns = {e.target for e in events if e.kind == "dns"}
-    not_seen = [f"host {host}" for host in hosts_planned if not host.startswith("*.") and not _met(host, {*seen_hosts, *dns}, events)]
-    unplanned = [f"cell {e.cell}: host {host} ({e.verdict})" for host, e in seen_hosts.items() if not covered(host, hosts_planned)]
-    unplanned += [f"cell {e.cell}: name {e.target} asked for" for e in events if e.kind == "dns" and not covered(e.target, hosts_planned)]
+    not_seen = [
+        f"host {host}"
+        for host in hosts_planned
+        if not host.startswith("*.") and not _met(host, {*seen_hosts, *dns}, events)
+    ]
+    unplanned = [
+        f"cell {e.cell}: host {host} ({e.verdict})"
+        for host, e in seen_hosts.items()
+        if not covered(host, hosts_planned)
+    ]
+    unplanned += [
+        f"cell {e.cell}: name {e.target} asked for"
+        for e in events
+        if e.kind == "dns" and not covered(e.target, hosts_planned)
+    ]
     unplanned += [
         f"cell {e.cell}: {e.kind} {e.target} ({e.verdict})"
         for e in events
-        if e.verdict == "denied" and e.kind in ("read", "write", "connect", "call", "port", "secret", "drive") and e.cell >= 0
+        if e.verdict == "denied"
+        and e.kind in ("read", "write", "connect", "call", "port", "secret", "drive")
+        and e.cell >= 0
     ]
     secrets_planned = {e.target.partition(":")[2] for e in plan.effects if e.kind == "credential"}
     unplanned += [
@@ -54,7 +84,9 @@ def difference(plan: Plan, events: list[Event], programs_expected: bool = True) 
             for e in events
             if e.kind == "program" and e.cell >= 0 and e.target.rpartition("/")[2] not in _EVERYDAY_PROGRAMS
         ]
-    not_comparable = sorted({f"{e.kind} {e.target}: {_NO_RECORD[e.kind]}" for e in plan.effects if e.kind in _NO_RECORD})
+    not_comparable = sorted(
+        {f"{e.kind} {e.target}: {_NO_RECORD[e.kind]}" for e in plan.effects if e.kind in _NO_RECORD}
+    )
     return PlanDifference(
         planned_not_seen=list(dict.fromkeys(not_seen)),
         seen_not_planned=list(dict.fromkeys(unplanned)),

@@ -44,7 +44,7 @@ class Record:
     cell: int = -1
     """The cell that runs now; events are put to it."""
     dropped: int = 0
-    _events: dict[tuple[int, str, str, str, str, str], int] = field(default_factory=dict)
+    _events: dict[tuple[int, EventKind, str, Verdict, str, str], int] = field(default_factory=dict)
     _hosts: dict[tuple[str, int], Traffic] = field(default_factory=dict)
     _denials: list[Denial] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -75,7 +75,14 @@ class Record:
                 self._denials.append(Denial(where, detail or f"{kind} {target}", clean(advice, 400)))
 
     def traffic(
-        self, host: str, port: int, *, connections: int = 0, sent: int = 0, received: int = 0, operator: bool = False
+        self,
+        host: str,
+        port: int,
+        *,
+        connections: int = 0,
+        sent: int = 0,
+        received: int = 0,
+        operator: bool = False,
     ) -> None:
         """Count bytes with a real host."""
         with self._lock:

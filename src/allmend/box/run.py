@@ -1,6 +1,7 @@
 """A notebook from its first cell to its receipt, inside a box.
 
-The executed notebook and the receipt are written after every cell, each by rename, so that they are there and say how
+The executed notebook and the receipt are written after every cell, each by rename, so that they are there and
+say how
 far it came whatever ends the run.
 """
 
@@ -153,7 +154,9 @@ class _Run:
         if failed or any(cell.status == "error" for cell in self.cells):
             with_error = next((c for c in self.cells if c.status in ("error", "interrupted")), None)
             if self.box.ended is None and with_error is not None:
-                self.box.stop("failed", f"cell {with_error.cell} failed: {with_error.error or with_error.status}"[:500])
+                self.box.stop(
+                    "failed", f"cell {with_error.cell} failed: {with_error.error or with_error.status}"[:500]
+                )
 
     def _cell(self, kernel: Kernel, place: int, cell: dict[str, Any], source: str) -> Outcome:
         box, record = self.box, self.box.record
@@ -199,7 +202,8 @@ class _Run:
         self._write()
 
     def _finish(self, permissions: Permissions) -> None:
-        """End everything inside, then take the outputs out; each step's trouble is kept from hiding the receipt."""
+        """End everything inside, then take the outputs out; each step's trouble is kept from hiding the
+        receipt."""
         box = self.box
         try:
             if box.ended is None:
@@ -235,7 +239,9 @@ class _Run:
             rest += [(f"drive/MyDrive/{item.path}", item) for item in taken]
         for path, item in rest:
             self.files.append(
-                FileWritten(path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused)
+                FileWritten(
+                    path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused
+                )
             )
 
     def receipt(self) -> Receipt:
@@ -254,7 +260,8 @@ class _Run:
             started=self.started,
             seconds=round(time.monotonic() - self.began, 3),
             ended=box.ended or "unfinished",
-            ended_why=box.ended_why or "this was written while it ran: the supervisor was killed, or it is still running",
+            ended_why=box.ended_why
+            or "this was written while it ran: the supervisor was killed, or it is still running",
             enforcement=box.enforcement(),
             profile=environment.profile + (f" of {environment.dated}" if environment.dated else ""),
             python=environment.version,

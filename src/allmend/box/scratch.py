@@ -1,12 +1,12 @@
 """The folder one run works in: made fresh, never the person's own, gone afterwards whatever happened.
 
-    RUN/           0711, root's or the person's
-      ipc/         the kernel's sockets, nothing else (Landlock lets nothing else be made there)
-      content/     the working folder
-      layer/       packages the run installs itself
-      home/        the home folder (level B; at level A it is a tmpfs)
-      etc/         generated passwd, hosts, resolv.conf, the connection file
-      owner        pid and start time of the supervisor, so that a later run can tell an orphan
+RUN/           0711, root's or the person's
+  ipc/         the kernel's sockets, nothing else (Landlock lets nothing else be made there)
+  content/     the working folder
+  layer/       packages the run installs itself
+  home/        the home folder (level B; at level A it is a tmpfs)
+  etc/         generated passwd, hosts, resolv.conf, the connection file
+  owner        pid and start time of the supervisor, so that a later run can tell an orphan
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ FOLDERS = ("ipc", "content", "layer", "home", "etc")
 
 def run_uid(pid_space: int = 1 << 20) -> int:
     """A high uid that no account and no process of this machine has: for one run, when started as root."""
-    taken = {int(line.split(":")[2]) for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") > 2}
+    taken = {
+        int(line.split(":")[2]) for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") > 2
+    }
     taken |= {path.stat().st_uid for path in Path("/proc").iterdir() if path.name.isdigit() and path.exists()}
     while True:
         uid = 0x50000000 + secrets.randbelow(pid_space)

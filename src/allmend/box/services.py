@@ -1,4 +1,5 @@
-"""What the box itself answers to code inside: secrets, the Drive folder, uploads, downloads. Each answer is recorded."""
+"""What the box itself answers to code inside: secrets, the Drive folder, uploads, downloads. Each answer is
+recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ class Services:
     """Answers requests to http://allmend.box/."""
 
     def __init__(
-        self, permissions: Permissions, places: Places, policy: Policy, record: Record, uploads: list[str], ask: Ask | None
+        self,
+        permissions: Permissions,
+        places: Places,
+        policy: Policy,
+        record: Record,
+        uploads: list[str],
+        ask: Ask | None,
     ) -> None:
         self.permissions = permissions
         self.places = places
@@ -63,12 +70,17 @@ class Services:
         name = str(details.get("name", ""))[:100]
         secret = self.permissions.secrets.get(name)
         if secret is None:
-            advice = f"Add a section [secrets.{name}] with hosts = [...] to the permissions file, or run with --allow secret:{name}@HOST."
+            advice = (
+                f"Add a section [secrets.{name}] with hosts = [...] to the permissions file, "
+                f"or run with --allow secret:{name}@HOST."
+            )
             self.record.add("secret", name, "denied", detail=f"secret {name} is not permitted", advice=advice)
             raise Refused(f"secret {name} is not permitted", hint=advice)
         value = os.environ.get(name)
         if value is None:
-            self.record.add("secret", name, "attempted", detail="permitted, but there is no environment variable of that name")
+            self.record.add(
+                "secret", name, "attempted", detail="permitted, but there is no environment variable of that name"
+            )
             return {"value": None}
         self.record.add("secret", name, "allowed")
         self.policy.narrow(name, secret.hosts)
@@ -76,7 +88,9 @@ class Services:
 
     def _drive(self, details: dict[str, Any]) -> dict[str, Any]:
         if self.permissions.drive is None:
-            advice = 'Add [drive] with folder = "FOLDER" to the permissions file, or run with --allow drive:FOLDER.'
+            advice = (
+                'Add [drive] with folder = "FOLDER" to the permissions file, or run with --allow drive:FOLDER.'
+            )
             self.record.add("drive", "google-drive", "denied", detail="Drive is not permitted", advice=advice)
             raise Refused("Drive is not permitted", hint=advice)
         write = self.permissions.drive.write
@@ -95,8 +109,8 @@ class Services:
         return {}
 
     def _account(self, details: dict[str, Any]) -> dict[str, Any]:
-        self.record.add("secret", "google-account", "denied", detail="a Google account is never handed over", advice=
-                        "Nothing can permit it; use a secret or files granted by name.")  # fmt: skip
+        advice = "Nothing can permit it; use a secret or files granted by name."
+        self.record.add("secret", "google-account", "denied", detail="never handed over", advice=advice)
         raise Refused("a Google account is never handed to a notebook in the box")
 
     def _unassign(self, details: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class View:
     """Of /dev."""
 
     def show(self, source: Path | str, target: str | None = None, right: Right = "read") -> None:
-        """Add a path; at its own place when `target` is None. A path already shown inside another is not repeated."""
+        """Add a path; at its own place when `target` is None. A path already shown inside another is not
+        repeated."""
         entry = Shown(str(source), target or str(source), right)
         if entry not in self.shown:
             self.shown.append(entry)
@@ -74,8 +75,8 @@ class View:
 def system() -> View:
     """The operating system's programs and libraries, read-only."""
     view = View()
-    for path in SYSTEM:
-        view.show(path)
+    for folder in SYSTEM:
+        view.show(folder)
     for name in SYSTEM_LINKS:
         path = Path("/", name)
         if path.is_dir() and not path.is_symlink():

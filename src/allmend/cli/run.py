@@ -60,7 +60,10 @@ def command(
         _show_receipt(receipt, prepared.folder)
     code = _ENDINGS.get(receipt.ended, FAILED)
     if code == 0 and settings.check and receipt.difference and receipt.difference.seen_not_planned:
-        notes().print(f"--check: {len(receipt.difference.seen_not_planned)} effects that the plan does not say.", markup=False)
+        notes().print(
+            f"--check: {len(receipt.difference.seen_not_planned)} effects that the plan does not say.",
+            markup=False,
+        )
         return UNPLANNED
     return code
 
@@ -70,8 +73,14 @@ def _show_proposal(prepared: Prepared) -> None:
     from allmend.cli.show import notes
 
     console = notes()
-    names = {"A": "level A, enforced", "B": "level B, enforced with gaps (see the receipt)", "D": "NOT BOXED: nothing is enforced"}
-    console.print(f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}", markup=False)
+    names = {
+        "A": "level A, enforced",
+        "B": "level B, enforced with gaps (see the receipt)",
+        "D": "NOT BOXED: nothing is enforced",
+    }
+    console.print(
+        f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}", markup=False
+    )
     ordinary = [proposed.grant for proposed in prepared.proposals if not proposed.careful]
     if ordinary:
         shown = ", ".join(ordinary[:6]) + (f" and {len(ordinary) - 6} more" if len(ordinary) > 6 else "")
@@ -135,13 +144,19 @@ def _show_receipt(receipt: Receipt, folder: Path) -> None:
         console.print(text, markup=False)
 
     line(f"{receipt.notebook}: {receipt.ended} in {receipt.seconds:.1f} s ({receipt.ended_why})")
-    line(f"  held      {receipt.enforcement.name} (level {receipt.enforcement.level}), {receipt.profile} Python {receipt.python}")
+    line(
+        f"  held      {receipt.enforcement.name} (level {receipt.enforcement.level}), "
+        f"{receipt.profile} Python {receipt.python}"
+    )
     for host in receipt.hosts[:8]:
         owner = " (package index)" if host.operator else ""
         line(f"  host      {host.host}:{host.port}{owner}  {host.bytes_out:,} bytes out, {host.bytes_in:,} in")
     denied = [event for event in receipt.events if event.verdict in ("denied", "stopped")]
     for event in denied[:8]:
-        line(f"  refused   cell {event.cell}: {event.kind} {event.target}" + (f" ({event.count} times)" if event.count > 1 else ""))
+        line(
+            f"  refused   cell {event.cell}: {event.kind} {event.target}"
+            + (f" ({event.count} times)" if event.count > 1 else "")
+        )
     if len(denied) > 8:
         line(f"  refused   and {len(denied) - 8} more")
     exported = [file for file in receipt.files if file.exported]
@@ -150,6 +165,7 @@ def _show_receipt(receipt: Receipt, folder: Path) -> None:
         difference = receipt.difference
         line(
             f"  plan      {len(difference.seen_not_planned)} effects it does not say, "
-            f"{len(difference.planned_not_seen)} it says that were not seen, {len(difference.not_comparable)} that no record can tell"
+            f"{len(difference.planned_not_seen)} it says that were not seen, "
+            f"{len(difference.not_comparable)} that no record can tell"
         )
     line(f"  receipt   {folder / 'receipt.html'}")

@@ -144,7 +144,8 @@ class Devices(Part):
 
 
 class Limits(Part):
-    """Limits a person wrote. None takes the default, which may be lowered; a written one is kept or the run is refused."""
+    """Limits a person wrote. None takes the default, which may be lowered; a written one is kept or the run is
+    refused."""
 
     memory: Bytes | None = None
     cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
@@ -208,14 +209,17 @@ class Permissions(Noun):
 
     def with_grant(self, grant: str) -> Permissions:
         """These permissions with one more, written as on the command line: `host:NAME`, `secret:NAME`,
-        `secret:NAME@HOST`, `read:PATH`, `write:FOLDER`, `output:GLOB`, `port:N`, `gpu:N`, `drive:FOLDER`, `drive-write:FOLDER`,
+        `secret:NAME@HOST`, `read:PATH`, `write:FOLDER`, `output:GLOB`, `port:N`, `gpu:N`, `drive:FOLDER`,
+        `drive-write:FOLDER`,
         `finding:ID`. Raises `InputError` for anything else.
         """
         kind, _, value = grant.partition(":")
         data = self.model_dump(by_alias=True)
         if not value or not _add_grant(data, kind, value):
             kinds = "host, secret, read, write, output, port, gpu, drive, drive-write, finding"
-            raise InputError(f"{grant!r} is not a permission", where="--allow", hint=f"Kinds: {kinds}; e.g. host:example.org.")
+            raise InputError(
+                f"{grant!r} is not a permission", where="--allow", hint=f"Kinds: {kinds}; e.g. host:example.org."
+            )
         try:
             return type(self).model_validate(data)
         except ValidationError as error:
@@ -300,14 +304,18 @@ _GROUPS = {
 def _toml_lines(permissions: Permissions) -> list[str]:
     data = permissions.to_dict()
     lines = ["# What this notebook may do. Nothing else is allowed; remove a line to take a permission away.\n"]
-    lines += [f"{key} = {_toml_value(data[key])}\n" for key in ("schema", "notebook", "sha256") if data[key] is not None]
+    lines += [
+        f"{key} = {_toml_value(data[key])}\n" for key in ("schema", "notebook", "sha256") if data[key] is not None
+    ]
     for group, comment in _GROUPS.items():
         entries = {key: value for key, value in data[group].items() if value not in (None, [])}
         if entries or group == "network":
             lines.append(f"\n# {comment}\n[{group}]\n")
             lines += [f"{key} = {_toml_value(value)}\n" for key, value in entries.items()]
     for name, secret in data["secrets"].items():
-        lines.append(f"\n# From the environment variable {name}; once handed over, only these hosts stay reachable.\n")
+        lines.append(
+            f"\n# From the environment variable {name}; once handed over, only these hosts stay reachable.\n"
+        )
         lines.append(f"[secrets.{name}]\nhosts = {_toml_value(secret['hosts'])}\n")
         if secret["environment"]:
             lines.append("environment = true\n")

@@ -13,7 +13,19 @@ Verdict = Literal["allowed", "denied", "attempted", "stopped", "seen"]
 ended by a limit; `seen` was found afterwards."""
 
 EventKind = Literal[
-    "host", "dns", "connect", "program", "read", "write", "secret", "drive", "port", "limit", "process", "call", "output"
+    "host",
+    "dns",
+    "connect",
+    "program",
+    "read",
+    "write",
+    "secret",
+    "drive",
+    "port",
+    "limit",
+    "process",
+    "call",
+    "output",
 ]
 
 Ending = Literal[
@@ -57,7 +69,8 @@ class Event(Part):
     verdict: Verdict
     count: int = 1
     source: str = "box"
-    """Who saw it: `proxy`, `dns`, `kernel` (seccomp), `interpreter` (reported by code inside, can be evaded), `files`."""
+    """Who saw it: `proxy`, `dns`, `kernel` (seccomp), `interpreter` (reported by code inside, can be evaded),
+    `files`."""
     detail: str = ""
 
 

@@ -1,7 +1,9 @@
 """From a plan to the permissions it would need: what is ordinary, and what a person has to say yes to by name.
 
-Ordinary are hosts of families that are known for what the plan wants from them, the folder for outputs and local ports.
-Secrets, Drive, accelerators, dangerous findings and hosts of no known family are careful: `--yes` does not grant them.
+Ordinary are hosts of families that are known for what the plan wants from them, the folder for outputs and
+local ports.
+Secrets, Drive, accelerators, dangerous findings and hosts of no known family are careful: `--yes` does not
+grant them.
 The package index is not among them: it is a grant of this machine's owner.
 """
 
@@ -45,8 +47,12 @@ SERVED_BY: dict[str, tuple[str, ...]] = {
 }
 """Hosts of known families, with the hosts that serve files for them."""
 
-PACKAGE_INDEXES = frozenset({"pypi.org", "files.pythonhosted.org", "pypi.python.org", "conda.anaconda.org", "deb.debian.org",
-                             "archive.ubuntu.com", "security.ubuntu.com", "security.debian.org"})  # fmt: skip
+PACKAGE_INDEXES = frozenset(
+    {
+        *("pypi.org", "files.pythonhosted.org", "pypi.python.org", "conda.anaconda.org"),
+        *("deb.debian.org", "security.debian.org", "archive.ubuntu.com", "security.ubuntu.com"),
+    }
+)
 """Reached through the owner's own configuration, not through what a notebook asks."""
 
 _SECRET_HOSTS = {
@@ -92,12 +98,18 @@ def propose(plan: Plan, *, outputs: str | None = None) -> list[Proposed]:
     for effect in plan.effects:
         found += _effect(effect)
     found += [
-        Proposed(f"finding:{finding.id}", f"{finding.title} (cells {', '.join(map(str, finding.cells)) or '-'})", careful=True)
+        Proposed(
+            f"finding:{finding.id}",
+            f"{finding.title} (cells {', '.join(map(str, finding.cells)) or '-'})",
+            careful=True,
+        )
         for finding in plan.findings
         if finding.severity == "danger"
     ]
-    unique = {proposed.grant: proposed for proposed in reversed(found)}
-    return sorted(reversed(unique.values()), key=lambda proposed: proposed.careful)
+    unique: dict[str, Proposed] = {}
+    for proposed in found:
+        unique.setdefault(proposed.grant, proposed)
+    return sorted(unique.values(), key=lambda proposed: proposed.careful)
 
 
 def missing(proposals: Iterable[Proposed], permissions: Permissions) -> list[Proposed]:
@@ -117,7 +129,11 @@ def _hosts(plan: Plan) -> list[tuple[str, str]]:
     uses = [(use.host.lower(), ", ".join(use.for_[:3]) or use.family or "") for use in plan.hosts]
     known = {host for host, _ in uses}
     for effect in plan.effects:
-        if effect.certainty == "unknown" or "://" not in effect.target or effect.kind not in ("download", "clone", "model", "dataset"):
+        if (
+            effect.certainty == "unknown"
+            or "://" not in effect.target
+            or effect.kind not in ("download", "clone", "model", "dataset")
+        ):
             continue
         try:
             host = urlsplit(effect.target).hostname
@@ -136,7 +152,9 @@ def _host(host: str, why: str) -> list[Proposed]:
         return []  # an address, or no host at all: it stays refused
     ordinary = host in SERVED_BY or any(covered(host, list(others)) for others in SERVED_BY.values())
     found = [Proposed(f"host:{host}", why or "named in the plan", careful=not ordinary)]
-    return found + [Proposed(f"host:{other}", f"serves files for {host}", careful=False) for other in SERVED_BY.get(host, ())]
+    return found + [
+        Proposed(f"host:{other}", f"serves files for {host}", careful=False) for other in SERVED_BY.get(host, ())
+    ]
 
 
 def _effect(effect: Effect) -> list[Proposed]:
@@ -147,7 +165,14 @@ def _effect(effect: Effect) -> list[Proposed]:
     if effect.kind == "personal_files" and kind == "drive":
         writes = effect.detail.get("mode") == "write"
         grant = "drive-write:FOLDER" if writes else "drive:FOLDER"
-        return [Proposed(grant, f"{where} {'writes to' if writes else 'reads'} the mounted Drive", careful=True, incomplete=True)]
+        return [
+            Proposed(
+                grant,
+                f"{where} {'writes to' if writes else 'reads'} the mounted Drive",
+                careful=True,
+                incomplete=True,
+            )
+        ]
     if effect.kind == "serve" and kind == "port" and value.isdigit() and 1023 < int(value) < 65536:
         return [Proposed(f"port:{value}", f"{where} serves a page on this machine", careful=False)]
     if effect.kind == "hardware" and effect.target == "gpu":
@@ -157,7 +182,14 @@ def _effect(effect: Effect) -> list[Proposed]:
 
 def _credential(effect: Effect, kind: str, value: str, where: str) -> list[Proposed]:
     if effect.target == "google-drive":
-        return [Proposed("drive:FOLDER", f"{where} mounts Drive: name a folder to show instead", careful=True, incomplete=True)]
+        return [
+            Proposed(
+                "drive:FOLDER",
+                f"{where} mounts Drive: name a folder to show instead",
+                careful=True,
+                incomplete=True,
+            )
+        ]
     if kind in _SECRET_HOSTS:
         name, host = _SECRET_HOSTS[kind]
         return [Proposed(f"secret:{name}@{host}", f"{where} uses {kind}", careful=True)]
@@ -191,11 +223,18 @@ def _granted(grant: str, permissions: Permissions) -> bool:
 
 
 def requirements(plan: Plan) -> list[str]:
-    """The plain packages of the index that the plan says are installed, pinned where the plan knows the version."""
+    """The plain packages of the index that the plan says are installed, pinned where the plan knows the
+    version."""
     found = []
     for effect in plan.effects:
         kind, _, name = effect.target.partition(":")
-        if effect.kind != "install" or kind != "pip" or effect.certainty == "unknown" or "/" in name or name.startswith("-"):
+        if (
+            effect.kind != "install"
+            or kind != "pip"
+            or effect.certainty == "unknown"
+            or "/" in name
+            or name.startswith("-")
+        ):
             continue
         version = effect.detail.get("version")
         found.append(f"{name}=={version}" if isinstance(version, str) and version[:1].isdigit() else name)

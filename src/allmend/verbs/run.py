@@ -1,6 +1,7 @@
 """`run`: hold a notebook to its permissions, and give a receipt.
 
-The plan proposes, a person decides, the box enforces, the receipt tells. `prepare` stops before anything runs, so that a
+The plan proposes, a person decides, the box enforces, the receipt tells. `prepare` stops before anything runs,
+so that a
 terminal or a page can show what is asked for; `carry_out` runs what was agreed; `run` does both unattended.
 """
 
@@ -36,9 +37,11 @@ class RunSettings(Settings):
     save_permissions: Path | None = None
     """Write the permissions that were agreed to this file."""
     allow: tuple[str, ...] = ()
-    """Grant one thing: host:NAME, secret:NAME@HOST, read:PATH, write:FOLDER, output:GLOB, port:N, drive:FOLDER, gpu:N, finding:ID."""
+    """Grant one thing: host:NAME, secret:NAME@HOST, read:PATH, write:FOLDER, output:GLOB, port:N,
+    drive:FOLDER, gpu:N, finding:ID."""
     yes: bool = False
-    """Grant what is ordinary without asking. Secrets, Drive, accelerators, unknown hosts and dangerous findings need --allow or a file."""
+    """Grant what is ordinary without asking. Secrets, Drive, accelerators, unknown hosts and dangerous
+    findings need --allow or a file."""
     strict: bool = False
     """Refuse to run when the plan holds a dangerous finding, whatever is allowed."""
     check: bool = False
@@ -157,7 +160,8 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
 def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
     """The permissions a run goes by.
 
-    `asked` means a person has seen the proposals and said yes to all; otherwise `--yes` grants the ordinary ones, and
+    `asked` means a person has seen the proposals and said yes to all; otherwise `--yes` grants the ordinary
+    ones, and
     anything else that is missing raises `Refused`.
     """
     from allmend.planning.permissions import with_grants
@@ -165,17 +169,27 @@ def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
     settings = prepared.settings
     if settings.unsandboxed:
         return prepared.permissions
-    open_ones = prepared.careful if not asked else [proposed for proposed in prepared.careful if proposed.incomplete]
+    open_ones = (
+        prepared.careful if not asked else [proposed for proposed in prepared.careful if proposed.incomplete]
+    )
     if open_ones:
         shown = "; ".join(f"{proposed.grant} ({proposed.why})" for proposed in open_ones[:8])
         more = f" and {len(open_ones) - 8} more" if len(open_ones) > 8 else ""
         flags = " ".join(f"--allow {proposed.grant}" for proposed in open_ones[:8])
-        raise Refused(f"it needs permissions that must be granted by name: {shown}{more}", hint=f"Add {flags}, or write a permissions file.")
+        raise Refused(
+            f"it needs permissions that must be granted by name: {shown}{more}",
+            hint=f"Add {flags}, or write a permissions file.",
+        )
     if not asked and prepared.proposals and not settings.yes and settings.permissions is None:
         shown = ", ".join(proposed.grant for proposed in prepared.proposals[:12])
-        raise Refused(f"nobody was asked about: {shown}", hint="Run it at a terminal, or add --yes, or give --permissions FILE.")
+        raise Refused(
+            f"nobody was asked about: {shown}",
+            hint="Run it at a terminal, or add --yes, or give --permissions FILE.",
+        )
     permissions = with_grants(prepared.permissions, prepared.proposals)
-    return permissions.model_copy(update={"notebook": prepared.document.path.name, "sha256": prepared.document.sha256})
+    return permissions.model_copy(
+        update={"notebook": prepared.document.path.name, "sha256": prepared.document.sha256}
+    )
 
 
 def carry_out(
@@ -252,8 +266,12 @@ def _read_permissions(path: Path) -> Permissions:
 def _be_strict(plan: Plan) -> None:
     dangers = [finding for finding in plan.findings if finding.severity == "danger"]
     if dangers:
-        shown = "; ".join(f"{finding.title} (cells {', '.join(map(str, finding.cells))})" for finding in dangers[:5])
-        raise DangerousPlan(f"the plan holds a dangerous finding: {shown}", where=plan.subject.path, hint=dangers[0].fix)
+        shown = "; ".join(
+            f"{finding.title} (cells {', '.join(map(str, finding.cells))})" for finding in dangers[:5]
+        )
+        raise DangerousPlan(
+            f"the plan holds a dangerous finding: {shown}", where=plan.subject.path, hint=dangers[0].fix
+        )
 
 
 def _needs_content(document: Document) -> bool:

@@ -1,6 +1,7 @@
 """The box's own name server: granted names get an address of its own loopback, all else does not exist.
 
-Messages as in RFC 1035; one question, no compression in it. Every name asked for is recorded, granted or not, because
+Messages as in RFC 1035; one question, no compression in it. Every name asked for is recorded, granted or not,
+because
 a question that leaves the machine would carry data out by itself: none ever does.
 """
 
@@ -41,7 +42,8 @@ class Names:
 
 
 def question(message: bytes) -> tuple[str, int] | None:
-    """The (name, type) asked for; None when the message is malformed. Names are lower-case, without the last dot."""
+    """The (name, type) asked for; None when the message is malformed. Names are lower-case, without the last
+    dot."""
     if len(message) < 17 or len(message) > 4096 or message[2] & 0x80:
         return None
     if struct.unpack("!H", message[4:6])[0] != 1:

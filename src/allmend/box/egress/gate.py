@@ -87,7 +87,9 @@ class Gate:
             return
         await self._tls(name, 443, grant, reader, writer)
 
-    async def transparent_http(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def transparent_http(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """A connection to port 80 of the address that stands for `name`."""
         request = await self._head(reader, writer, name)
         if request is None:
@@ -124,12 +126,19 @@ class Gate:
             await _say(writer, 400, "Bad Request", f"allmend: this request was not passed on: {error}")
         except (asyncio.LimitOverrunError, TimeoutError):
             self.record.add("host", host or "proxy", "denied", source="proxy", detail="bad request: endless head")
-            await _say(writer, 431, "Request Header Fields Too Large", "allmend: the request's head is too long or too slow")
+            await _say(
+                writer,
+                431,
+                "Request Header Fields Too Large",
+                "allmend: the request's head is too long or too slow",
+            )
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         return None
 
-    async def _local(self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _local(
+        self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self.local is None or request.chunked or request.length > _BLOCK:
             await _say(writer, 404, "Not Found", "not here")
             return
@@ -158,7 +167,9 @@ class Gate:
             return
         if asked != name:
             shown = asked[:253] or "no name"
-            self.record.add("host", f"{name}:{port}", "denied", source="proxy", detail=f"TLS asked for {shown!r} instead")
+            self.record.add(
+                "host", f"{name}:{port}", "denied", source="proxy", detail=f"TLS asked for {shown!r} instead"
+            )
             return
         await self._tunnel(name, port, grant, data, reader, writer)
 
@@ -180,7 +191,8 @@ class Gate:
                 out_writer.write(first)
                 self.record.traffic(name, port, sent=len(first), operator=grant.operator)
             await asyncio.gather(
-                self._copy(reader, out_writer, name, port, "sent"), self._copy(out_reader, writer, name, port, "received")
+                self._copy(reader, out_writer, name, port, "sent"),
+                self._copy(out_reader, writer, name, port, "received"),
             )
         finally:
             out_writer.close()
@@ -196,11 +208,17 @@ class Gate:
             await _say(writer, 403, "Forbidden", f"allmend: {error}")
             return
         except OSError as error:
-            await _say(writer, 502, "Bad Gateway", f"allmend: {name}:{port} could not be reached ({error.strerror or error})")
+            await _say(
+                writer,
+                502,
+                "Bad Gateway",
+                f"allmend: {name}:{port} could not be reached ({error.strerror or error})",
+            )
             return
         try:
             await asyncio.gather(
-                self._send_request(request, reader, out_writer), self._copy(out_reader, writer, name, port, "received")
+                self._send_request(request, reader, out_writer),
+                self._copy(out_reader, writer, name, port, "received"),
             )
         except (http.BadRequest, asyncio.IncompleteReadError, ValueError) as error:
             self.record.add("host", f"{name}:{port}", "denied", source="proxy", detail=f"bad request: {error}")
@@ -240,12 +258,16 @@ class Gate:
         try:
             found = await self.resolver(name, port)
         except OSError as error:
-            self.record.add("host", f"{name}:{port}", "attempted", source="proxy", detail="the name could not be resolved")
+            self.record.add(
+                "host", f"{name}:{port}", "attempted", source="proxy", detail="the name could not be resolved"
+            )
             raise ConnectionError(f"{name} could not be resolved") from error
         usable = [pair for pair in found if grant.operator or addresses.is_public(pair[0])]
         if not usable:
             self.record.add("host", f"{name}:{port}", "denied", source="proxy", detail="it has no public address")
-            raise Refused(f"{name} leads to an address that is not public", hint="Only public addresses can be reached.")
+            raise Refused(
+                f"{name} leads to an address that is not public", hint="Only public addresses can be reached."
+            )
         failure: OSError = ConnectionError("no address")
         for address, target in usable[:4]:
             try:
@@ -288,4 +310,6 @@ async def _say(writer: asyncio.StreamWriter, status: int, reason: str, text: str
 
 def _exact(status: int, reason: str, text: str) -> bytes:
     body = text.encode()
-    return f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    )

@@ -1,4 +1,5 @@
-"""Strict reading of HTTP/1.1 requests (RFC 9112). What two readers could read differently is refused, not repaired."""
+"""Strict reading of HTTP/1.1 requests (RFC 9112). What two readers could read differently is refused, not
+repaired."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def host_and_port(text: str, default: int) -> tuple[str, int]:
 def parse(head: bytes, *, host: str | None = None) -> Request:
     """Read a head (up to and including the empty line).
 
-    `host` is the name a transparent connection was made to; without it the request must be CONNECT or absolute-form.
+    `host` is the name a transparent connection was made to; without it the request must be CONNECT or
+    absolute-form.
     Raises `BadRequest`.
     """
     if b"\0" in head or re.search(rb"(?<!\r)\n|\r(?!\n)", head):
@@ -140,5 +142,6 @@ def chunk_size(line: bytes) -> int:
 def refusal(status: int, reason: str, text: str) -> bytes:
     """A plain response that ends the connection."""
     body = (text + "\n").encode()
-    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    fields = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close"
+    head = f"HTTP/1.1 {status} {reason}\r\n{fields}\r\n\r\n"
     return head.encode() + body

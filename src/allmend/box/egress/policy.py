@@ -59,7 +59,8 @@ class Policy:
         return self._ask is not None
 
     def find(self, name: str, port: int) -> Grant:
-        """The grant for (`name`, `port`); raises `Refused` with the line to add. May block while a person decides."""
+        """The grant for (`name`, `port`); raises `Refused` with the line to add. May block while a person
+        decides."""
         with self._lock:
             granted = self._look_up(name, port)
         if granted is not None:
@@ -67,7 +68,11 @@ class Policy:
         shown = name if port in DEFAULT_PORTS else f"{name}:{port}"
         if self._ask is not None and self._answer(name, port, shown):
             return Grant(name, (port,))
-        why = f"; since the secret {self._confined_by} was handed over, only its hosts can be reached" if self._confined_by else ""
+        why = (
+            f"; since the secret {self._confined_by} was handed over, only its hosts can be reached"
+            if self._confined_by
+            else ""
+        )
         raise Refused(f"host {shown} is not permitted{why}", hint=line_to_add(shown))
 
     def by_operator(self, name: str, port: int) -> bool:

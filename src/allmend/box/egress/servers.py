@@ -1,6 +1,7 @@
 """The listening sockets of one box: they live in the box's network namespace, the supervisor accepts on them.
 
-A listening socket belongs to the namespace it was made in, wherever its descriptor is; so nothing of ours runs inside
+A listening socket belongs to the namespace it was made in, wherever its descriptor is; so nothing of ours runs
+inside
 and nothing inside can be stopped or impersonated.
 """
 
@@ -64,7 +65,9 @@ class Servers:
                 writer.transport.abort()
                 return
             if len(self._open) >= MOST_CONNECTIONS:
-                self.gate.record.add("limit", f"more than {MOST_CONNECTIONS} connections at once", "denied", source="proxy")
+                self.gate.record.add(
+                    "limit", f"more than {MOST_CONNECTIONS} connections at once", "denied", source="proxy"
+                )
                 writer.transport.abort()
                 return
             task = asyncio.create_task(_carry(handler, reader, writer))
@@ -88,7 +91,9 @@ class Servers:
         address = str(writer.get_extra_info("sockname")[0])
         name = self.names.name(address)
         if name is None:
-            self.gate.record.add("connect", f"{address}:{port}", "denied", source="proxy", detail="an address, not a name")
+            self.gate.record.add(
+                "connect", f"{address}:{port}", "denied", source="proxy", detail="an address, not a name"
+            )
         return name
 
     async def stop(self) -> None:

@@ -1,6 +1,7 @@
 """`apt-get`, `apt` and `sudo` inside the box: packages are fetched and unpacked into the run's own prefix.
 
-No maintainer script runs, no service starts and nothing is registered with dpkg; each is said when it matters. Fetching
+No maintainer script runs, no service starts and nothing is registered with dpkg; each is said when it matters.
+Fetching
 and resolving are apt's own, with private folders, through the box's only way out.
 """
 

@@ -1,7 +1,8 @@
 """Level B, outside the confinement: keeps hold of everything the box starts, and ends all of it.
 
 Without a pid namespace a process that leaves its session would outlive the run. The keeper adopts such orphans
-(subreaper), dies when the supervisor dies, and takes every descendant with it. Nothing inside may signal it (Landlock).
+(subreaper), dies when the supervisor dies, and takes every descendant with it. Nothing inside may signal it
+(Landlock).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def descendants(root: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+                with open(f"/proc/{name}/stat") as file:
                     fields = file.read().rpartition(")")[2].split()
             except (OSError, IndexError):
                 continue

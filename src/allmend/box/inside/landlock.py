@@ -94,7 +94,7 @@ def _add_path(ruleset: int, path: str, rights: int) -> None:
     except (FileNotFoundError, PermissionError):
         return
     try:
-        if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
+        if not os.path.isdir(f"/proc/self/fd/{fd}"):
             rights &= _FILE_ONLY
         if rights:
             rule = struct.pack("=Qi", rights, fd)

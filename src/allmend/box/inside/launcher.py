@@ -1,7 +1,9 @@
 """Stage one inside the box: give up every power in the one order that works, then become the kernel.
 
-Started as `python -I -S -c "…; from inside.launcher import main; main(FD)"` with one end of a SEQPACKET socket pair,
-over which the supervisor sends a JSON order and receives the listening sockets and the seccomp notification descriptor.
+Started as `python -I -S -c "…; from inside.launcher import main; main(FD)"` with one end of a SEQPACKET socket
+pair,
+over which the supervisor sends a JSON order and receives the listening sockets and the seccomp notification
+descriptor.
 Any step that fails is reported and ends the process: nothing runs half-confined.
 """
 
@@ -40,7 +42,8 @@ def main(fd: int) -> None:
     step = "reading the order"
     try:
         order = json.loads(control.recv(1 << 20))
-        for step, action in _STEPS:
+        for name, action in _STEPS:
+            step = name
             action(order, control)
         step = "starting the program"
         os.chdir(order["cwd"])
@@ -119,7 +122,7 @@ def _own_user_namespace(order: dict[str, Any], control: socket.socket) -> None:
         code = ctypes.get_errno()
         raise OSError(code, f"unshare: {os.strerror(code)}")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} 0 1"), ("gid_map", f"{gid} 0 1")):
-        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+        with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
 

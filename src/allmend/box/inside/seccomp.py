@@ -206,7 +206,7 @@ def program(architecture: str, *, reduced: bool = False, watch: Sequence[str] = 
 
 
 class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
 def install(code: bytes, *, listener: bool) -> int:

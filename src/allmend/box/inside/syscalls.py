@@ -1,6 +1,7 @@
 """System call numbers by architecture: `NAME: (x86_64, aarch64)`, None where the architecture has no such call.
 
-Sources: Linux `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`; numbers from 424 on are
+Sources: Linux `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`; numbers from
+424 on are
 common to both. Only calls that the filter names are listed.
 """
 
@@ -100,16 +101,20 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 }
 
 DENIED = (
-    "ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd process_madvise process_mrelease "
-    "mount umount2 pivot_root chroot unshare setns fsopen fsmount fsconfig fspick move_mount open_tree mount_setattr "
-    "bpf perf_event_open userfaultfd keyctl add_key request_key open_by_handle_at name_to_handle_at "
-    "kexec_load kexec_file_load init_module finit_module delete_module swapon swapoff reboot acct quotactl quotactl_fd "
-    "settimeofday clock_settime clock_adjtime adjtimex iopl ioperm modify_ldt syslog fanotify_init uselib vhangup "
-    "sethostname setdomainname nfsservctl lookup_dcookie"
-).split()
+    "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise",
+    "process_mrelease", "mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "fsopen", "fsmount",
+    "fsconfig", "fspick", "move_mount", "open_tree", "mount_setattr", "bpf", "perf_event_open",
+    "userfaultfd", "keyctl", "add_key", "request_key", "open_by_handle_at", "name_to_handle_at",
+    "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "swapon", "swapoff",
+    "reboot", "acct", "quotactl", "quotactl_fd", "settimeofday", "clock_settime", "clock_adjtime",
+    "adjtimex", "iopl", "ioperm", "modify_ldt", "syslog", "fanotify_init", "uselib", "vhangup",
+    "sethostname", "setdomainname", "nfsservctl", "lookup_dcookie",
+)  # fmt: skip
 """Refused with EPERM."""
 
-ABSENT = "io_uring_setup io_uring_enter io_uring_register memfd_secret statmount listmount".split()
+ABSENT = (
+    "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret", "statmount", "listmount",
+)  # fmt: skip
 """Answered with ENOSYS, as a kernel without them would."""
 
 

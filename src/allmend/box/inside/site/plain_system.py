@@ -1,4 +1,5 @@
-"""Level B has no terminals of its own (they would lie beside the person's): `!command` goes through a pipe instead."""
+"""Level B has no terminals of its own (they would lie beside the person's): `!command` goes through a pipe
+instead."""
 
 import codecs
 import os

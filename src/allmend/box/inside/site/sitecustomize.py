@@ -1,6 +1,7 @@
 """Loaded by every Python inside the box. In the kernel it reports attempts on files to the record.
 
-Code inside can evade or forge this; what is enforced never depends on it. The receipt names the source of these rows
+Code inside can evade or forge this; what is enforced never depends on it. The receipt names the source of
+these rows
 `interpreter`.
 """
 
