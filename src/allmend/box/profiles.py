@@ -44,7 +44,7 @@ COLAB = (
     "seaborn>=0.13",
     "tqdm>=4.66",
     "ipywidgets>=8",
-    "torch>=2.8,<3",
+    "torch==2.13.0",
     "transformers>=4.56",
     "huggingface-hub>=0.34",
     "safetensors>=0.5",

@@ -71,9 +71,7 @@ def _as_usage_error(error: Exception) -> UsageError:
 
             return usage_error(cause, {})
         cause = cause.__cause__
-    return UsageError(
-        str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags."
-    )
+    return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
 
 
 def _show_error(error: AllmendError) -> None:

@@ -11,7 +11,16 @@ from cyclopts import App
 from allmend import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "tour": ("allmend.cli.tour:command", "The main job, end to end, on the embedded model and real data."),
+    "plan": ("allmend.cli.plan:command", "Say what a notebook, script or model will do before it runs."),
     "run": ("allmend.cli.run:command", "Run a notebook held to its permissions, and give a receipt."),
+    "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
+    "tune": ("allmend.cli.tune:command", "From your own rows to a LoRA and a verdict on it."),
+    "verdict": ("allmend.cli.verdict:command", "Is the tuned model better? On rows it never saw, with intervals."),
+    "chat": ("allmend.cli.chat:command", "Talk to a model in the terminal, base beside tuned."),
+    "serve": ("allmend.cli.serve:command", "Models and personal adapters behind the OpenAI API."),
+    "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
+    "models": ("allmend.cli.models:command", "What can be had by a short name, licences, what is here."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),
 }
 """Verb or group word: (`module:function`, or `module:app` for a group; help), in the order people meet them."""

@@ -1,0 +1,214 @@
+"""Reading and writing adapters in PEFT's file format.
+
+`adapter_config.json` beside `adapter_model.safetensors`, whose keys are
+`base_model.model.MODULE.lora_A.weight` (rank, in) and `…lora_B.weight` (out, rank). Files that PEFT wrote are read
+with per-module ranks (`rank_pattern`, `alpha_pattern`) and rsLoRA; what a LoRA can hold beyond that (DoRA
+magnitudes, trained biases, embeddings, whole modules) is refused by name, never dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from allmend.adapters.attach import LoraSet
+from allmend.adapters.config import LoraConfig
+from allmend.errors import InputError, NotFound
+from allmend.models.fetch import sha256_of
+from allmend.nouns.adapter import Adapter
+from allmend.nouns.model import Model
+
+CONFIG, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+_MAX_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class AdapterWeights:
+    """An adapter as read from disk."""
+
+    folder: Path
+    config: LoraConfig
+    base: str
+    base_digest: str | None
+    digest: str
+    modules: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    """Module name: A (rank, in) and B (out, rank), fp32."""
+    alphas: dict[str, float]
+    """Alpha of each module; `alpha_pattern` can make them differ."""
+    template: str | None
+    """The chat template beside it, if any."""
+    template_name: str | None
+
+    def config_of(self, module: str) -> LoraConfig:
+        """Rank and alpha as they are for one module."""
+        rank = int(self.modules[module][0].shape[0])
+        return self.config.model_copy(update={"rank": rank, "alpha": self.alphas[module]})
+
+    def about(self) -> Adapter:
+        """The noun."""
+        targets = tuple(sorted({name.rsplit(".", 1)[-1] for name in self.modules}))
+        return Adapter(
+            folder=self.folder,
+            digest=self.digest,
+            base=self.base,
+            base_digest=self.base_digest,
+            rank=self.config.rank,
+            alpha=self.config.alpha,
+            targets=targets,
+            template=self.template_name,
+        )
+
+
+def write(folder: Path, lora: LoraSet, base: Model, template: str, template_name: str) -> Adapter:
+    """Write an adapter; each file appears by rename, the weights last.
+
+    Args:
+        template: the chat template's Jinja text, kept beside the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = sorted({name.rsplit(".", 1)[-1] for name in lora.layers})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.base or base.name,
+        "r": lora.config.rank,
+        "lora_alpha": lora.config.alpha,
+        "lora_dropout": lora.config.dropout,
+        "target_modules": targets,
+        "use_rslora": lora.config.rslora,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "modules_to_save": None,
+    }
+    about = {
+        "schema": "allmend.adapter_notes/1",
+        "base": base.name,
+        "base_digest": base.digest,
+        "template": template_name,
+    }
+    tensors = {
+        f"base_model.model.{key.replace('.lora_A', '.lora_A.weight').replace('.lora_B', '.lora_B.weight')}": value
+        for key, value in lora.state().items()
+    }
+    _write(folder / TEMPLATE, template.encode())
+    _write(folder / "allmend.json", json.dumps(about, indent=2).encode())
+    _write(folder / CONFIG, json.dumps(config, indent=2).encode())
+    _write(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    return read(folder).about()
+
+
+def _write(path: Path, content: bytes) -> None:
+    hidden = path.with_name(f".{path.name}.new")
+    hidden.write_bytes(content)
+    hidden.replace(path)
+
+
+def read(folder: Path | str) -> AdapterWeights:
+    """Read an adapter folder and check it.
+
+    Raises:
+        NotFound: there is no adapter there.
+        InputError: it is damaged, or holds something that is not a plain LoRA.
+    """
+    folder = Path(folder)
+    config_file, weights_file = folder / CONFIG, folder / WEIGHTS
+    if not config_file.is_file():
+        raise NotFound("there is no adapter_config.json here", where=str(folder), hint="Name an adapter's folder.")
+    if not weights_file.is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        why = (
+            "its weights are pickled, a format that can run code" if pickled else "it has no adapter_model.safetensors"
+        )
+        raise InputError(f"this adapter cannot be opened: {why}", where=str(folder))
+    config = _config(config_file)
+    modules = _modules(_tensors(weights_file), weights_file)
+    base_alpha = float(config["lora_alpha"])
+    patterns: dict[str, Any] = config.get("alpha_pattern") or {}
+    notes = _notes(folder / "allmend.json")
+    template_file = folder / TEMPLATE
+    return AdapterWeights(
+        folder=folder,
+        config=LoraConfig(
+            rank=int(config["r"]),
+            alpha=base_alpha,
+            dropout=float(config.get("lora_dropout") or 0.0),
+            rslora=bool(config.get("use_rslora")),
+        ),
+        base=str(notes.get("base") or config.get("base_model_name_or_path") or ""),
+        base_digest=notes.get("base_digest"),
+        digest=sha256_of(weights_file),
+        modules=modules,
+        alphas={name: _pattern_value(patterns, name, base_alpha) for name in modules},
+        template=template_file.read_text("utf-8") if template_file.is_file() else None,
+        template_name=notes.get("template"),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"not an adapter configuration: {error!r}", where=str(path)) from None
+    if str(config.get("peft_type", "LORA")).upper() != "LORA":
+        raise InputError(f"this adapter is a {config['peft_type']}; only LoRA is supported", where=str(path))
+    for key, plain, what in (
+        ("use_dora", (False, None), "DoRA magnitudes"),
+        ("bias", ("none", None), "trained biases"),
+        ("modules_to_save", (None, []), "whole modules"),
+        ("fan_in_fan_out", (False, None), "transposed layers"),
+    ):
+        if config.get(key) not in plain:
+            raise InputError(f"this adapter holds {what} ({key}), which is not supported", where=str(path))
+    return config
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError("an adapter of more than 8 GiB is refused", where=str(path))
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"the weights are damaged: {error}", where=str(path)) from None
+
+
+def _modules(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    sides: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = _KEY.fullmatch(key)
+        if not match:
+            raise InputError(f"there is a tensor that is no plain LoRA: {key}", where=str(path))
+        if not tensor.is_floating_point() or tensor.ndim != 2 or not torch.isfinite(tensor).all():
+            raise InputError(f"{key} is not a finite matrix", where=str(path))
+        sides.setdefault(match["module"], {})[match["side"]] = tensor.to(torch.float32)
+    for module, pair in sides.items():
+        if set(pair) != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
+            raise InputError(f"A and B of {module} do not belong together", where=str(path))
+    if not sides:
+        raise InputError("there are no LoRA tensors here", where=str(path))
+    return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}
+
+
+def _pattern_value(patterns: dict[str, Any], module: str, default: float) -> float:
+    """PEFT's patterns are suffixes of module names, or regular expressions on them."""
+    for pattern, value in patterns.items():
+        if module == pattern or module.endswith("." + pattern):
+            return float(value)
+    return default
+
+
+def _notes(path: Path) -> dict[str, Any]:
+    try:
+        notes = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}

@@ -1,0 +1,91 @@
+"""`allmend data check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from allmend.cli.show import notes, out, print_json
+from allmend.errors import InputError, UsageError, nearest
+from allmend.verbs.data_check import DataCheckSettings, data_check
+
+if TYPE_CHECKING:
+    from allmend.nouns.data_report import DataReport
+
+app = App(name="data", help="Your own rows: check them before training.")
+
+_MARKS = {"blocking": ("red", "stops tuning"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
+
+
+@app.command(name="check")
+def check_command(
+    source: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    settings: Annotated[DataCheckSettings, Parameter(name="*")] = DataCheckSettings(),  # noqa: B008
+    *,
+    json: bool = False,
+) -> int:
+    """Look for duplicates, leakage, empty rows, lone classes, secrets, before any training.
+
+    Exits with 4 when something was found that stops tuning.
+
+    Parameters
+    ----------
+    source
+        A .jsonl, .csv, .tsv or .parquet file, a folder of texts, or - for standard input.
+    json
+        Print JSON.
+    """
+    if source.startswith("--"):
+        # A lone hyphen is standard input, so what begins with hyphens reaches this place; a flag is meant.
+        flags = [f"--{name.replace('_', '-')}" for name in (*DataCheckSettings.model_fields, "json")]
+        raise UsageError(f"there is no flag {source}", hint=nearest(source, flags) or None)
+    report = data_check(source, **dict(settings))
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+    return InputError.exit_code if report.blocking else 0
+
+
+def _show(report: DataReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    show = out().print
+    columns = ", ".join(f"{part} from {column!r}" for part, column in report.columns.items() if part != column)
+    show(f"[bold]{escape(report.source)}[/bold]  {_rows(report.rows)} of {report.kind.replace('_', ' and ')}"
+         + (f" ({escape(columns)})" if columns else ""))  # fmt: skip
+    if report.labels:
+        total = sum(report.labels.values())
+        shares = [f"{label} {count} ({count / total:.0%})" for label, count in list(report.labels.items())[:12]]
+        more = f", {len(report.labels) - 12} more" if len(report.labels) > 12 else ""
+        show(f"labels  {', '.join(shares)}{more}", markup=False)
+    if report.lengths:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("length", "in", "least", "median", "95 of 100", "most"):
+            table.add_column(name, justify="left" if name in ("length", "in") else "right")
+        for size in report.lengths:
+            table.add_row(
+                size.of, size.unit, *(f"{n:g}" for n in (size.least, size.median, size.most_of_them, size.most))
+            )
+        show(table)
+    show("")
+    for found in report.problems:
+        colour, word = _MARKS[found.severity]
+        show(f"[{colour}]{word}[/{colour}]  {_rows(found.count)}: {escape(found.message)}")
+        if found.rows:
+            show(f"  at {', '.join(found.rows)}{' …' if found.count > len(found.rows) else ''}", markup=False)
+        if found.fix:
+            show(f"  next: {found.fix}", markup=False)
+    if not report.problems:
+        show("Nothing was found by the checks that ran.")
+    for missing in report.unchecked:
+        show(f"[dim]not checked[/dim]  {missing.what}: {missing.why}")
+    if report.fixed:
+        notes().print(f"A cleaned copy with {_rows(report.fixed_rows or 0)} is in {report.fixed}.", markup=False)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

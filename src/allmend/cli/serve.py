@@ -1,0 +1,89 @@
+"""`allmend serve`."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from allmend.cli.show import notes, out
+from allmend.verbs.serve import ServeSettings, start, wait
+
+if TYPE_CHECKING:
+    from allmend.nouns.choice import Choice
+    from allmend.serving.server import Server
+
+
+def command(
+    models: Annotated[list[str], Parameter(name="MODEL")],
+    /,
+    settings: Annotated[ServeSettings, Parameter(name="*")] = ServeSettings(),  # noqa: B008
+) -> None:
+    """Serve models and personal adapters behind the OpenAI API, until Ctrl-C.
+
+    Ends with exit code 130 when it is stopped, after the answers under way have had their time.
+
+    Parameters
+    ----------
+    models
+        Models to serve: a name from `allmend models`, OWNER/NAME on a hub, a folder, a .gguf file.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    server = start(models, **dict(settings), progress=show_progress(), note=show_choice)
+    _show(server, with_key=bool(settings.api_key))
+    wait(server, grace=settings.grace)
+
+
+def show_choice(model: str, choice: Choice) -> None:
+    """A line on stderr for an automatic choice."""
+    notes().print(f"  {choice.name}: {choice.value}  ({choice.reason})", style="dim", markup=False)
+
+
+class show_progress:  # noqa: N801
+    """Prints how far a download or conversion is, at most once a tenth of it."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Tell `done` of `total` bytes."""
+        tenth = 10 * done // total if total else 0
+        if self._told.get(what) != tenth:
+            self._told[what] = tenth
+            share = f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MiB" if total else ""
+            notes().print(f"  {what}  {share}", style="dim", markup=False)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(server: Server, *, with_key: bool) -> None:
+    registry = server.registry
+    show = out().print
+    show(f"[bold]Serving at {server.url}/v1[/bold]  (Ctrl-C ends it)")
+    for base in registry.bases():
+        show(f"  {base.name}  context {base.engine.context}, template {base.template.name}", markup=False)
+        for adapter in registry.adapters():
+            if adapter.base == base.name:
+                template = adapter.template.name if adapter.template else base.template.name
+                show(f"    {adapter.name}  adapter {adapter.digest[:12]}, template {template}", markup=False)
+    asked = (registry.adapters() or registry.bases())[-1].name
+    key = "$ALLMEND_API_KEY" if with_key else "none"
+    header = f' -H "Authorization: Bearer {key}"' if with_key else ""
+    body = f'{{"model": "{asked}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    show("Try it:")
+    show(
+        f"  curl {server.url}/v1/chat/completions{header} -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+        soft_wrap=True,
+    )
+    show(
+        f'  python -c \'from openai import OpenAI; c = OpenAI(base_url="{server.url}/v1", api_key="{key}"); '
+        f'print(c.chat.completions.create(model="{asked}", '
+        f'messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)\'',
+        markup=False,
+        soft_wrap=True,
+    )
+    out().file.flush()

@@ -1,0 +1,251 @@
+"""The torch text engine: takes requests from any thread, runs them all on one."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Tokens
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import torch
+
+from allmend.engines.detokenise import Detokeniser
+from allmend.engines.text import (
+    AdapterUse,
+    Completion,
+    Piece,
+    Sampling,
+    Scored,
+    Sink,
+    TextRequest,
+    Ticket,
+    gather,
+)
+from allmend.engines.torch.lora import Lora, LoraHooks, Uses
+from allmend.engines.torch.runner import Memory, Runner, Segment
+from allmend.engines.torch.scheduler import Limits, Scheduler
+from allmend.engines.torch.sequence import Sequence
+from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, nearest
+
+T = TypeVar("T")
+
+
+class TorchTextEngine:
+    """A transformers causal language model with adapters by name.
+
+    Args:
+        model: the causal language model, in evaluation mode.
+        tokenizer: its fast tokeniser.
+        runner: the forward pass to use, see `allmend.engines.torch.setup`.
+        context: most tokens of prompt and answer together.
+        ends: tokens that end an answer.
+        limits: how much runs at once.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        runner: Runner,
+        *,
+        context: int,
+        ends: frozenset[int],
+        limits: Limits | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.ends = ends
+        self._runner = runner
+        self._context = min(context, runner.capacity) if runner.capacity is not None else context
+        self._hooks = LoraHooks(model)
+        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self._loras: dict[str, Lora] = {}
+        self._scheduler = Scheduler(runner, limits or Limits())
+        self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
+        self._work = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="allmend-text-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def context(self) -> int:
+        """Most tokens that prompt and answer may have together."""
+        return self._context
+
+    def adapters(self) -> tuple[str, ...]:
+        """Names that can be used."""
+        return tuple(self._loras)
+
+    def add_adapter(self, name: str, weights: object) -> None:
+        """Make a `Lora` usable under `name`; raises `InputError` where it does not fit the base."""
+        if not isinstance(weights, Lora):
+            raise TypeError(f"the torch engine takes Lora weights, not {type(weights).__name__}")
+        ready = self._hooks.check(name, weights)
+        # Hooks change the model, so they are put on between two steps.
+        self._between_steps(lambda: self._hooks.cover(ready))
+        self._loras[name] = ready
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; requests that use it run to their end."""
+        self._use(name)
+        del self._loras[name]
+
+    def submit(self, request: TextRequest, sink: Sink) -> Ticket:
+        """Take a request; its pieces go to `sink` on the engine's thread."""
+        if self._closing:
+            raise Unavailable("the engine is closed")
+        length = len(request.prompt)
+        if length == 0:
+            raise DoesNotFit("the prompt has no tokens")
+        wanted = request.sampling.max_tokens
+        room = self._context - length
+        if room < (0 if wanted == 0 else 1):
+            raise DoesNotFit(f"the prompt has {length} tokens; the context holds {self._context}")
+        named = (*request.prompt, *request.sampling.logit_bias)
+        if min(named) < 0 or max(named) >= self._vocabulary:
+            # One such id would fail the whole step, everybody else's answers with it.
+            raise InputError(f"there is a token id outside 0 to {self._vocabulary - 1}")
+        uses: Uses = tuple((self._use(use.name), use.scale) for use in request.adapters if use.scale != 0)
+        sequence = Sequence(
+            request,
+            sink,
+            Memory(uses),
+            limit=room if wanted is None else min(wanted, room),
+            ends=self.ends,
+            detokeniser=Detokeniser(self.tokenizer),
+            wake=self._work.set,
+        )
+        self._inbox.put(sequence)
+        self._work.set()
+        return sequence
+
+    def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
+        """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
+        pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
+        tickets = [
+            self.submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
+            for index, request in enumerate(requests)
+        ]
+        left = len(tickets)
+        try:
+            while left:
+                index, piece = pieces.get()
+                left -= piece.finish is not None
+                yield index, piece
+        finally:
+            for ticket in tickets:
+                ticket.cancel()
+
+    def complete(self, requests: Tokens[TextRequest]) -> list[Completion]:
+        """Run requests together and return whole answers, in order."""
+        return gather(len(requests), self.generate(requests))
+
+    def score(
+        self, prompt: Tokens[int], completions: Tokens[Tokens[int]], adapters: tuple[AdapterUse, ...] = ()
+    ) -> list[Scored]:
+        """How likely each completion is right after `prompt`, which must not be empty."""
+        sampling = Sampling(max_tokens=0, logprobs=0, prompt_logprobs=len(prompt))
+        requests = [TextRequest((*prompt, *tokens), sampling, adapters) for tokens in completions]
+        scored = []
+        for answer in self.complete(requests):
+            if answer.finish == "error":
+                raise Unavailable(answer.error or "the engine failed")
+            tokens = tuple(token.logprob or 0.0 for token in answer.prompt_tokens)
+            scored.append(Scored(sum(tokens), tokens))
+        return scored
+
+    def close(self) -> None:
+        """Stop; what still runs ends as `cancelled`. The model is left without hooks."""
+        if not self._closing:
+            self._closing = True
+            self._work.set()
+            self._thread.join()
+            self._hooks.remove()
+
+    def _use(self, name: str) -> Lora:
+        try:
+            return self._loras[name]
+        except KeyError:
+            raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._loras) or None) from None
+
+    def _between_steps(self, action: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(action())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._inbox.put(run)
+        self._work.set()
+        return answer.result()
+
+    @torch.inference_mode()
+    def _loop(self) -> None:
+        try:
+            while not self._closing:
+                self._work.clear()
+                self._take_in()
+                planned = self._scheduler.plan()
+                if planned:
+                    self._step(planned)
+                elif not self._scheduler.running and not self._scheduler.waiting:
+                    self._work.wait()
+        finally:
+            # Also after a bug of our own: nobody is left waiting for an answer that will not come.
+            self._closing = True
+            self._end_all()
+
+    def _end_all(self) -> None:
+        self._take_in()
+        for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+            sequence.cancel()
+        self._scheduler.sweep()
+
+    def _take_in(self) -> None:
+        while True:
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(item, Sequence):
+                item.begin()
+                if not item.finished:
+                    self._scheduler.add(item)
+            else:
+                item()
+
+    def _step(self, planned: list[tuple[Sequence, Segment]]) -> None:
+        try:
+            results = self._runner.run([segment for _, segment in planned])
+            self._advance(planned, results)
+        except Exception as error:
+            # Whatever failed, only those who were in this step are told; the engine goes on for the others.
+            for sequence, _ in planned:
+                sequence.finish("error", error=f"the model failed: {type(error).__name__}: {error}")
+
+    def _advance(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
+        ready: list[tuple[Sequence, torch.Tensor]] = []
+        for (sequence, segment), logits in zip(planned, results, strict=True):
+            sequence.computed = segment.start + len(segment.tokens)
+            if sequence.scores_prompt and len(logits):
+                sequence.score_prompt(sequence.computed - len(logits), logits)
+            if sequence.computed < len(sequence.tokens):
+                continue
+            if sequence.generated == 0:
+                sequence.prompt_done()
+            if not sequence.finished:
+                ready.append((sequence, logits[-1]))
+        if not ready:
+            return
+        rows = torch.stack([logits for _, logits in ready])
+        best = rows.argmax(dim=-1).tolist()
+        sound = torch.isfinite(rows.max(dim=-1).values).tolist()
+        for place, (sequence, logits) in enumerate(ready):
+            if not sound[place]:
+                sequence.finish("error", error="the model's numbers are not finite")
+                continue
+            token = best[place] if sequence.sampler.greedy else sequence.sampler.pick(logits)
+            sequence.accept(token, logits)

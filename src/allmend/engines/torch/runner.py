@@ -1,0 +1,215 @@
+"""The forward passes: one sequence a time through transformers' own cache, or all of them in one packed row.
+
+`PlainRunner` is the oracle and the off switch; `PackedRunner` is held equal to it by tests, and by a small check
+on the real model when an engine starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from allmend.engines.torch import attention, lora
+from allmend.engines.torch.lora import Uses
+from allmend.engines.torch.pages import Pages
+
+
+class Memory:
+    """What a runner holds for one sequence."""
+
+    def __init__(self, uses: Uses = ()) -> None:
+        self.uses = uses
+        self.pages: list[int] = []
+        self.cache: Any = None
+
+
+@dataclass(slots=True)
+class Segment:
+    """Tokens of one sequence to compute in a step."""
+
+    memory: Memory
+    tokens: Sequence[int]
+    start: int
+    """Position of the first of them; everything before it has been computed."""
+    keep: int
+    """Logits are wanted for this many of the last of them."""
+
+
+class Runner(Protocol):
+    """Computes segments and remembers keys and values."""
+
+    capacity: int | None
+    """Tokens that fit in all, `None` where there is no limit of its own."""
+
+    def reserve(self, memory: Memory, tokens: int) -> bool:
+        """Hold room for a sequence of `tokens`; false when there is none now."""
+
+    def release(self, memory: Memory) -> None:
+        """Free what a sequence holds."""
+
+    def run(self, segments: list[Segment]) -> list[torch.Tensor]:
+        """Float32 logits [keep, vocabulary] of each segment."""
+
+
+class PlainRunner:
+    """One sequence a time, each with transformers' own `DynamicCache`."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.capacity: int | None = None
+
+    def reserve(self, memory: Memory, tokens: int) -> bool:
+        """Always: the cache grows as it needs."""
+        return True
+
+    def release(self, memory: Memory) -> None:
+        """Drop the sequence's cache."""
+        memory.cache = None
+
+    def run(self, segments: list[Segment]) -> list[torch.Tensor]:
+        """Each segment in a forward pass of its own."""
+        return [self._run(segment) for segment in segments]
+
+    @torch.inference_mode()
+    def _run(self, segment: Segment) -> torch.Tensor:
+        from transformers import DynamicCache
+
+        memory = segment.memory
+        if segment.start == 0 or memory.cache is None:
+            memory.cache = DynamicCache(config=self._model.config)
+        ids = torch.tensor([list(segment.tokens)], device=self._model.device)
+        with _routes([(0, len(segment.tokens), memory.uses)] if memory.uses else []):
+            answer = self._model(
+                input_ids=ids, past_key_values=memory.cache, use_cache=True, logits_to_keep=max(segment.keep, 1)
+            )
+        logits: torch.Tensor = answer.logits[0].float()
+        return logits[len(logits) - segment.keep :]
+
+
+class PackedRunner:
+    """All segments in one forward pass, keys and values in pages."""
+
+    def __init__(self, model: Any, pages: Pages) -> None:
+        self._model = model
+        self.pages = pages
+        self.capacity: int | None = pages.capacity
+
+    def reserve(self, memory: Memory, tokens: int) -> bool:
+        """Take the pages that are still missing."""
+        missing = self.pages.needed(tokens) - len(memory.pages)
+        if missing <= 0:
+            return True
+        taken = self.pages.take(missing)
+        if taken is None:
+            return False
+        memory.pages.extend(taken)
+        return True
+
+    def release(self, memory: Memory) -> None:
+        """Hand the sequence's pages back."""
+        self.pages.give(memory.pages)
+        memory.pages = []
+
+    @torch.inference_mode()
+    def run(self, segments: list[Segment]) -> list[torch.Tensor]:
+        """One forward pass; sequences with the same adapters lie side by side."""
+        order = sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+        ordered = [segments[place] for place in order]
+        step, kept = self._lay_out(ordered)
+        tokens = [token for segment in ordered for token in segment.tokens]
+        positions = [segment.start + place for segment in ordered for place in range(len(segment.tokens))]
+        device = self._model.device
+        with _routes(_route(ordered)), _packed(self._model, step):
+            answer = self._model(
+                input_ids=torch.tensor([tokens], device=device),
+                position_ids=torch.tensor([positions], device=device),
+                use_cache=False,
+                logits_to_keep=torch.tensor(kept or [0], device=device),
+            )
+        logits: torch.Tensor = answer.logits[0].float()
+        results: list[torch.Tensor] = [logits] * len(segments)
+        row = 0
+        for place, segment in zip(order, ordered, strict=True):
+            results[place] = logits[row : row + segment.keep]
+            row += segment.keep
+        return results
+
+    def _lay_out(self, segments: list[Segment]) -> tuple[attention.Step, list[int]]:
+        """The step's index tensors, and the rows whose logits are wanted."""
+        size = self.pages.size
+        slots: list[int] = []
+        stretches: list[attention.Stretch] = []
+        rows: list[int] = []
+        positions: list[int] = []
+        tables: list[list[int]] = []
+        kept: list[int] = []
+        offset = 0
+        for segment in segments:
+            count, held = len(segment.tokens), segment.memory.pages
+            places = range(segment.start, segment.start + count)
+            slots.extend(held[place // size] * size + place % size for place in places)
+            used = held[: self.pages.needed(segment.start + count)]
+            if count == 1:
+                rows.append(offset)
+                positions.append(segment.start)
+                tables.append(used)
+            else:
+                stretches.append(attention.Stretch(offset, count, segment.start, torch.tensor([used])))
+            kept.extend(range(offset + count - segment.keep, offset + count))
+            offset += count
+        width = max((len(table) for table in tables), default=0)
+        table = torch.tensor([held + [0] * (width - len(held)) for held in tables], dtype=torch.long)
+        step = attention.Step(
+            self.pages,
+            torch.tensor(slots),
+            stretches,
+            torch.tensor(rows, dtype=torch.long),
+            torch.tensor(positions, dtype=torch.long),
+            table.view(len(rows), width),
+        )
+        return step, kept
+
+
+def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
+    return tuple((adapter.digest, scale) for adapter, scale in uses)
+
+
+def _route(segments: list[Segment]) -> lora.Routes:
+    """Runs of rows with the same adapters, of segments that lie in that order."""
+    routes: lora.Routes = []
+    offset = 0
+    for segment in segments:
+        uses, end = segment.memory.uses, offset + len(segment.tokens)
+        if uses:
+            if routes and routes[-1][1] == offset and _route_key(routes[-1][2]) == _route_key(uses):
+                routes[-1] = (routes[-1][0], end, uses)
+            else:
+                routes.append((offset, end, uses))
+        offset = end
+    return routes
+
+
+@contextmanager
+def _routes(routes: lora.Routes) -> Iterator[None]:
+    lora.ACTIVE.routes = routes
+    try:
+        yield
+    finally:
+        lora.ACTIVE.routes = None
+
+
+@contextmanager
+def _packed(model: Any, step: attention.Step) -> Iterator[None]:
+    """Switch the model's attention over for one forward pass."""
+    before = model.config._attn_implementation
+    attention.ACTIVE.step = step
+    model.config._attn_implementation_internal = attention.NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation_internal = before
+        attention.ACTIVE.step = None

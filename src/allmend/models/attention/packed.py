@@ -1,0 +1,176 @@
+"""Attention per segment of a pack, instead of one dense block-diagonal mask over the whole of it.
+
+A pack is one sequence of T tokens made of N rows of lengths L_1..L_N. A dense mask costs T² scores; per row it
+is the sum of L_i². Rows are gathered into a few padded batches of like length (the packer sorts by length, so
+the padding is small), each batch is one call of torch's fused causal attention, and the results are put back.
+Padding sits at the end of a row, where a causal mask keeps it from touching real tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+PACKED = "allmend"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of like length that are attended in one call."""
+
+    gather: torch.Tensor
+    """(N, L) positions in the pack; padding repeats the row's last position."""
+    real: torch.Tensor
+    """(n,) positions in the flattened (N * L) that are real tokens, in pack order."""
+    places: torch.Tensor
+    """(n,) positions in the pack of those tokens."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How the rows of a pack lie."""
+
+    lengths: tuple[int, ...]
+    groups: tuple[Group, ...]
+    positions: torch.Tensor
+    """(1, T) position of each token in its own row."""
+
+
+def segments_of(lengths: Sequence[int], device: torch.device | str = "cpu", waste: float = 0.25) -> Segments:
+    """Plan the attention of a pack of rows of these lengths, in order.
+
+    Args:
+        lengths: tokens of each row, each at least 1.
+        waste: the share of padding that is accepted before rows get a group of their own.
+    """
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    groups: list[Group] = []
+    members: list[int] = []
+    for row in order:
+        longest = lengths[members[0]] if members else 0
+        padded = longest * (len(members) + 1)
+        if members and padded - sum(lengths[m] for m in members) - lengths[row] > waste * padded:
+            groups.append(_group(members, lengths, starts, device))
+            members = []
+        members.append(row)
+    if members:
+        groups.append(_group(members, lengths, starts, device))
+    positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
+    return Segments(tuple(lengths), tuple(groups), positions.to(device))
+
+
+def _group(members: Sequence[int], lengths: Sequence[int], starts: Sequence[int], device: torch.device | str) -> Group:
+    size = torch.tensor([lengths[row] for row in members])
+    start = torch.tensor([starts[row] for row in members])
+    steps = torch.arange(int(size.max()))
+    inside = steps.unsqueeze(0) < size.unsqueeze(1)
+    gather = start.unsqueeze(1) + torch.minimum(steps.unsqueeze(0), size.unsqueeze(1) - 1)
+    return Group(
+        gather=gather.to(device),
+        real=inside.flatten().nonzero().squeeze(1).to(device),
+        places=gather[inside].to(device),
+    )
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    segments: Segments | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The function that transformers' attention modules call.
+
+    Args:
+        query: (1, H, T, D); key and value: (1, K, T, D) with H a multiple of K.
+        segments: how the pack's rows lie; passed to the model's `forward` as a keyword.
+
+    Returns:
+        (1, T, H, D) and None for the weights.
+    """
+    if segments is None:
+        raise ValueError("packed attention was called without `segments`")
+    if kwargs.get("softcap") is not None:
+        raise ValueError("packed attention does not cap scores")
+    rows_q, rows_k, rows_v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if len(segments.groups) == 1 and len(segments.lengths) == 1:
+        return _attend(query, key, value, scaling, dropout, sliding_window).transpose(1, 2), None
+    output = torch.empty_like(rows_q) if not torch.is_grad_enabled() else None
+    pieces = []
+    for group in segments.groups:
+        q, k, v = (_gathered(tensor, group.gather) for tensor in (rows_q, rows_k, rows_v))
+        attended = _attend(q, k, v, scaling, dropout, sliding_window)
+        flat = attended.transpose(1, 2).flatten(0, 1).index_select(0, group.real)
+        if output is None:
+            pieces.append(flat)
+        else:
+            output[group.places] = flat
+    if output is None:
+        places = torch.cat([group.places for group in segments.groups])
+        output = torch.cat(pieces).index_select(0, torch.argsort(places))
+    return output.unsqueeze(0), None
+
+
+def _gathered(rows: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
+    """(T, H, D) to (N, H, L, D). `index_select`, since its gradient is a plain addition."""
+    return rows.index_select(0, gather.flatten()).view(*gather.shape, *rows.shape[1:]).transpose(1, 2)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """(N, H, L, D) causal attention, within `sliding_window` tokens where one is given."""
+    length = query.shape[2]
+    mask = None
+    if sliding_window is not None and length > sliding_window:
+        steps = torch.arange(length, device=query.device)
+        distance = steps.unsqueeze(1) - steps.unsqueeze(0)
+        mask = (distance >= 0) & (distance < sliding_window)
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key, value = (_repeat(tensor, repeat) for tensor in (key, value))
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+    )
+
+
+def _repeat(tensor: torch.Tensor, times: int) -> torch.Tensor:
+    """(N, K, L, D) to (N, K * times, L, D), each head repeated in place, without a copy where K is 1."""
+    count, heads, length, width = tensor.shape
+    if heads == 1:
+        return tensor.expand(count, times, length, width)
+    return tensor.unsqueeze(2).expand(count, heads, times, length, width).flatten(1, 2)
+
+
+@contextmanager
+def use_packed(model: PreTrainedModel) -> Iterator[None]:
+    """Let the model attend over packs inside the block."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = PACKED
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)

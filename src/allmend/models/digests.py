@@ -1,0 +1,33 @@
+"""SHA-256 of large files, remembered for as long as size and modification time stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from allmend.home import home
+from allmend.models.fetch import sha256_of
+
+_LARGE = 16 << 20
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex; large files are hashed once and looked up after that."""
+    real = path.resolve()
+    stat = real.stat()
+    if stat.st_size < _LARGE:
+        return sha256_of(real)
+    key = json.dumps([str(real), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+    note = home("cache", "digests") / hashlib.sha256(key.encode()).hexdigest()
+    with suppress(OSError):
+        known = note.read_text()
+        if len(known) == 64:
+            return known
+    digest = sha256_of(real)
+    hidden = note.with_name(f".{note.name}.{os.getpid()}")
+    hidden.write_text(digest)
+    hidden.replace(note)
+    return digest

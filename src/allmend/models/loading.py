@@ -1,0 +1,201 @@
+"""From a `Model` to a transformers model in memory, with every choice given its reason.
+
+The safetensors folder is read as it is; a GGUF file is converted once (see `gguf`). No pickled weights and no
+remote code are ever opened.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allmend.errors import InputError, UsageError
+from allmend.models.gguf import converted
+from allmend.nouns.choice import Choice
+from allmend.nouns.model import Model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from allmend.models.fetch import Progress
+
+
+@dataclass
+class Loaded:
+    """A model in memory, frozen and in evaluation mode."""
+
+    about: Model
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    """Tokens that fit, prompt and answer together."""
+    template: str | None
+    """The model's own chat template (Jinja), or None: then the documented plain one is used."""
+    dtype: torch.dtype
+    device: torch.device
+    folder: Path
+    """The safetensors folder it was read from."""
+    choices: list[Choice] = field(default_factory=list)
+
+
+def load(
+    model: Model,
+    dtype: str | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Loaded:
+    """Load a model for training, scoring or generation.
+
+    Args:
+        dtype: `float32`, `bfloat16` or `float16`; None chooses by measuring nothing, from what the processor has.
+        device: a torch device; None is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: the weights, configuration or tokenizer do not belong together or cannot be read.
+    """
+    import torch
+
+    where, why_device = _device(device)
+    kind, why_dtype = _dtype(dtype, where)
+    folder = converted(model, progress) if model.format == "gguf" else model.path
+    network = _network(folder, kind)
+    network.requires_grad_(False)
+    network.eval()
+    if where.type != "cpu":
+        network.to(where)
+    tokenizer = _tokenizer(folder)
+    _check_vocabulary(network, tokenizer, folder)
+    return Loaded(
+        about=model,
+        model=network,
+        tokenizer=tokenizer,
+        context=_context(network, tokenizer),
+        template=_template(folder, tokenizer),
+        dtype=kind,
+        device=torch.device(where),
+        folder=folder,
+        choices=[
+            Choice(name="device", value=str(where), reason=why_device),
+            Choice(name="dtype", value=str(kind).removeprefix("torch."), reason=why_dtype),
+            Choice(name="threads", value=torch.get_num_threads(), reason="torch's count of physical cores"),
+        ],
+    )
+
+
+def load_tokenizer(model: Model, progress: Progress | None = None) -> PreTrainedTokenizerBase:
+    """Only the tokenizer of a model; a GGUF file is converted for it, once."""
+    return _tokenizer(converted(model, progress) if model.format == "gguf" else model.path)
+
+
+def _device(asked: str | None) -> tuple[torch.device, str]:
+    import torch
+
+    if asked:
+        return torch.device(asked), "asked for"
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"{torch.cuda.get_device_name()} is here"
+    return torch.device("cpu"), "no GPU that torch can use"
+
+
+def _dtype(asked: str | None, device: torch.device) -> tuple[torch.dtype, str]:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if asked:
+        if asked not in known:
+            raise UsageError(f"there is no dtype {asked!r}", hint=f"Known: {', '.join(known)}.")
+        return known[asked], "asked for"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return torch.bfloat16, "the GPU multiplies bf16 natively"
+        return torch.float16, "the GPU has no bf16"
+    if _cpu_has_bf16():
+        return torch.bfloat16, "the processor multiplies bf16 natively"
+    return torch.float32, "the processor has no bf16 instructions, so bf16 would be slower"
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX512-BF16 or AMX on x86, BF16 on Arm; read from the kernel, since torch names only some of them."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().lower()
+    except OSError:
+        return False
+    words = set(flags[: flags.find("\n\n") if "\n\n" in flags else None].split())
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        network, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises whatever its parsers raise; all of it is about these files
+        raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=str(folder)) from error
+    # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
+    wrong = [*info.get("missing_keys", ()), *(key for key, *_ in info.get("mismatched_keys", ()))]
+    if wrong:
+        raise InputError(
+            f"{len(wrong)} weights are missing or of another shape than config.json says, first: {sorted(wrong)[0]}",
+            where=str(folder),
+            hint="The files do not belong together; fetch the model again.",
+        )
+    return network
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=str(folder)) from error
+
+
+def _check_vocabulary(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    rows = network.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= rows:
+        raise InputError(
+            f"the tokenizer has token {largest}, but the model's vocabulary ends at {rows - 1}",
+            where=str(folder),
+            hint="Tokenizer and weights do not belong together.",
+        )
+
+
+def _context(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    stated = int(getattr(network.config.get_text_config(), "max_position_embeddings", 0) or 0)
+    # Tokenizers without a limit of their own state an astronomically large one.
+    limit = int(min(getattr(tokenizer, "model_max_length", 1 << 30), 1 << 30))
+    return min(value for value in (stated or 1 << 30, limit) if value) if stated or limit < 1 << 30 else 2048
+
+
+def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    template: Any = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if template:
+        return str(template)
+    beside = folder / "chat_template.jinja"
+    if beside.is_file():
+        return beside.read_text("utf-8")
+    try:
+        stored = json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return stored if isinstance(stored, str) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

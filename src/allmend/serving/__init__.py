@@ -1,0 +1,11 @@
+"""An OpenAI-compatible server over text engines.
+
+app.py           the FastAPI application: routes, errors, who may call
+registry.py      models and adapters by the names that requests use
+requests.py      what clients send, checked          responses.py   what they get
+chat.py          /v1/chat/completions                completions.py /v1/completions
+answering.py     from an engine's pieces to answers and streams, and what happens when a client goes away
+faults.py        errors in OpenAI's shape
+access.py        the key, and which hosts a browser may reach us by
+server.py        the application on a port, in a thread
+"""

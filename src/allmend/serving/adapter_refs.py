@@ -1,0 +1,92 @@
+"""From what a person writes after `NAME=` to an adapter: a folder, a run, or a name on a hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allmend.errors import FetchError, InputError, NotFound, Refused, UsageError
+
+if TYPE_CHECKING:
+    from allmend.adapters import AdapterWeights
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,199}")
+_HUB = re.compile(r"(?:hub://(?P<host>[^/\s]+)/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_CONFIG = "adapter_config.json"
+_FILES = [_CONFIG, "adapter_model.safetensors", "chat_template.jinja", "allmend.json"]
+
+
+def split(text: str) -> tuple[str, str]:
+    """`NAME=REF` as (name, reference); raises `UsageError`."""
+    name, separator, reference = text.partition("=")
+    if not separator or not name or not reference:
+        raise UsageError(f"{text!r} is not NAME=REF", where="--adapter", hint="Like: --adapter mine=last:tune")
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be an adapter's name", where="--adapter", hint="Letters, digits and . _ - / @ only."
+        )
+    return name, reference
+
+
+def read(reference: str) -> AdapterWeights:
+    """The adapter that `reference` stands for, read and checked.
+
+    Raises:
+        NotFound, FetchError, Refused: it cannot be had.
+        InputError: it is there and cannot be used.
+    """
+    from allmend import adapters
+
+    return adapters.read(folder_of(reference))
+
+
+def folder_of(reference: str) -> Path:
+    """Where the adapter's files are; a hub's are fetched. A path that exists wins, then a run, then a hub's name."""
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return path if (path / _CONFIG).is_file() or not (path / "adapter").is_dir() else path / "adapter"
+    if reference.startswith(("./", "../", "/", "~")):
+        raise NotFound(f"there is no folder {reference}", where="--adapter")
+    hub = _HUB.fullmatch(reference)
+    if hub is None:
+        return _of_run(reference)
+    return _of_hub(hub["name"], hub["revision"], hub["host"])
+
+
+def _of_run(reference: str) -> Path:
+    from allmend import runs
+
+    run = runs.show(reference)
+    candidates = [Path(output.path) for output in run.outputs if output.name.startswith("adapter")]
+    candidates.append(Path(run.folder) / "adapter")
+    for folder in candidates:
+        if (folder / _CONFIG).is_file():
+            return folder
+    raise NotFound(
+        f"the run {run.id} has no adapter", hint=f"It is {run.state}; `allmend runs show {run.id}` says more."
+    )
+
+
+def _of_hub(name: str, revision: str | None, host: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    shown = f"{name}@{revision}" if revision else name
+    endpoint = None
+    if host is not None:
+        local = host.split(":")[0] in ("localhost", "127.0.0.1", "[::1]")
+        endpoint = f"{'http' if local else 'https'}://{host}"
+    try:
+        folder = Path(snapshot_download(name, revision=revision, endpoint=endpoint, allow_patterns=_FILES))
+    except RepositoryNotFoundError as error:
+        if error.__class__.__name__ == "GatedRepoError":
+            raise Refused(f"{shown} asks you to accept its terms and log in first", where="--adapter") from None
+        raise NotFound(f"the hub has no adapter {shown}, or you are not logged in", where="--adapter") from None
+    except LocalEntryNotFoundError:
+        raise FetchError(f"the hub was not reached for {shown}, and it is not here", where="--adapter") from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise FetchError(f"{shown} could not be fetched: {str(error).splitlines()[0]}", where="--adapter") from None
+    if not (folder / _CONFIG).is_file():
+        raise InputError(f"{shown} is no adapter: it has no {_CONFIG}", where="--adapter")
+    return folder

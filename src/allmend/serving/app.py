@@ -1,0 +1,205 @@
+"""The web application: routes of the OpenAI API over a registry, every failure in the shape its clients read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from allmend import __version__
+from allmend.errors import AllmendError
+from allmend.serving import chat, completions, faults
+from allmend.serving.access import Access
+from allmend.serving.answering import ClientGone
+from allmend.serving.faults import Fault, FaultBody
+from allmend.serving.registry import Base, Registry, ServedAdapter
+from allmend.serving.requests import ChatRequest, CompletionRequest
+from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, TextCompletion
+
+_MAX_BODY = 16 * 2**20
+"""Bytes of a request; longer prompts than any context here have room for."""
+
+_ELSEWHERE = (
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/images",
+    "/v1/audio",
+    "/v1/moderations",
+    "/v1/files",
+    "/v1/uploads",
+    "/v1/batches",
+    "/v1/fine_tuning",
+    "/v1/vector_stores",
+    "/v1/assistants",
+    "/v1/threads",
+    "/v1/conversations",
+    "/v1/realtime",
+    "/v1/containers",
+    "/v1/evals",
+    "/v1/videos",
+)
+"""Parts of the OpenAI API that are not offered."""
+
+_CLIENT_CLOSED = 499
+"""nginx's status for a client that hung up; nobody receives it."""
+
+_WRONG: dict[int | str, dict[str, Any]] = {
+    400: {"model": FaultBody, "description": "The request cannot be served as it is"},
+    401: {"model": FaultBody, "description": "The key is missing or wrong"},
+    403: {"model": FaultBody, "description": "Called by a host name that is not this machine's"},
+    404: {"model": FaultBody, "description": "There is no such model or adapter"},
+    413: {"model": FaultBody, "description": "The body is too large"},
+    500: {"model": FaultBody, "description": "The model failed"},
+    503: {"model": FaultBody, "description": "The server is shutting down"},
+}
+_STREAMED = {
+    **_WRONG,
+    200: {"description": "The answer; with `stream` as events", "content": {"text/event-stream": {}}},
+}
+
+
+def create_app(registry: Registry, *, key: str | None = None, loopback: bool = True) -> FastAPI:
+    """The application over `registry`.
+
+    Args:
+        key: what clients must send as a bearer token; `None` asks for none.
+        loopback: answer only to this machine's own names while there is no key.
+    """
+    app = FastAPI(
+        title="allmend",
+        version=__version__,
+        summary="Language models and personal adapters behind the OpenAI API.",
+        # The documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Access, key=key, loopback=loopback, largest=_MAX_BODY)
+    _add_handlers(app)
+    _add_routes(app, registry)
+    _describe_truthfully(app)
+    return app
+
+
+def _add_routes(app: FastAPI, registry: Registry) -> None:
+    @app.get("/health", tags=["server"])
+    async def health() -> Health:
+        """Whether the server is up, and what it serves."""
+        return Health(models=[base.name for base in registry.bases()])
+
+    @app.get("/ready", tags=["server"])
+    async def ready() -> Health:
+        """The same: a server that answers has its models in memory."""
+        return await health()
+
+    @app.get("/v1/models", tags=["models"], responses={key: _WRONG[key] for key in (401, 403)})
+    async def list_models() -> ModelList:
+        """Models and adapters that can be asked for."""
+        cards = [_base_card(base) for base in registry.bases()]
+        return ModelList(data=cards + [_adapter_card(adapter, registry) for adapter in registry.adapters()])
+
+    @app.get("/v1/models/{model:path}", tags=["models"], responses={key: _WRONG[key] for key in (401, 403, 404)})
+    async def retrieve_model(model: str) -> ModelCard:
+        """One of them, by any of its spellings."""
+        target = registry.find(model)
+        return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
+
+    @app.post("/v1/chat/completions", tags=["text"], response_model=ChatCompletion, responses=_STREAMED)
+    async def chat_completions(request: Request, body: ChatRequest) -> ChatCompletion | StreamingResponse:
+        """Answer a conversation."""
+        return await chat.answer(request, body, registry)
+
+    @app.post("/v1/completions", tags=["text"], response_model=TextCompletion, responses=_STREAMED)
+    async def text_completions(request: Request, body: CompletionRequest) -> TextCompletion | StreamingResponse:
+        """Continue a text."""
+        return await completions.answer(request, body, registry)
+
+
+def _add_handlers(app: FastAPI) -> None:
+    fields = {"/v1/chat/completions": ChatRequest.model_fields, "/v1/completions": CompletionRequest.model_fields}
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _respond(faults.of_validation(list(error.errors()), dict(fields.get(request.url.path, {}))))
+
+    @app.exception_handler(Fault)
+    async def fault(request: Request, error: Fault) -> JSONResponse:
+        return _respond(error)
+
+    @app.exception_handler(AllmendError)
+    async def known(request: Request, error: AllmendError) -> JSONResponse:
+        return _respond(faults.of_error(error))
+
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: ClientGone) -> Response:
+        return Response(status_code=_CLIENT_CLOSED)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return _respond(_http_fault(request, error))
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        words = f"Something went wrong inside the server ({type(error).__name__})."
+        return _respond(Fault(500, words, type="server_error", code="internal_error"))
+
+
+def _http_fault(request: Request, error: HTTPException) -> Fault:
+    path, method = request.url.path, request.method
+    if error.status_code == 404:
+        if path.startswith(_ELSEWHERE):
+            words = f"{path} is part of the OpenAI API, but this server does not offer it."
+            return Fault(404, words, code="unsupported_route")
+        return Fault(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
+    if error.status_code == 405:
+        words = f"{method} is not allowed on {path}."
+        return Fault(405, words, code="method_not_allowed", headers=dict(error.headers or {}))
+    return Fault(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _respond(fault: Fault) -> JSONResponse:
+    return JSONResponse(fault.body(), status_code=fault.status, headers=fault.headers)
+
+
+def _base_card(base: Base) -> ModelCard:
+    return ModelCard(
+        id=base.name,
+        created=base.created,
+        owned_by="allmend",
+        root=base.source,
+        max_model_len=base.engine.context,
+        digest=base.digest,
+        template=base.template.name,
+    )
+
+
+def _adapter_card(adapter: ServedAdapter, registry: Registry) -> ModelCard:
+    target = registry.find(adapter.name)
+    return ModelCard(
+        id=adapter.name,
+        created=adapter.created,
+        owned_by="allmend",
+        root=adapter.source,
+        parent=adapter.base,
+        max_model_len=target.base.engine.context,
+        digest=adapter.digest,
+        template=target.template.name,
+    )
+
+
+def _describe_truthfully(app: FastAPI) -> None:
+    """FastAPI describes a 422 answer of its own, which this application never gives."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        description = original()
+        for methods in description["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            description.get("components", {}).get("schemas", {}).pop(name, None)
+        return description
+
+    app.openapi = openapi  # type: ignore[method-assign]

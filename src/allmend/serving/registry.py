@@ -1,0 +1,235 @@
+"""Models and adapters by the names that requests use.
+
+An adapter can be asked for in four spellings: by its own name as the model, `base:adapter`, `base::adapter`, or
+a list `lora` beside the base's name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allmend.data.templates import PLAIN, Template, of_tokenizer
+from allmend.engines.text import AdapterUse, TextEngine
+from allmend.engines.token_bytes import TokenBytes
+from allmend.errors import InputError, NotFound, UsageError, nearest
+
+if TYPE_CHECKING:
+    from allmend.adapters import AdapterWeights
+    from allmend.models.loading import Loaded
+    from allmend.serving.requests import LoraUse
+
+
+_PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
+"""Beginnings of a turn in the plain template. The names of its roles are held equal to it by a test."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model that is served."""
+
+    name: str
+    engine: TextEngine
+    tokenizer: Any
+    template: Template
+    digest: str
+    source: str
+    created: int
+    token_bytes: TokenBytes = field(repr=False)
+    answer_limit: int
+    """Most tokens of a chat answer whose request names no limit."""
+
+
+@dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter that is served."""
+
+    name: str
+    base: str
+    digest: str
+    source: str
+    template: Template | None
+    created: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request asked for."""
+
+    base: Base
+    adapters: tuple[ServedAdapter, ...]
+    uses: tuple[AdapterUse, ...]
+
+    @property
+    def template(self) -> Template:
+        """The template of the adapters, where they agree on one, else the base's."""
+        found = {adapter.template for adapter in self.adapters if adapter.template is not None}
+        return found.pop() if len(found) == 1 else self.base.template
+
+    @property
+    def turn_stops(self) -> tuple[str, ...]:
+        """Text that ends an answer: a model that does not end its turn itself would go on with the other's."""
+        return _PLAIN_STOPS if self.template.is_plain else ()
+
+    @property
+    def label(self) -> str | None:
+        """The adapters in words: `mine`, or `mine*0.5+yours`."""
+        words = [use.name if use.scale == 1 else f"{use.name}*{use.scale:g}" for use in self.uses]
+        return "+".join(words) or None
+
+
+class Registry:
+    """What is served. Any thread may look things up while another adds or removes adapters."""
+
+    def __init__(self) -> None:
+        self._bases: dict[str, Base] = {}
+        self._adapters: dict[str, ServedAdapter] = {}
+        self._lock = threading.Lock()
+
+    def add_base(
+        self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
+    ) -> Base:
+        """Serve a loaded model; its chat template is its own, or the documented plain one."""
+        about = loaded.about
+        template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
+        base = Base(
+            name or about.name,
+            engine,
+            loaded.tokenizer,
+            PLAIN if template.is_plain else template,
+            about.digest,
+            str(about.base or about.name),
+            int(time.time()),
+            TokenBytes(loaded.tokenizer),
+            answer_limit,
+        )
+        with self._lock:
+            self._free(base.name)
+            self._bases[base.name] = base
+        return base
+
+    def add_adapter(self, name: str, weights: AdapterWeights, *, base: str | None = None) -> ServedAdapter:
+        """Serve an adapter; raises `InputError` where it does not belong to the base."""
+        from allmend.engines.torch.lora import from_weights
+
+        found = self._base_for(name, weights, base)
+        if weights.base_digest is not None and weights.base_digest != found.digest:
+            raise InputError(
+                f"it was made for {weights.base} with digest {weights.base_digest[:12]}; "
+                f"{found.name} here has {found.digest[:12]}",
+                where=f"adapter {name!r}",
+                hint="Serve the base it was made for.",
+            )
+        template = None
+        if weights.template is not None:
+            named = PLAIN if weights.template == PLAIN.text else None
+            template = named or Template(weights.template_name or f"adapter:{name}", weights.template)
+        with self._lock:
+            self._free(name)
+            found.engine.add_adapter(name, from_weights(weights))
+            adapter = ServedAdapter(
+                name, found.name, weights.digest, _source(weights.folder), template, int(time.time())
+            )
+            self._adapters[name] = adapter
+        return adapter
+
+    def remove_adapter(self, name: str) -> None:
+        """Serve an adapter no more; requests that use it run to their end."""
+        with self._lock:
+            if name not in self._adapters:
+                raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
+            adapter = self._adapters.pop(name)
+            self._bases[adapter.base].engine.remove_adapter(name)
+
+    def bases(self) -> list[Base]:
+        """Base models, in the order they were added."""
+        return list(self._bases.values())
+
+    def adapters(self) -> list[ServedAdapter]:
+        """Adapters, in the order they were added: their place is their id for `lora`."""
+        return list(self._adapters.values())
+
+    def find(self, model: str, lora: Sequence[LoraUse] | None = None) -> Target:
+        """What a request means; raises `NotFound` naming the nearest names."""
+        base, adapter = self._split(model)
+        if lora is None:
+            return self._target(base, [(adapter, 1.0)] if adapter else [])
+        if adapter is not None:
+            raise UsageError("name the base model when `lora` lists the adapters", where="lora")
+        return self._target(base, [(self._by_id(use.id), use.scale) for use in lora])
+
+    def close(self) -> None:
+        """Stop every engine."""
+        for base in self._bases.values():
+            base.engine.close()
+
+    def _split(self, model: str) -> tuple[Base, ServedAdapter | None]:
+        bases, adapters = self._bases, self._adapters
+        if model in bases:
+            return bases[model], None
+        if model in adapters:
+            return bases[adapters[model].base], adapters[model]
+        for separator in ("::", ":"):
+            place = model.find(separator)
+            while place >= 0:
+                first, second = model[:place], model[place + len(separator) :]
+                if first in bases and second in adapters and adapters[second].base == first:
+                    return bases[first], adapters[second]
+                if first in bases and not second.startswith(":"):
+                    mine = [name for name, adapter in adapters.items() if adapter.base == first]
+                    raise NotFound(
+                        f"{first!r} has no adapter {second!r}", hint=nearest(second, mine) or None, where=model
+                    )
+                place = model.find(separator, place + 1)
+        known = [*bases, *adapters]
+        raise NotFound(f"The model {model!r} does not exist here", hint=nearest(model, known) or None)
+
+    def _by_id(self, identity: int | str) -> ServedAdapter:
+        adapters = self.adapters()
+        if isinstance(identity, int):
+            if 0 <= identity < len(adapters):
+                return adapters[identity]
+            raise NotFound(f"there is no adapter with id {identity}; there are {len(adapters)}")
+        if identity not in self._adapters:
+            raise NotFound(f"there is no adapter {identity!r}", hint=nearest(identity, self._adapters) or None)
+        return self._adapters[identity]
+
+    def _target(self, base: Base, uses: list[tuple[ServedAdapter, float]]) -> Target:
+        for adapter, _ in uses:
+            if adapter.base != base.name:
+                raise UsageError(f"the adapter {adapter.name!r} belongs to {adapter.base!r}, not {base.name!r}")
+        if len({adapter.name for adapter, _ in uses}) < len(uses):
+            raise UsageError("`lora` names an adapter twice")
+        return Target(
+            base,
+            tuple(adapter for adapter, _ in uses),
+            tuple(AdapterUse(adapter.name, scale) for adapter, scale in uses),
+        )
+
+    def _base_for(self, name: str, weights: AdapterWeights, base: str | None) -> Base:
+        if base is not None:
+            if base not in self._bases:
+                raise NotFound(f"there is no model {base!r} here", hint=nearest(base, self._bases) or None)
+            return self._bases[base]
+        if len(self._bases) == 1:
+            return next(iter(self._bases.values()))
+        for candidate in self._bases.values():
+            if weights.base_digest == candidate.digest or weights.base in (candidate.name, candidate.source):
+                return candidate
+        raise InputError(
+            f"it was made for {weights.base or 'a model it does not name'}, which is not served here",
+            where=f"adapter {name!r}",
+        )
+
+    def _free(self, name: str) -> None:
+        if name in self._bases or name in self._adapters:
+            raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
+
+
+def _source(folder: Path) -> str:
+    """The folder's own name: where it lies on this machine is nobody's business."""
+    return folder.name

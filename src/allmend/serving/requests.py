@@ -1,0 +1,174 @@
+"""What clients send, as OpenAI's API has it, and a few fields that other servers have taught clients to send.
+
+A field that is not known is refused and the nearest known one named, as OpenAI does: a misspelt `temperature` must
+not pass silently. Fields that ask for something this server does not do are known, and refused unless they hold
+the value that asks for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class StreamOptions(_Body):
+    """Options of a stream."""
+
+    include_usage: bool = False
+    """Send one more chunk at the end, with the tokens counted."""
+    include_obfuscation: bool = False
+    """Accepted; there is none."""
+
+
+class LoraUse(_Body):
+    """An adapter to apply, as llama.cpp's server has it."""
+
+    id: int | str
+    """Its name, or its place in the list of adapters."""
+    scale: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    """How strongly it acts."""
+
+
+class Common(_Body):
+    """Fields of chat and plain completions alike."""
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    """A model's name, an adapter's name, `model:adapter` or `model::adapter`."""
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Most tokens to generate; more than the context has room for means as many as it has."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    """Keep this many best tokens; 0 or -1 keeps all."""
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=4096)] | None = None
+    """Token ids, as text, with what is added to their logits."""
+    lora: Annotated[list[LoraUse], Field(max_length=16)] | None = None
+    """Adapters to apply to the model named."""
+    ignore_eos: bool = False
+    """Go on through the model's end of text."""
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=256)] | None = None
+    """Tokens that end the answer, beside the model's own."""
+    user: str | None = None
+    """Accepted; not used."""
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _bias_of_tokens(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for key in value or {}:
+            if not (key.isascii() and key.isdigit() and len(key) <= 10):
+                raise ValueError(f"logit_bias takes token ids; {key!r} is none")
+        return value
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Common:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only allowed when stream is true")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings as a tuple."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class TextPart(BaseModel):
+    """A part of a message; only text is read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(BaseModel):
+    """A message of the conversation. Fields beyond these are given to the chat template."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+
+
+class ResponseFormat(BaseModel):
+    """How the answer must look; `text` is any text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class ChatRequest(Common):
+    """The body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
+    max_completion_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """The newer name of `max_tokens`; it wins."""
+    logprobs: bool | None = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    metadata: dict[str, str] | None = None
+    """Accepted; not used."""
+    store: bool | None = None
+    """Accepted; nothing is stored."""
+    service_tier: str | None = None
+    """Accepted; there is one."""
+    safety_identifier: str | None = None
+    """Accepted; not used."""
+    prompt_cache_key: str | None = None
+    """Accepted; not used."""
+    prompt_cache_retention: str | None = None
+    """Accepted; not used."""
+
+    @model_validator(mode="after")
+    def _top_of_what(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("logprobs must be true when top_logprobs is given")
+        return self
+
+
+class CompletionRequest(Common):
+    """The body of `/v1/completions`."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=256)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=256)]
+    )
+    """Text, texts, token ids, or lists of token ids."""
+    echo: bool | None = False
+    """Give the prompt back before the answer; with `logprobs`, of its tokens too."""
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: int | None = None
+    suffix: str | None = None

@@ -1,0 +1,189 @@
+"""What clients get, as OpenAI's API has it, with one field of our own: what really answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FinishReason = Literal["stop", "length"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Provenance(_Answer):
+    """What really answered."""
+
+    base: str
+    """Name of the base model."""
+    model_digest: str
+    """SHA-256 of its file, or of the list of its files."""
+    adapter: str | None = None
+    """Adapters applied, with their scale where it is not 1."""
+    adapter_digest: str | None = None
+    """SHA-256 of their weights."""
+    template: str | None = None
+    """The chat template that was used; none for plain completions."""
+    template_digest: str | None = None
+    """SHA-256 of the template's text."""
+
+
+class PromptDetails(_Answer):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int = 0
+    """Those that did not have to be computed again."""
+
+
+class UsageCount(_Answer):
+    """Tokens counted."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class TopLogprob(_Answer):
+    """A token that could have been picked."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """A token that was picked, with the best ones at its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(_Answer):
+    """Log-probabilities of a chat answer."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class ChatAnswer(_Answer):
+    """The message that was generated."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+
+
+class ChatChoice(_Answer):
+    """One of `n` answers."""
+
+    index: int
+    message: ChatAnswer
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(_Answer):
+    """A whole chat answer."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageCount
+    system_fingerprint: str
+    allmend: Provenance
+
+
+class ChatDelta(_Answer):
+    """What a chunk adds to a message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatChunkChoice(_Answer):
+    """What a chunk adds to one of `n` answers."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class ChatChunk(_Answer):
+    """An event of a chat stream."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: UsageCount | None = None
+    system_fingerprint: str
+    allmend: Provenance | None = None
+    """In the first chunk."""
+
+
+class CompletionLogprobs(_Answer):
+    """Log-probabilities of a plain completion: lists of the same length, one entry a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(_Answer):
+    """One answer to one prompt."""
+
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None
+
+
+class TextCompletion(_Answer):
+    """A whole plain completion, or an event of its stream."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageCount | None = None
+    system_fingerprint: str
+    allmend: Provenance | None = None
+
+
+class ModelCard(_Answer):
+    """A model or an adapter that can be asked for."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    root: str
+    """Where it comes from."""
+    parent: str | None = None
+    """The base model, for an adapter."""
+    max_model_len: int
+    """Tokens that fit, prompt and answer together."""
+    digest: str
+    template: str
+
+
+class ModelList(_Answer):
+    """All models and adapters."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Health(_Answer):
+    """Whether the server is up."""
+
+    status: Literal["ok"] = "ok"
+    models: list[str]

@@ -1,0 +1,239 @@
+"""The training loop.
+
+Everything that decides a number is fixed before the first step: seed, order of rows, number of steps. The clock only
+ever lowers the number of steps, and each time it does is written down, so that a replay can do the same.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from allmend.adapters import LoraSet
+from allmend.data import Tokens
+from allmend.errors import TrainingDiverged
+from allmend.models.loading import Loaded
+from allmend.tuning import checkpoint
+from allmend.tuning.checkpoint import Progress
+from allmend.tuning.loss import loss_of, mean_loss
+from allmend.tuning.optimiser import AdamW
+from allmend.tuning.packs import Pack, batches, packs
+from allmend.tuning.schedule import rate
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+_PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, fixed before it starts."""
+
+    steps: int
+    rate: float
+    batch_rows: int
+    seed: int = 0
+    pack_tokens: int = 2048
+    warmup: float = 0.05
+    clip: float = 1.0
+    """Largest norm of a step's gradient."""
+    evaluations: int = 4
+    deadline: float | None = None
+    """Seconds of training after which steps are taken off the plan; None for a replay."""
+    replanned: tuple[tuple[int, int], ...] = ()
+    """(step, steps) of the run that is replayed."""
+    checkpoint_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loop reports after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    tokens: int
+    seconds: float
+    select_loss: float | None = None
+
+
+@dataclass
+class Outcome:
+    """How training ended."""
+
+    progress: Progress
+    losses: list[float] = field(default_factory=list)
+    """Training loss per learned token, of each step of this sitting."""
+    select_losses: list[tuple[int, float]] = field(default_factory=list)
+
+
+def train(
+    loaded: Loaded,
+    lora: LoraSet,
+    rows: Sequence[Tokens],
+    select: Sequence[Tokens],
+    plan: Plan,
+    folder: Path,
+    report: Callable[[Step], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train `lora` in place; leaves `best.safetensors` and `last.safetensors` in `folder`, and the best in `lora`.
+
+    Continues from `folder` when a checkpoint of the same plan lies there: the continued run ends in the same bits as
+    one that was never stopped (on a CPU).
+
+    Args:
+        stop: asked between two steps; True saves and raises `KeyboardInterrupt`, with nothing half done.
+
+    Raises:
+        TrainingDiverged: the loss became NaN or ran away. The best checkpoint so far is kept.
+        InputError: the checkpoint is damaged.
+    """
+    trainer = _Trainer(loaded, lora, rows, select, plan, folder, report, stop)
+    loaded.model.train()
+    try:
+        return trainer.run()
+    finally:
+        loaded.model.eval()
+
+
+class _Trainer:
+    def __init__(
+        self,
+        loaded: Loaded,
+        lora: LoraSet,
+        rows: Sequence[Tokens],
+        select: Sequence[Tokens],
+        plan: Plan,
+        folder: Path,
+        report: Callable[[Step], None] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.loaded, self.lora, self.rows, self.plan = loaded, lora, rows, plan
+        self.folder, self.report, self.stop = folder, report, stop
+        self.select = packs(select, plan.pack_tokens, loaded.device) if select else []
+        self.optimiser = AdamW(lora.parameters())
+        self.progress = Progress(steps=plan.steps)
+        self.outcome = Outcome(self.progress)
+        self.high = 0
+        if (folder / LAST).is_file():
+            self._continue()
+
+    def _continue(self) -> None:
+        adapter, optimiser, self.progress = checkpoint.load(self.folder / LAST)
+        self.lora.load_state(adapter)
+        self.optimiser.load_state(optimiser)
+        self.outcome.progress = self.progress
+
+    def run(self) -> Outcome:
+        started = saved = time.perf_counter()
+        before = self.progress.seconds
+        order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
+        while self.progress.step < self.progress.steps:
+            step = self.progress.step
+            # Dropout draws from this, so that a continued run draws what an unbroken one would.
+            torch.manual_seed(self.plan.seed * 1_000_003 + step)
+            loss = self._step([self.rows[place] for place in next(order)], step)
+            self.progress.step += 1
+            self.progress.seconds = before + time.perf_counter() - started
+            chosen = self._evaluate() if self._is_evaluation(self.progress.step) else None
+            self.progress.seconds = before + time.perf_counter() - started
+            self._replan()
+            if self.report:
+                self.report(
+                    Step(
+                        step=self.progress.step,
+                        steps=self.progress.steps,
+                        loss=loss,
+                        rate=rate(step, self.progress.steps, self.plan.rate, self.plan.warmup),
+                        tokens=self.progress.tokens,
+                        seconds=self.progress.seconds,
+                        select_loss=chosen,
+                    )
+                )
+            if time.perf_counter() - saved > self.plan.checkpoint_seconds:
+                self._save()
+                saved = time.perf_counter()
+            if self.stop() and self.progress.step < self.progress.steps:
+                self._save()
+                raise KeyboardInterrupt
+        self._save()
+        self._take_best()
+        return self.outcome
+
+    def _step(self, rows: Sequence[Tokens], step: int) -> float:
+        """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
+        parts: list[Pack] = packs(rows, self.plan.pack_tokens, self.loaded.device)
+        learned = sum(part.targets.numel() for part in parts)
+        total = 0.0
+        for part in parts:
+            loss = loss_of(self.loaded.model, part)
+            (loss / learned).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            self.progress.tokens += part.tokens
+        mean = total / learned
+        norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
+        self._check(mean, float(norm), step)
+        self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
+        self.outcome.losses.append(mean)
+        return mean
+
+    def _check(self, loss: float, norm: float, step: int) -> None:
+        if self.progress.first_loss is None and math.isfinite(loss):
+            self.progress.first_loss = loss
+        first = self.progress.first_loss or 0.0
+        self.high = self.high + 1 if loss > 2 * first + 2 else 0
+        if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
+            return
+        kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
+        raise TrainingDiverged(
+            f"training diverged at step {step + 1}: the loss is {loss:.3g}, it began at {first:.3g}",
+            where=f"step {step + 1}",
+            hint=f"{kept} Try a lower --learning-rate than {self.plan.rate:g}.".strip(),
+        )
+
+    def _is_evaluation(self, step: int) -> bool:
+        if step == self.progress.steps:
+            return True
+        every = max(1, self.plan.steps // max(1, self.plan.evaluations))
+        return step % every == 0
+
+    def _evaluate(self) -> float | None:
+        if not self.select:
+            return None
+        value = mean_loss(self.loaded.model, self.select)
+        self.outcome.select_losses.append((self.progress.step, value))
+        if math.isfinite(value) and (self.progress.best_loss is None or value < self.progress.best_loss):
+            self.progress.best_loss, self.progress.best_step = value, self.progress.step
+            checkpoint.save(self.folder / BEST, self.lora.state(), {}, self.progress)
+        return value
+
+    def _replan(self) -> None:
+        """Take steps off the plan when the deadline would be missed; only ever lower, and never below one more."""
+        progress = self.progress
+        for step, steps in self.plan.replanned:
+            if step == progress.step:
+                progress.steps = steps
+        if self.plan.deadline is None or progress.step >= progress.steps:
+            return
+        each = progress.seconds / progress.step
+        possible = progress.step + int(max(0.0, self.plan.deadline - progress.seconds) / each)
+        # Small misses are noise of a shared machine; near the end every step counts.
+        if possible < progress.steps and (possible < progress.steps * 0.95 or progress.steps - progress.step < 5):
+            progress.steps = max(possible, progress.step)
+            progress.replanned.append((progress.step, progress.steps))
+            if progress.steps == progress.step:
+                self._evaluate()
+
+    def _save(self) -> None:
+        checkpoint.save(self.folder / LAST, self.lora.state(), self.optimiser.state(), self.progress)
+
+    def _take_best(self) -> None:
+        if (self.folder / BEST).is_file():
+            adapter, _, _ = checkpoint.load(self.folder / BEST)
+            self.lora.load_state(adapter)

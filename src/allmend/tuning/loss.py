@@ -1,0 +1,109 @@
+"""Cross-entropy where tokens are learned, and nowhere else.
+
+Hidden states are taken at the positions that predict a learned token, and logits exist for a few hundred of these at
+a time: for a small model with a large vocabulary the head is most of the work, and its logits most of the memory.
+The head is frozen, so the gradient of the hidden states is made in the forward pass, from logits that are there
+anyway, and nothing of size (positions, vocabulary) is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn.functional import cross_entropy
+
+from allmend.models.attention import use_packed
+from allmend.models.support import attends_over_packs, has_plain_head, hidden_states, logits_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from allmend.tuning.packs import Pack
+
+LOGIT_ROWS = 256
+"""Positions whose logits exist at a time."""
+
+
+class FrozenHeadCrossEntropy(Function):
+    """Sum of cross-entropies of `softmax(hidden @ weight.T)`, for a weight that is not learned.
+
+    Shapes: hidden (P, D), weight (V, D), targets (P,). Returns a scalar in fp32.
+    The gradient of cross-entropy is softmax minus one at the target (any textbook); computing it beside the loss
+    instead of keeping logits is what Liger Kernel (arXiv:2410.10989) does on GPUs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> Tensor:
+        """Loss, and the gradient that `backward` will scale."""
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, min(start + rows, hidden.shape[0]))
+            logits = (hidden[part] @ weight.T).float()
+            target = targets[part].unsqueeze(1)
+            norm = logits.logsumexp(dim=1, keepdim=True)
+            total += (norm - logits.gather(1, target)).sum()
+            if gradient is not None:
+                share = logits.sub_(norm).exp_()
+                share.scatter_add_(1, target, torch.full_like(target, -1, dtype=share.dtype))
+                gradient[part] = share.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> tuple[Tensor, None, None, None]:
+        """Scale the gradient that the forward pass made."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0].to(gradient.dtype), None, None, None
+
+
+def pack_loss(model: PreTrainedModel, pack: Pack, fused: bool = True) -> Tensor:
+    """Sum of cross-entropies over the learned tokens of a pack; a scalar in fp32.
+
+    Args:
+        fused: False takes full logits at the learned positions and torch's own cross-entropy: the plain path that
+            the other is held equal to.
+    """
+    with use_packed(model):
+        hidden = hidden_states(model, pack.ids, segments=pack.segments)
+    return _loss(model, hidden[0].index_select(0, pack.predict), pack.targets, fused)
+
+
+def row_by_row_loss(model: PreTrainedModel, pack: Pack, fused: bool = True) -> Tensor:
+    """The same for models that cannot attend over packs: each row by itself."""
+    total = torch.zeros((), device=pack.ids.device)
+    start = 0
+    for length in pack.segments.lengths:
+        inside = (pack.predict >= start) & (pack.predict < start + length)
+        if inside.any():
+            hidden = hidden_states(model, pack.ids[:, start : start + length])
+            total = total + _loss(model, hidden[0, pack.predict[inside] - start], pack.targets[inside], fused)
+        start += length
+    return total
+
+
+def loss_of(model: PreTrainedModel, pack: Pack) -> Tensor:
+    """`pack_loss`, or `row_by_row_loss` where the model cannot attend over packs."""
+    return (pack_loss if attends_over_packs(model) else row_by_row_loss)(model, pack)
+
+
+def _loss(model: PreTrainedModel, hidden: Tensor, targets: Tensor, fused: bool) -> Tensor:
+    if fused and has_plain_head(model):
+        weight = model.get_output_embeddings().weight
+        if not weight.requires_grad:
+            loss: Tensor = FrozenHeadCrossEntropy.apply(hidden, weight, targets, LOGIT_ROWS)  # type: ignore[no-untyped-call]
+            return loss
+    return cross_entropy(logits_of(model, hidden).float(), targets, reduction="sum")
+
+
+@torch.inference_mode()
+def mean_loss(model: PreTrainedModel, packs: list[Pack]) -> float:
+    """Loss per learned token over packs, in evaluation mode."""
+    training = model.training
+    model.eval()
+    total = sum(float(loss_of(model, pack)) for pack in packs)
+    model.train(training)
+    return total / max(1, sum(pack.targets.numel() for pack in packs))

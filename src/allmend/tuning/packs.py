@@ -1,0 +1,77 @@
+"""Rows into batches, and batches into packs.
+
+A batch is what one optimiser step learns from: a fixed number of rows, drawn without replacement, epoch by epoch,
+in an order that depends on the seed alone. A pack is what one forward pass sees: rows of a batch, laid end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from allmend.data import Tokens
+from allmend.models.attention import Segments, segments_of
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Rows laid end to end.
+
+    Shapes: ids (1, T); predict (P,) positions whose next token is learned; targets (P,) those tokens.
+    """
+
+    ids: Tensor
+    predict: Tensor
+    targets: Tensor
+    segments: Segments
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of real text, learned or only read."""
+        return self.ids.shape[1]
+
+
+def pack(rows: Sequence[Tokens], device: torch.device | str = "cpu") -> Pack:
+    """Lay rows end to end, longest first."""
+    rows = sorted(rows, key=len, reverse=True)
+    ids: list[int] = []
+    predict: list[int] = []
+    for row in rows:
+        # The first token of a row is predicted by nothing, even where it is marked as learned.
+        predict.extend(len(ids) + place - 1 for place in range(1, len(row)) if row.mask[place])
+        ids.extend(row.ids)
+    whole = torch.tensor([ids], device=device)
+    where = torch.tensor(predict, dtype=torch.long, device=device)
+    return Pack(whole, where, whole[0, where + 1], segments_of([len(row) for row in rows], device))
+
+
+def packs(rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu") -> list[Pack]:
+    """Rows as packs of at most `limit` tokens (a longer row is a pack of its own), rows of like length together."""
+    result: list[list[Tokens]] = []
+    for row in sorted(rows, key=len, reverse=True):
+        if result and sum(map(len, result[-1])) + len(row) <= limit:
+            result[-1].append(row)
+        else:
+            result.append([row])
+    return [pack(group, device) for group in result]
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch; depends on nothing but its arguments."""
+    return [int(place) for place in np.random.default_rng([seed, epoch]).permutation(rows)]
+
+
+def batches(rows: int, size: int, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Row numbers of batch `start`, `start + 1`, … without end; an epoch's last batch may be smaller."""
+    each = -(-rows // size)
+    step = start
+    while True:
+        epoch, inside = divmod(step, each)
+        order = epoch_order(rows, seed, epoch)
+        for place in range(inside, each):
+            yield order[place * size : (place + 1) * size]
+            step += 1

@@ -1,0 +1,113 @@
+"""`allmend tune`: from a file of your own rows to a LoRA and a verdict on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from allmend.verbs.settings import Duration, Settings
+from allmend.verbs.watching import SILENT, Watch
+
+if TYPE_CHECKING:
+    from allmend.nouns.run import Run
+
+
+class TuneSettings(Settings):
+    """Settings of `allmend tune`."""
+
+    model: str = "gemma-3-270m"
+    """The model to start from: a name from `allmend models`, OWNER/NAME[@REV], a folder, a .gguf file."""
+
+    budget: Duration = 180.0
+    """Time for training, like 90s, 15m, 2h. Checking the data and the verdict come on top."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; chosen when not given."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the LoRA."""
+
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The LoRA's update is scaled by alpha / rank."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the LoRA's inputs dropped in training."""
+
+    targets: tuple[str, ...] = ()
+    """Linear layers to adapt, by name (q_proj, …); all of them when not given."""
+
+    batch: Annotated[int, Field(ge=1)] = 16
+    """Rows that one optimiser step learns from."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    """At most this many passes over the rows, however large the budget."""
+
+    context: Annotated[int, Field(ge=8)] | None = None
+    """Longest row in tokens; longer ones lose the start of their prompt. The model's own when not given."""
+
+    prompt_column: str | None = None
+    """Column or field that is the prompt, where it cannot be told."""
+
+    completion_column: str | None = None
+    """Column or field that is the completion."""
+
+    held_out: Path | None = None
+    """Rows to judge on, in a file of their own; otherwise a tenth of the data is held out."""
+
+    template: str | None = None
+    """Chat template: allmend-plain/1 or a .jinja file; the model's own when not given."""
+
+    skip_bad: bool = False
+    """Leave out rows that cannot be read, and count them, instead of stopping."""
+
+    seed: int = 0
+    """Seed of everything: the split, the order, the LoRA."""
+
+    dtype: str | None = None
+    """float32, bfloat16 or float16; chosen from what the machine has when not given."""
+
+    fresh: bool = False
+    """Start over even where an interrupted run of the same work could be continued."""
+
+
+def tune(
+    data: str | Path,
+    *,
+    model: str = "gemma-3-270m",
+    budget: float | str = 180.0,
+    learning_rate: float | None = None,
+    rank: int = 16,
+    alpha: float = 32.0,
+    dropout: float = 0.0,
+    targets: tuple[str, ...] = (),
+    batch: int = 16,
+    epochs: float = 3.0,
+    context: int | None = None,
+    prompt_column: str | None = None,
+    completion_column: str | None = None,
+    held_out: str | Path | None = None,
+    template: str | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+    dtype: str | None = None,
+    fresh: bool = False,
+    watch: Watch = SILENT,
+) -> Run:
+    """Tune a LoRA on `data` and judge it on rows it never saw; see `TuneSettings` for the keywords.
+
+    Args:
+        data: a .jsonl, .csv, .tsv or .parquet file, a folder of texts, `-`, or a data set of the catalogue.
+
+    Returns:
+        The finished Run; its outputs are `adapter` (the best), `adapter-last` and `verdict`.
+
+    Raises:
+        AllmendError: anything that is wrong with data, model, settings or machine, before training where it can be
+            known; `TrainingDiverged` during it.
+    """
+    values = {name: value for name, value in locals().items() if name not in {"data", "watch"}}
+    from allmend.verbs.tuning_work import work
+
+    return work(str(data), TuneSettings.of(values), watch)

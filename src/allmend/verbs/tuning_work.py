@@ -1,0 +1,334 @@
+"""The work of `allmend tune`, in order: model, data, check, untuned answers, probe, training, verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allmend import data, runs
+from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
+from allmend.data.checks import check
+from allmend.errors import InputError
+from allmend.models import catalogue, resolve
+from allmend.models.loading import Loaded, load
+from allmend.models.rated_rows import examples_file
+from allmend.models.support import why_no_packs
+from allmend.nouns.choice import Choice
+from allmend.tuning import probe as probing
+from allmend.tuning.loop import BEST, LAST, Plan, Step, train
+from allmend.tuning.packs import batches
+from allmend.verbs.stopping import stop_between_steps
+from allmend.verdicts.judge import Answers, Question, answers_of, judge
+
+if TYPE_CHECKING:
+    from allmend.data import Dataset, Template, Tokens
+    from allmend.nouns.run import Run
+    from allmend.nouns.verdict import Verdict
+    from allmend.runs import Recorder
+    from allmend.verbs.tune import TuneSettings
+    from allmend.verbs.watching import Watch
+
+PACK_TOKENS = 2048
+SELECT_ROWS = 200
+HELD_OUT_ROWS = 1000
+"""At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
+
+_SKIPPED = {"unreadable-rows", "empty-rows"}
+"""Problems that `--skip-bad` takes care of."""
+
+_RATE = 5e-4
+_PLAN = "plan.json"
+
+
+def work(source: str, settings: TuneSettings, watch: Watch) -> Run:
+    """Do it; returns the finished Run."""
+    watch.stage(f"Looking up {settings.model}")
+    model = resolve(settings.model, watch.amount)
+    watch.model(model)
+    source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
+    watch.stage(f"Reading {source}")
+    dataset = read_dataset(source, settings)
+    watch.stage(f"Loading {model.name}")
+    loaded = load(model, settings.dtype, progress=watch.amount)
+    template = data.template(settings.template) if settings.template else data.of_tokenizer(loaded.tokenizer)
+    context = min(settings.context or loaded.context, loaded.context)
+    _check(source, dataset, settings, loaded, template, context, watch)
+    with runs.record("tune", settings=settings, subject=source) as run:
+        tuning = _Tuning(run, settings, loaded, dataset, template, context, watch)
+        tuning.describe(source)
+        verdict = tuning.go()
+        write_verdict(run, verdict)
+    return runs.show(run.id)
+
+
+def write_verdict(run: Recorder, verdict: Verdict) -> None:
+    """Keep a verdict beside its run."""
+    path = run.folder / "verdict.json"
+    hidden = path.with_name(".verdict.json.new")
+    hidden.write_text(verdict.to_json(), "utf-8")
+    hidden.replace(path)
+    run.output("verdict", path)
+
+
+def _is_catalogue_name(source: str) -> bool:
+    return source in catalogue().data and not Path(source).exists()
+
+
+def read_dataset(source: str, settings: TuneSettings) -> Dataset:
+    """Rows and their splits, as these settings divide them; the same rows and seed give the same splits."""
+    dataset = data.load(
+        source,
+        prompt_column=settings.prompt_column,
+        completion_column=settings.completion_column,
+        skip_bad=settings.skip_bad,
+        seed=settings.seed,
+        held_out_source=settings.held_out,
+    )
+    if settings.held_out is None and len(dataset.held_out) > HELD_OUT_ROWS:
+        dataset = data.load(
+            source,
+            prompt_column=settings.prompt_column,
+            completion_column=settings.completion_column,
+            skip_bad=settings.skip_bad,
+            seed=settings.seed,
+            select=min(SELECT_ROWS, len(dataset.select)),
+            held_out=HELD_OUT_ROWS,
+        )
+    return dataset
+
+
+def _check(
+    source: str,
+    dataset: Dataset,
+    settings: TuneSettings,
+    loaded: Loaded,
+    template: Template,
+    context: int,
+    watch: Watch,
+) -> None:
+    """Check the data; what blocks stops here, with the row named."""
+    watch.stage("Checking the data")
+    if source == "-":
+        watch.note("Rows from standard input cannot be read twice, so the data check was not run.")
+        return
+    report = check(
+        source,
+        held_out=settings.held_out,
+        prompt_column=settings.prompt_column,
+        completion_column=settings.completion_column,
+        tokenizer=loaded.tokenizer,
+        template=template,
+        context=context,
+    )
+    watch.data(report)
+    for problem in report.problems:
+        if problem.severity == "blocking" and not (
+            settings.skip_bad and problem.id in {"unreadable-rows", "empty-rows"}
+        ):
+            raise InputError(
+                problem.message,
+                where=problem.rows[0] if problem.rows else source,
+                hint=problem.fix or f"`allmend data check {source}` shows all of it.",
+            )
+
+
+class _Tuning:
+    """One run of tune, from loaded model and rows to a verdict."""
+
+    def __init__(
+        self,
+        run: Recorder,
+        settings: TuneSettings,
+        loaded: Loaded,
+        dataset: Dataset,
+        template: Template,
+        context: int,
+        watch: Watch,
+    ) -> None:
+        self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
+        self.template, self.context, self.watch = template, context, watch
+
+    def describe(self, source: str) -> None:
+        """Record what goes in."""
+        examples, model = self.dataset.examples, self.loaded.about
+        self.run.input(source, name="data", sha256=examples.sha256)
+        if examples.held_out_source:
+            self.run.input(examples.held_out_source, name="held_out", sha256=examples.held_out_sha256)
+        self.run.input(model.path, name="model", sha256=model.digest)
+        for choice in self.loaded.choices:
+            self.choose(choice.name, choice.value, choice.reason)
+        self.choose("template", self.template.name, "the model's own" if not self.template.is_plain else "it has none")
+        splits = examples.splits
+        self.choose(
+            "splits", splits, f"{len(self.dataset)} rows, duplicates kept on one side, seed {self.settings.seed}"
+        )
+        for note in examples.notes:
+            self.watch.note(note)
+        why_not = why_no_packs(self.loaded.model)
+        self.choose("packing", why_not is None, why_not or "rows laid end to end give the same as apart; tried")
+
+    def choose(self, name: str, value: object, reason: str) -> None:
+        """An automatic choice: shown once, recorded."""
+        self.run.choice(name, value, reason)
+        self.watch.choice(Choice(name=name, value=value, reason=reason))
+
+    def go(self) -> Verdict:
+        """Untuned answers, training, verdict."""
+        question = self.question()
+        self.watch.stage(f"Measuring the untuned model on {len(question.rows)} held-out rows")
+        before = answers_of(self.loaded, question)
+        self._say_untuned(question, before)
+        rows = self._encode(self.dataset.train)
+        select = self._encode(self.dataset.select)
+        config = LoraConfig(
+            rank=self.settings.rank,
+            alpha=self.settings.alpha,
+            dropout=self.settings.dropout,
+            targets=self.settings.targets,
+        )
+        lora = attach(self.loaded.model, config, seed=self.settings.seed)
+        try:
+            self._train(lora, rows, select)
+            self.watch.stage(f"Judging it on {len(question.rows)} held-out rows")
+            return judge(self.loaded, lora, question, base_answers=before)
+        finally:
+            detach(self.loaded.model, lora)
+
+    def question(self) -> Question:
+        """What the verdict will be about."""
+        return Question(
+            rows=self.dataset.held_out,
+            labels=self.dataset.labels,
+            template=self.template,
+            adapter=str(self.run.folder / "adapter"),
+            data=self.dataset.examples.source,
+            run=self.run.id,
+            seed=self.settings.seed,
+        )
+
+    def _say_untuned(self, question: Question, answers: Answers) -> None:
+        if answers.labels is not None:
+            right = sum(a == row.completion for a, row in zip(answers.labels, question.rows, strict=True))
+            self.watch.note(f"Untuned: {right / len(question.rows):.3f} of the labels are right.")
+            self.run.metric(0, untuned_accuracy=right / len(question.rows))
+        mean = sum(answers.losses) / len(answers.losses)
+        self.run.metric(0, untuned_loss=mean)
+
+    def _encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+        encoded = list(data.encode_rows(rows, self.loaded.tokenizer, self.template, context=self.context))
+        cut = sum(1 for tokens in encoded if tokens.cut)
+        if cut:
+            self.watch.note(f"{cut} rows are longer than {self.context} tokens and lost the start of their prompt.")
+        return encoded
+
+    def _train(self, lora: LoraSet, rows: list[Tokens], select: list[Tokens]) -> None:
+        folder = self.run.folder
+        key = self._key()
+        (folder / "key").write_text(key)
+        probing.check_disk(folder, lora)
+        earlier = None if self.settings.fresh else self._interrupted(key)
+        if earlier is not None:
+            plan = self._continue(earlier)
+        else:
+            plan = self._plan(lora, rows, select)
+        (folder / _PLAN).write_text(json.dumps(asdict(plan)))
+        self.watch.stage(f"Training for {plan.steps} steps")
+
+        def report(step: Step) -> None:
+            self.run.metric(step.step, loss=step.loss, learning_rate=step.rate, tokens=step.tokens)
+            if step.select_loss is not None:
+                self.run.metric(step.step, select_loss=step.select_loss)
+            self.watch.step(step)
+
+        try:
+            with stop_between_steps() as stop:
+                outcome = train(self.loaded, lora, rows, select, plan, folder, report, stop)
+        finally:
+            self._keep(lora)
+        for at, steps in outcome.progress.replanned:
+            self.choose("steps", steps, f"after step {at}: the machine is slower than it was measured")
+
+    def _keep(self, lora: LoraSet) -> None:
+        """Write the best and the last adapter, also when training was stopped."""
+        from allmend.tuning import checkpoint
+
+        for name, file in (("adapter", BEST), ("adapter-last", LAST)):
+            path = self.run.folder / file
+            if not path.is_file():
+                continue
+            tensors, _, progress = checkpoint.load(path)
+            lora.load_state(tensors)
+            target = self.run.folder / name
+            write(target, lora, self.loaded.about, self.template.text, self.template.name)
+            self.run.output(name, target)
+        if (self.run.folder / BEST).is_file():
+            lora.load_state(checkpoint.load(self.run.folder / BEST)[0])
+            self.choose("best_step", progress.best_step, "lowest loss on the selection rows")
+
+    def _plan(self, lora: LoraSet, rows: list[Tokens], select: list[Tokens]) -> Plan:
+        settings = self.settings
+        self.watch.stage("Trying a few steps to see how fast this machine is")
+        first = [
+            [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
+        ]
+        fit = probing.probe(self.loaded, lora, first, PACK_TOKENS)
+        tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
+        # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
+        evaluation = 4 * fit.seconds(sum(map(len, select))) / 3
+        possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
+        wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
+        steps = min(possible, wanted)
+        minutes = (steps * fit.seconds(tokens) + evaluation) / 60
+        reason = f"{fit.tokens_per_second:.0f} tokens/s measured; " + (
+            f"the budget of {settings.budget / 60:.1f} min buys them"
+            if possible < wanted
+            else f"{settings.epochs:g} epochs"
+        )
+        self.choose("steps", steps, reason)
+        self.choose("predicted_minutes", round(minutes, 2), "from the same measurement")
+        self.choose("predicted_peak_mib", fit.peak_bytes >> 20, "peak while trying the largest batch")
+        rate = settings.learning_rate or _RATE
+        if settings.learning_rate is None:
+            self.choose("learning_rate", rate, "a value in the range that works for LoRA on most models; not searched")
+        return Plan(
+            steps=steps,
+            rate=rate,
+            batch_rows=settings.batch,
+            seed=settings.seed,
+            pack_tokens=PACK_TOKENS,
+            deadline=settings.budget,
+        )
+
+    def _key(self) -> str:
+        """What makes two runs the same work."""
+        values = self.settings.model_dump(mode="json", exclude={"fresh"})
+        parts = [values, self.dataset.examples.sha256, self.dataset.examples.held_out_sha256, self.loaded.about.digest]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _interrupted(self, key: str) -> Path | None:
+        """The folder of the latest run of the same work, if it was stopped with a checkpoint to go on from."""
+        for earlier in runs.list(verb="tune", limit=20):
+            folder = Path(earlier.folder)
+            if earlier.id == self.run.id or not (folder / "key").is_file() or (folder / "key").read_text() != key:
+                continue
+            if earlier.state == "interrupted" and (folder / LAST).is_file() and (folder / _PLAN).is_file():
+                self.choose(
+                    "continues", earlier.id, "it was interrupted, and its settings, data and model are the same"
+                )
+                return folder
+            return None
+        return None
+
+    def _continue(self, folder: Path) -> Plan:
+        for name in (LAST, BEST):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, self.run.folder / name)
+        values = json.loads((folder / _PLAN).read_text())
+        values["replanned"] = tuple(tuple(pair) for pair in values["replanned"])
+        return replace(Plan(**values), deadline=self.settings.budget)

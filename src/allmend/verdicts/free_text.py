@@ -1,0 +1,24 @@
+"""What a model writes when it is left to write: greedy answers to held-out prompts, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from allmend.data import Row, Template, encode_prompt
+from allmend.engines.text import Sampling, TextRequest
+from allmend.engines.torch.setup import build_engine
+from allmend.models.loading import Loaded
+
+
+def write_answers(loaded: Loaded, rows: Sequence[Row], template: Template, max_tokens: int) -> list[str]:
+    """The model's greedy answer to each row's prompt, as it is in memory now (with or without its LoRA)."""
+    engine = build_engine(loaded.model, loaded.tokenizer, context=loaded.context)
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+    try:
+        requests = [
+            TextRequest(tuple(encode_prompt(row.as_messages()[:-1], loaded.tokenizer, template)), sampling)
+            for row in rows
+        ]
+        return [completion.text for completion in engine.complete(requests)]
+    finally:
+        engine.close()

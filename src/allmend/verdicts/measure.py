@@ -1,0 +1,75 @@
+"""What a model answers on held-out rows: labels by score, loss a token, and free text.
+
+Labels are judged by scoring the whole label set after the prompt, for base and tuned alike: an untuned model that
+knows the answer and not the format would otherwise fail on format alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allmend.data import Row, Template, encode, encode_prompt, encode_rows
+from allmend.data.tokens import marks
+from allmend.models.loading import Loaded
+from allmend.models.scoring import Scored, label_logprobs, logprobs
+
+
+@dataclass(frozen=True)
+class LabelAnswers:
+    """The best label of each row, and how sure the model was."""
+
+    labels: list[str]
+    scores: list[list[float]]
+    """`[row][label]`, log-probabilities in the order of the label set."""
+
+
+def answer_labels(loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], template: Template) -> LabelAnswers:
+    """The label with the highest log-probability after each row's prompt.
+
+    Where one label begins another, the end of the text is scored with each, so that the shorter can lose.
+    """
+    tokenizer = loaded.tokenizer
+    prompts = [encode_prompt(row.as_messages()[:-1], tokenizer, template) for row in rows]
+    whole = [_label_ids(loaded, label, template) for label in labels]
+    special = marks(tokenizer).special_ids
+    bare = [list(ids[:-1]) if len(ids) > 1 and ids[-1] in special else list(ids) for ids in whole]
+    ids = whole if _some_begin_others(bare) else bare
+    scores = label_logprobs(loaded.model, prompts, ids)
+    best = [max(range(len(labels)), key=row.__getitem__) for row in scores]
+    return LabelAnswers([labels[place] for place in best], scores)
+
+
+def _label_ids(loaded: Loaded, label: str, template: Template) -> list[int]:
+    """The ids that training on this label as an answer learns, its end mark included."""
+    tokens = encode(Row(prompt="?", completion=label), loaded.tokenizer, template)
+    return [token for token, learned in zip(tokens.ids, tokens.mask, strict=True) if learned]
+
+
+def _some_begin_others(ids: Sequence[Sequence[int]]) -> bool:
+    return any(a is not b and len(a) <= len(b) and list(b[: len(a)]) == list(a) for a in ids for b in ids)
+
+
+def row_losses(loaded: Loaded, rows: Sequence[Row], template: Template) -> list[float]:
+    """Loss per learned token of each row, natural logarithm."""
+    encoded = list(encode_rows(rows, loaded.tokenizer, template, context=loaded.context))
+    by_place: dict[str, list[float]] = {}
+    runs = [(tokens, run) for tokens in encoded for run in _runs(tokens.mask)]
+    scored = [Scored(tokens.ids[:end], max(1, start)) for tokens, (start, end) in runs]
+    for (tokens, (start, end)), value in zip(runs, logprobs(loaded.model, scored), strict=True):
+        total = by_place.setdefault(tokens.place, [0.0, 0.0])
+        total[0] -= value
+        total[1] += end - max(1, start)
+    return [total[0] / max(1.0, total[1]) for total in (by_place[row.place] for row in rows)]
+
+
+def _runs(mask: bytes) -> list[tuple[int, int]]:
+    """(start, end) of each stretch of learned ids."""
+    runs, start = [], None
+    for place, learned in enumerate([*mask, 0]):
+        if learned and start is None:
+            start = place
+        elif not learned and start is not None:
+            runs.append((start, place))
+            start = None
+    return runs
