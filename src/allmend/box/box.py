@@ -284,6 +284,8 @@ class Box:
                 data = self._reports.recv(2048)
             except OSError:
                 return
+            if self.record.cell < 0:
+                continue  # the kernel's own start
             kind, _, path = data.decode("utf-8", "replace").partition("\n")
             if not path.startswith("/"):
                 path = os.path.join(self.places.content, path)  # noqa: PTH118
