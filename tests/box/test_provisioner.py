@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SOURCE
+from boxed_jobs import SOURCE
 
 CELLS = [
     "import os\nprint('uid', os.getuid(), os.getcwd())",
@@ -62,9 +62,7 @@ def check(folder: Path, executed: Path, answer: str) -> None:
     assert "/content" in text and answer in text and "stopped" in text and "GOT THROUGH" not in text
     receipt = json.loads((folder / "receipt.json").read_text())
     assert receipt["enforcement"]["level"] == "A"
-    assert any(
-        event["target"] == "evil.example:80" and event["verdict"] == "denied" for event in receipt["events"]
-    )
+    assert any(event["target"] == "evil.example:80" and event["verdict"] == "denied" for event in receipt["events"])
 
 
 def test_nbclient(kernels: dict[str, str], tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ NAMES = [
 ]
 GRANTS = st.one_of(
     st.sampled_from(
-        [f"host:{name}" for name in NAMES]
-        + ["host:*.b.example", "host:*", "host:*.com", "host:", "host:a.example:22"]
+        [f"host:{name}" for name in NAMES] + ["host:*.b.example", "host:*", "host:*.com", "host:", "host:a.example:22"]
     ),
     st.sampled_from(
         [
@@ -89,8 +88,7 @@ def test_no_sequence_of_edits_widens_what_an_empty_file_allows(edits: list[tuple
             shown = name if port in (80, 443) else f"{name}:{port}"
             assert covered(shown, permissions.network.hosts), (name, permissions.network.hosts)
         assert all(
-            name not in ("localhost", "169.254.169.254") or name in permissions.network.hosts
-            for name, _ in open_now
+            name not in ("localhost", "169.254.169.254") or name in permissions.network.hosts for name, _ in open_now
         )
     taken_out = Permissions.from_toml("")
     assert allowed(taken_out) == set()

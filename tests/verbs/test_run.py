@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
+from allmend import runs
 from allmend.errors import DangerousPlan, InputError, NotFound, Refused, UsageError
 from allmend.nouns.plan import Effect, Finding, FormParameter, HostUse, Plan, Subject
 from allmend.nouns.receipt import Receipt
 from allmend.verbs import run as verb
 from allmend.verbs.run import RunSettings
+
+
+@pytest.fixture(autouse=True)
+def own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the records of these runs apart from the person's own."""
+    monkeypatch.setenv("ALLMEND_HOME", str(tmp_path / "home"))
+
 
 CELLS = [
     'prompt = "a dog"  #@param {type:"string"}\ncount = 1  #@param {type:"integer"}',
@@ -77,6 +85,18 @@ def test_parameters_outputs_and_receipt(tmp_path: Path) -> None:
     assert (folder / "outputs/outputs/out.txt").read_text() == "a cat"
     assert Receipt.from_json((folder / "receipt.json").read_text()) == receipt
     assert "a cat 42" in (folder / "receipt.html").read_text()
+    kept = runs.list(verb="run")[0]
+    assert kept.subject == "nb.ipynb" and kept.state == "done"
+    assert {choice.name for choice in kept.choices} >= {"box level", "profile"}
+
+
+def test_a_parameter_that_is_secret_by_name_is_in_no_record(tmp_path: Path) -> None:
+    path = notebook(tmp_path, ["api_key = 'x'  #@param\nprint(len(api_key))"])
+    form = FormParameter(name="api_key", type="string", cell=0, line=1)
+    plan = Plan(subject=Subject(kind="notebook", path="nb", sha256=""), parameters=[form])
+    receipt = run(path, plan, parameters=["api_key=hunter22"], yes=True)
+    assert receipt.parameters == {"api_key": "(not shown)"}
+    assert "hunter22" not in receipt.to_json() and "hunter22" not in runs.list(verb="run")[0].to_json()
 
 
 def test_a_parameter_the_notebook_lacks_is_named(tmp_path: Path) -> None:
@@ -144,9 +164,7 @@ def test_a_permissions_file_is_the_whole_answer(tmp_path: Path) -> None:
 def test_the_difference_from_the_plan(tmp_path: Path) -> None:
     path = notebook(
         tmp_path,
-        [
-            "import urllib.request as u\ntry: u.urlopen('http://surprise.example/')\nexcept OSError: pass"
-        ],
+        ["import urllib.request as u\ntry: u.urlopen('http://surprise.example/')\nexcept OSError: pass"],
     )
     plan = Plan(
         subject=Subject(kind="notebook", path="nb", sha256=""),
@@ -185,9 +203,7 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path, data: str, error: type[E
 def test_an_old_notebook_and_a_percent_script_run(tmp_path: Path) -> None:
     old = tmp_path / "old.ipynb"
     cells = [{"cell_type": "code", "input": ["print(6 * ", "7)"], "outputs": [], "language": "python"}]
-    old.write_text(
-        json.dumps({"worksheets": [{"cells": cells}], "metadata": {}, "nbformat": 3, "nbformat_minor": 0})
-    )
+    old.write_text(json.dumps({"worksheets": [{"cells": cells}], "metadata": {}, "nbformat": 3, "nbformat_minor": 0}))
     script = tmp_path / "script.py"
     script.write_text("# %% [markdown]\n# Title\n# %%\nprint(6 * 7)\n")
     for path in (old, script):

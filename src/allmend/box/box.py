@@ -116,9 +116,7 @@ class Box:
             uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
             permissions = settings.permissions
             self.services = Services(permissions, self.places, self.policy, self.record, uploads, settings.ask)
-            self.interior = Interior(
-                settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits
-            )
+            self.interior = Interior(settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits)
             self.view = self.interior.furnish() if settings.level != "D" else self.interior.furnish_plainly()
             self.connection = self.interior.connection
             self._secrets_from_the_start()

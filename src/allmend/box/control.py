@@ -46,9 +46,7 @@ class Control:
             if "failed" in message:
                 raise Unavailable(f"the box could not be closed: {message['failed']}: {message['error']}")
             if "listeners" in message:
-                listeners = {
-                    name: socket.socket(fileno=fd) for name, fd in zip(message["listeners"], fds, strict=True)
-                }
+                listeners = {name: socket.socket(fileno=fd) for name, fd in zip(message["listeners"], fds, strict=True)}
                 self.mine.send(b"ok")
             elif "notify" in message:
                 notify = fds[0]

@@ -29,12 +29,7 @@ class Document:
     def colab(self) -> bool:
         """Whether it was made for Colab."""
         text = json.dumps([cell["source"] for cell in self.content["cells"]])
-        return (
-            "colab" in self.content["metadata"]
-            or "google.colab" in text
-            or "#@param" in text
-            or "/content" in text
-        )
+        return "colab" in self.content["metadata"] or "google.colab" in text or "#@param" in text or "/content" in text
 
 
 def read(path: Path) -> Document:
@@ -54,9 +49,7 @@ def read(path: Path) -> Document:
         raw = json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"this is not JSON, so it is no notebook ({error})"[:200], where=str(path)) from None
-    if not isinstance(raw, dict) or not (
-        isinstance(raw.get("cells"), list) or isinstance(raw.get("worksheets"), list)
-    ):
+    if not isinstance(raw, dict) or not (isinstance(raw.get("cells"), list) or isinstance(raw.get("worksheets"), list)):
         raise InputError("this is no notebook: it has no list of cells", where=str(path))
     return Document(path, digest, _normal(raw))
 
@@ -156,9 +149,7 @@ def _tags(cell: dict[str, Any]) -> list[Any]:
 
 
 def _assigned(cell: dict[str, Any] | None) -> set[str]:
-    return (
-        set(re.findall(r"^([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", cell["source"], re.MULTILINE)) if cell else set()
-    )
+    return set(re.findall(r"^([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", cell["source"], re.MULTILINE)) if cell else set()
 
 
 def _assigns(cell: dict[str, Any], name: str) -> bool:

@@ -168,9 +168,7 @@ class Emulator:
             if not ipaddress.ip_address(host).is_loopback:
                 raise OSError(errno.EACCES, "refused")
             self.listening[port] = os.fstat(sock.fileno()).st_ino
-            self.record.add(
-                "port", f"{host}:{port}", "allowed", source="kernel", detail="on this machine's loopback"
-            )
+            self.record.add("port", f"{host}:{port}", "allowed", source="kernel", detail="on this machine's loopback")
         sock.listen(max(0, min(backlog, 4096)))
 
     def _is_own(self, port: int) -> bool:

@@ -80,9 +80,7 @@ class Kernel:
                 self.session.send(self.shell, "kernel_info_request", {})
                 asked_at = now
             for sock, message in self._messages(20):
-                answered = answered or (
-                    sock is self.shell and message["header"].get("msg_type") == "kernel_info_reply"
-                )
+                answered = answered or (sock is self.shell and message["header"].get("msg_type") == "kernel_info_reply")
                 heard = heard or sock is self.iopub
 
     def run(

@@ -188,18 +188,12 @@ class Interior:
         """The folders around a place inside the working folder, so that they are the run's own."""
         inner = Path(target)
         if inner.is_relative_to(self.places.content):
-            (self.scratch.content / inner.relative_to(self.places.content)).parent.mkdir(
-                parents=True, exist_ok=True
-            )
+            (self.scratch.content / inner.relative_to(self.places.content)).parent.mkdir(parents=True, exist_ok=True)
 
     def _copy(self, source: Path, target: Path) -> None:
-        size = (
-            sum(path.lstat().st_size for path in source.rglob("*")) if source.is_dir() else source.stat().st_size
-        )
+        size = sum(path.lstat().st_size for path in source.rglob("*")) if source.is_dir() else source.stat().st_size
         if size > self.limits.disk:
-            raise DoesNotFit(
-                f"{source.name} is larger than the disk limit and would have to be copied into the box"
-            )
+            raise DoesNotFit(f"{source.name} is larger than the disk limit and would have to be copied into the box")
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True)

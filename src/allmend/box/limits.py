@@ -70,14 +70,10 @@ def settle(limits: Limits, *, cgroup: str, level: str, root: bool, scratch: Path
     note = None if limits.disk or disk == DEFAULT_DISK else "lowered to what is free here"
     settled.records += [
         LimitRecord(name="time", value=settled.time, by="supervisor", written=limits.time is not None),
-        LimitRecord(
-            name="disk", value=disk, by="supervisor, each second", written=limits.disk is not None, note=note
-        ),
+        LimitRecord(name="disk", value=disk, by="supervisor, each second", written=limits.disk is not None, note=note),
     ]
     if limits.cell_time:
-        settled.records.append(
-            LimitRecord(name="cell_time", value=limits.cell_time, by="supervisor", written=True)
-        )
+        settled.records.append(LimitRecord(name="cell_time", value=limits.cell_time, by="supervisor", written=True))
     return settled
 
 
@@ -103,9 +99,7 @@ def _hold_processes(settled: Settled, limits: Limits, *, level: str, root: bool)
         by, note = "rlimit", "counted above the processes this user had at the start"
     if own_count:
         settled.rlimits["NPROC"] = settled.processes
-    settled.records.append(
-        LimitRecord(name="processes", value=settled.processes, by=by, written=written, note=note)
-    )
+    settled.records.append(LimitRecord(name="processes", value=settled.processes, by=by, written=written, note=note))
 
 
 def _hold_cpus(settled: Settled, limits: Limits, available: list[int]) -> None:

@@ -89,8 +89,7 @@ class Call:
 _NAMES = {
     nr: name
     for name in syscalls.NUMBERS
-    if syscalls.machine() in syscalls.ARCHITECTURES
-    and (nr := syscalls.number(name, syscalls.machine())) is not None
+    if syscalls.machine() in syscalls.ARCHITECTURES and (nr := syscalls.number(name, syscalls.machine())) is not None
 }
 
 Emulate = Callable[[Call], None]

@@ -62,9 +62,7 @@ class Outputs:
         self._bytes += size
         if self._bytes > MOST_BYTES or len(self._outputs) >= MOST_OUTPUTS:
             self._cut = True
-            self.note(
-                f"allmend: this cell's output was cut after {MOST_BYTES // 2**20} MiB or {MOST_OUTPUTS} pieces\n"
-            )
+            self.note(f"allmend: this cell's output was cut after {MOST_BYTES // 2**20} MiB or {MOST_OUTPUTS} pieces\n")
         return not self._cut
 
     def _clear(self) -> None:

@@ -157,9 +157,7 @@ def _take(operator: Operator, key: str, urls: list[str]) -> None:
                     operator.folders.append(target)
                 kept.append(url)
         elif split.username or split.password:
-            operator.notes.append(
-                f"{split.hostname}: its address holds credentials, which are not passed into the box"
-            )
+            operator.notes.append(f"{split.hostname}: its address holds credentials, which are not passed into the box")
         elif split.hostname and split.scheme in ("http", "https"):
             port = split.port or (443 if split.scheme == "https" else 80)
             operator.hosts.append(f"{split.hostname.lower()}:{port}")
@@ -194,15 +192,11 @@ def _apt(operator: Operator, folder: Path) -> None:
                 texts.append(file.read_text(errors="replace"))
         except OSError:
             continue
-    for url in re.findall(
-        r"https?://\S+", "\n".join(re.sub(r"^\s*#.*$", "", t, flags=re.MULTILINE) for t in texts)
-    ):
+    for url in re.findall(r"https?://\S+", "\n".join(re.sub(r"^\s*#.*$", "", t, flags=re.MULTILINE) for t in texts)):
         split = urlsplit(url)
         if split.username or split.password:
             operator.notes.append(
                 f"{split.hostname}: an apt source with credentials, which are not passed into the box"
             )
         elif split.hostname:
-            operator.hosts.append(
-                f"{split.hostname.lower()}:{split.port or (443 if split.scheme == 'https' else 80)}"
-            )
+            operator.hosts.append(f"{split.hostname.lower()}:{split.port or (443 if split.scheme == 'https' else 80)}")

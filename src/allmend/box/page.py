@@ -127,11 +127,7 @@ def _difference(receipt: Receipt) -> str:
     same = not found.seen_not_planned and not found.planned_not_seen
     return (
         "<h2>Against the plan</h2>"
-        + (
-            "<p>Nothing was seen that the plan does not say, and all it says of hosts was seen.</p>"
-            if same
-            else ""
-        )
+        + ("<p>Nothing was seen that the plan does not say, and all it says of hosts was seen.</p>" if same else "")
         + _list("Seen, not planned", found.seen_not_planned)
         + _list("Planned, not seen", found.planned_not_seen)
         + _list("Planned, and no record can tell", found.not_comparable)

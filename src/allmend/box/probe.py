@@ -148,9 +148,7 @@ def _try_bwrap(path: str) -> tuple[bool, tuple[str, ...], bool]:
         )
         if sized.returncode == 0:
             return True, (), True
-        plain = subprocess.run(
-            [*base, *view, "/bin/true"], capture_output=True, text=True, timeout=20, check=False
-        )
+        plain = subprocess.run([*base, *view, "/bin/true"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, (str(error),), False
     return plain.returncode == 0, tuple(plain.stderr.strip().splitlines()[:3]), False

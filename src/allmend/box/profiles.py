@@ -68,9 +68,7 @@ def environment(profile: str, document: Document, operator: Operator) -> Environ
     Raises `UsageError`, `Unavailable`, `FetchError`.
     """
     if profile not in PROFILES:
-        raise UsageError(
-            f"there is no profile {profile!r}", where="--profile", hint=nearest(profile, PROFILES) or None
-        )
+        raise UsageError(f"there is no profile {profile!r}", where="--profile", hint=nearest(profile, PROFILES) or None)
     check_interpreter(document)
     if profile == "auto":
         try:
@@ -119,9 +117,7 @@ def build(name: str, requirements: Sequence[str], operator: Operator, python: st
     site = folder / "site-packages"
     if not (folder / "complete").exists():
         _install(requirements, site, base, operator, f"profile {name}")
-        (folder / "complete").write_text(
-            json.dumps({"requirements": list(requirements), "dated": DATED}, indent=1)
-        )
+        (folder / "complete").write_text(json.dumps({"requirements": list(requirements), "dated": DATED}, indent=1))
     roots = [str(site)] + ([] if base.startswith("/usr/") else [str(Path(base).parent.parent)])
     return Environment(name, version, base, tuple(roots), (str(site),), pip=True, dated=DATED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from allmend.nouns.permissions import covered
@@ -39,16 +40,17 @@ _EVERYDAY_PROGRAMS = {
 }
 
 
-def difference(plan: Plan, events: list[Event], programs_expected: bool = True) -> PlanDifference:
+def difference(
+    plan: Plan, events: list[Event], hosts: Iterable[str] = (), programs_expected: bool = True
+) -> PlanDifference:
     """What was planned and not seen, seen and not planned, and what no record can tell.
 
-    A host counts as planned when the plan names it, or a host that serves files for it.
+    A host counts as planned when the plan names it (`hosts` are those its short names stand for), or a host that
+    serves files for it.
     """
-    hosts_planned = sorted({use.host.lower() for use in plan.hosts} | _effect_hosts(plan.effects))
+    hosts_planned = sorted({*hosts, *(use.host.lower() for use in plan.hosts)} | _effect_hosts(plan.effects))
     hosts_planned += [other for name, other in _SAME_FAMILY.items() if name in hosts_planned]
-    seen_hosts = {
-        e.target.rpartition(":")[0]: e for e in events if e.kind == "host" and e.detail != "operator's grant"
-    }
+    seen_hosts = {e.target.rpartition(":")[0]: e for e in events if e.kind == "host" and e.detail != "operator's grant"}
     dns = {e.target for e in events if e.kind == "dns"}
     not_seen = [
         f"host {host}"

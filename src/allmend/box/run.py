@@ -75,6 +75,8 @@ class Job:
     """Where the receipt is written (JSON)."""
     parameters: dict[str, Any] = field(default_factory=dict)
     plan: Plan | None = None
+    planned_hosts: list[str] = field(default_factory=list)
+    """Hosts the plan needs beyond those it lists by name."""
     keep_going: bool = False
     """Run the cells after one that failed."""
     operator_grants: list[str] = field(default_factory=list)
@@ -154,9 +156,7 @@ class _Run:
         if failed or any(cell.status == "error" for cell in self.cells):
             with_error = next((c for c in self.cells if c.status in ("error", "interrupted")), None)
             if self.box.ended is None and with_error is not None:
-                self.box.stop(
-                    "failed", f"cell {with_error.cell} failed: {with_error.error or with_error.status}"[:500]
-                )
+                self.box.stop("failed", f"cell {with_error.cell} failed: {with_error.error or with_error.status}"[:500])
 
     def _cell(self, kernel: Kernel, place: int, cell: dict[str, Any], source: str) -> Outcome:
         box, record = self.box, self.box.record
@@ -239,9 +239,7 @@ class _Run:
             rest += [(f"drive/MyDrive/{item.path}", item) for item in taken]
         for path, item in rest:
             self.files.append(
-                FileWritten(
-                    path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused
-                )
+                FileWritten(path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused)
             )
 
     def receipt(self) -> Receipt:
@@ -276,7 +274,7 @@ class _Run:
             files=self.files,
             secrets_used=sorted({e.target for e in events if e.kind == "secret" and e.verdict == "allowed"}),
             peak_memory_bytes=box.peak_memory,
-            difference=difference(job.plan, events) if job.plan is not None else None,
+            difference=difference(job.plan, events, job.planned_hosts) if job.plan is not None else None,
             not_recorded=unseen,
         )
 

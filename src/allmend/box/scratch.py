@@ -23,9 +23,7 @@ FOLDERS = ("ipc", "content", "layer", "home", "etc")
 
 def run_uid(pid_space: int = 1 << 20) -> int:
     """A high uid that no account and no process of this machine has: for one run, when started as root."""
-    taken = {
-        int(line.split(":")[2]) for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") > 2
-    }
+    taken = {int(line.split(":")[2]) for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") > 2}
     taken |= {path.stat().st_uid for path in Path("/proc").iterdir() if path.name.isdigit() and path.exists()}
     while True:
         uid = 0x50000000 + secrets.randbelow(pid_space)

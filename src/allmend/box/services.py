@@ -88,9 +88,7 @@ class Services:
 
     def _drive(self, details: dict[str, Any]) -> dict[str, Any]:
         if self.permissions.drive is None:
-            advice = (
-                'Add [drive] with folder = "FOLDER" to the permissions file, or run with --allow drive:FOLDER.'
-            )
+            advice = 'Add [drive] with folder = "FOLDER" to the permissions file, or run with --allow drive:FOLDER.'
             self.record.add("drive", "google-drive", "denied", detail="Drive is not permitted", advice=advice)
             raise Refused("Drive is not permitted", hint=advice)
         write = self.permissions.drive.write

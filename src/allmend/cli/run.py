@@ -78,9 +78,7 @@ def _show_proposal(prepared: Prepared) -> None:
         "B": "level B, enforced with gaps (see the receipt)",
         "D": "NOT BOXED: nothing is enforced",
     }
-    console.print(
-        f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}", markup=False
-    )
+    console.print(f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}", markup=False)
     ordinary = [proposed.grant for proposed in prepared.proposals if not proposed.careful]
     if ordinary:
         shown = ", ".join(ordinary[:6]) + (f" and {len(ordinary) - 6} more" if len(ordinary) > 6 else "")

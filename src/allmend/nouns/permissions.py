@@ -208,15 +208,16 @@ class Permissions(Noun):
         return "".join(_toml_lines(self))
 
     def with_grant(self, grant: str) -> Permissions:
-        """These permissions with one more, written as on the command line: `host:NAME`, `secret:NAME`,
-        `secret:NAME@HOST`, `read:PATH`, `write:FOLDER`, `output:GLOB`, `port:N`, `gpu:N`, `drive:FOLDER`,
-        `drive-write:FOLDER`,
+        """These permissions with one more, written as on the command line.
+
+        `host:NAME`, `secret:NAME`, `secret:NAME@HOST`, `env:NAME@HOST` (the same, in its environment from the start),
+        `read:PATH`, `write:FOLDER`, `output:GLOB`, `port:N`, `gpu:N`, `drive:FOLDER`, `drive-write:FOLDER`,
         `finding:ID`. Raises `InputError` for anything else.
         """
         kind, _, value = grant.partition(":")
         data = self.model_dump(by_alias=True)
         if not value or not _add_grant(data, kind, value):
-            kinds = "host, secret, read, write, output, port, gpu, drive, drive-write, finding"
+            kinds = "host, secret, env, read, write, output, port, gpu, drive, drive-write, finding"
             raise InputError(
                 f"{grant!r} is not a permission", where="--allow", hint=f"Kinds: {kinds}; e.g. host:example.org."
             )
@@ -262,10 +263,11 @@ def _add_grant(data: dict[str, Any], kind: str, value: str) -> bool:
     elif kind in ("port", "gpu") and value.isascii() and value.isdigit() and len(value) < 6:
         group, key = ("network", "publish") if kind == "port" else ("devices", "gpus")
         data[group][key] = [*data[group][key], int(value)]
-    elif kind == "secret":
+    elif kind in ("secret", "env"):
         name, at, host = value.partition("@")
         secret = data["secrets"].setdefault(name, {"hosts": [], "environment": False})
         secret["hosts"] = [*secret["hosts"], host] if at else [*secret["hosts"], "*"]
+        secret["environment"] = secret["environment"] or kind == "env"
         if at and not covered(host, data["network"]["hosts"]):
             data["network"]["hosts"] = [*data["network"]["hosts"], host]
     elif kind in ("drive", "drive-write"):
@@ -313,9 +315,7 @@ def _toml_lines(permissions: Permissions) -> list[str]:
             lines.append(f"\n# {comment}\n[{group}]\n")
             lines += [f"{key} = {_toml_value(value)}\n" for key, value in entries.items()]
     for name, secret in data["secrets"].items():
-        lines.append(
-            f"\n# From the environment variable {name}; once handed over, only these hosts stay reachable.\n"
-        )
+        lines.append(f"\n# From the environment variable {name}; once handed over, only these hosts stay reachable.\n")
         lines.append(f"[secrets.{name}]\nhosts = {_toml_value(secret['hosts'])}\n")
         if secret["environment"]:
             lines.append("environment = true\n")

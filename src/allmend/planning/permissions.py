@@ -55,6 +55,24 @@ PACKAGE_INDEXES = frozenset(
 )
 """Reached through the owner's own configuration, not through what a notebook asks."""
 
+HOST_OF = {
+    "hf": "huggingface.co",
+    "huggingface": "huggingface.co",
+    "gdrive": "drive.google.com",
+    "kaggle": "www.kaggle.com",
+    "tfds": "storage.googleapis.com",
+    "keras": "storage.googleapis.com",
+    "torchvision": "download.pytorch.org",
+    "sklearn": "ndownloader.figshare.com",
+    "roboflow": "api.roboflow.com",
+    "wandb": "api.wandb.ai",
+    "openai": "api.openai.com",
+    "google-genai": "generativelanguage.googleapis.com",
+}
+"""Where the short names of targets (`hf:NAME`) and services lead."""
+
+_FETCHES = frozenset({"download", "clone", "model", "dataset", "send"})
+
 _SECRET_HOSTS = {
     "huggingface": ("HF_TOKEN", "huggingface.co"),
     "wandb": ("WANDB_API_KEY", "api.wandb.ai"),
@@ -125,24 +143,26 @@ def with_grants(permissions: Permissions, proposals: Iterable[Proposed]) -> Perm
     return permissions
 
 
-def _hosts(plan: Plan) -> list[tuple[str, str]]:
-    uses = [(use.host.lower(), ", ".join(use.for_[:3]) or use.family or "") for use in plan.hosts]
-    known = {host for host, _ in uses}
+def hosts_of(plan: Plan) -> dict[str, str]:
+    """The hosts a plan needs, each with what for: those it lists, and those its effects name or stand for."""
+    found = {use.host.lower(): ", ".join(use.for_[:3]) or use.family or "" for use in plan.hosts}
     for effect in plan.effects:
-        if (
-            effect.certainty == "unknown"
-            or "://" not in effect.target
-            or effect.kind not in ("download", "clone", "model", "dataset")
-        ):
+        if effect.certainty == "unknown" or effect.kind not in _FETCHES:
             continue
-        try:
-            host = urlsplit(effect.target).hostname
-        except ValueError:
-            continue
-        if host and host.lower() not in known:
-            known.add(host.lower())
-            uses.append((host.lower(), effect.target))
-    return [(host, why) for host, why in uses if host not in PACKAGE_INDEXES]
+        scheme = effect.target.partition(":")[0]
+        host = HOST_OF.get(scheme) or HOST_OF.get(effect.target)
+        if "://" in effect.target:
+            try:
+                host = urlsplit(effect.target).hostname
+            except ValueError:
+                continue
+        if host:
+            found.setdefault(host.lower(), effect.target)
+    return found
+
+
+def _hosts(plan: Plan) -> list[tuple[str, str]]:
+    return [(host, why) for host, why in hosts_of(plan).items() if host not in PACKAGE_INDEXES]
 
 
 def _host(host: str, why: str) -> list[Proposed]:
@@ -195,7 +215,7 @@ def _credential(effect: Effect, kind: str, value: str, where: str) -> list[Propo
         return [Proposed(f"secret:{name}@{host}", f"{where} uses {kind}", careful=True)]
     if kind in ("secret", "env") and value:
         host = _HOST_OF_SECRET.get(value.upper(), "")
-        grant = f"secret:{value}@{host}" if host else f"secret:{value}"
+        grant = f"{kind}:{value}@{host}" if host else f"{kind}:{value}"
         return [Proposed(grant, f"{where} asks for the secret {value}", careful=True)]
     return []
 
@@ -204,8 +224,9 @@ def _granted(grant: str, permissions: Permissions) -> bool:
     kind, _, value = grant.partition(":")
     if kind == "host":
         return covered(value, permissions.network.hosts)
-    if kind == "secret":
-        return value.partition("@")[0] in permissions.secrets
+    if kind in ("secret", "env"):
+        secret = permissions.secrets.get(value.partition("@")[0])
+        return secret is not None and (kind == "secret" or secret.environment)
     if kind in ("drive", "drive-write"):
         return permissions.drive is not None and (kind == "drive" or permissions.drive.write)
     if kind == "port":

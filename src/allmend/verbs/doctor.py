@@ -56,9 +56,10 @@ def _box() -> list[Fact]:
         return [Fact(name="box", value=error.message, good=False, hint=error.hint)]
     full = level == "A"
     hint = None if full else machine.how_to_get_a()
-    facts = [Fact(name="box", value=f"level {level} ({levels.NAMES[level]}): {'; '.join(why)}", good=full, hint=hint)]
+    value = f"level {level} ({levels.NAMES[level]}): {'; '.join(why)}"
+    facts = [Fact(name="box", value=value, good=full, hint=hint)]
     groups = machine.cgroup != "none"
-    note = None if groups else "Memory is bounded for each process, not for all together. Root, or a delegated group, can."
+    note = None if groups else "Memory is bounded for each process, not for all together, unless run as root."
     return [*facts, Fact(name="box limits", value=f"control group {machine.cgroup}", good=groups, hint=note)]
 
 

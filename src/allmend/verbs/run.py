@@ -8,6 +8,7 @@ terminal or a page can show what is asked for; `carry_out` runs what was agreed;
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,9 +170,7 @@ def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
     settings = prepared.settings
     if settings.unsandboxed:
         return prepared.permissions
-    open_ones = (
-        prepared.careful if not asked else [proposed for proposed in prepared.careful if proposed.incomplete]
-    )
+    open_ones = prepared.careful if not asked else [proposed for proposed in prepared.careful if proposed.incomplete]
     if open_ones:
         shown = "; ".join(f"{proposed.grant} ({proposed.why})" for proposed in open_ones[:8])
         more = f" and {len(open_ones) - 8} more" if len(open_ones) > 8 else ""
@@ -187,9 +186,7 @@ def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
             hint="Run it at a terminal, or add --yes, or give --permissions FILE.",
         )
     permissions = with_grants(prepared.permissions, prepared.proposals)
-    return permissions.model_copy(
-        update={"notebook": prepared.document.path.name, "sha256": prepared.document.sha256}
-    )
+    return permissions.model_copy(update={"notebook": prepared.document.path.name, "sha256": prepared.document.sha256})
 
 
 def carry_out(
@@ -199,7 +196,8 @@ def carry_out(
     from allmend.box import owner, page, profiles
     from allmend.box import run as running
     from allmend.box.box import Settings as BoxSettings
-    from allmend.planning.permissions import requirements
+    from allmend.planning.permissions import hosts_of, requirements
+    from allmend.runs import record
 
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
@@ -230,14 +228,27 @@ def carry_out(
         ),
         executed=prepared.folder / f"{document.path.stem}.ipynb",
         receipt=prepared.folder / "receipt.json",
-        parameters=prepared.values,
+        parameters={name: _shown(name, value) for name, value in prepared.values.items()},
         plan=prepared.plan,
+        planned_hosts=list(hosts_of(prepared.plan)),
         keep_going=settings.keep_going,
         operator_grants=grants.grants,
     )
-    receipt = running.run(job, progress)
-    running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
+    shown = settings.model_dump(mode="json") | {"parameters": job.parameters}
+    with record("run", settings=shown, subject=document.path.name) as made:
+        made.input(document.path, sha256=document.sha256)
+        made.choice("box level", prepared.level, "; ".join(prepared.why))
+        made.choice("profile", environment.profile, f"Python {environment.version}")
+        receipt = running.run(job, progress)
+        running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
+        made.output("executed notebook", job.executed)
+        made.output("receipt", job.receipt)
     return receipt
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A parameter's value as records show it: one that its name says is secret is not."""
+    return "(not shown)" if re.search(r"key|token|secret|passw|credential", name, re.IGNORECASE) and value else value
 
 
 def _values(texts: Sequence[str]) -> dict[str, Any]:
@@ -266,9 +277,7 @@ def _read_permissions(path: Path) -> Permissions:
 def _be_strict(plan: Plan) -> None:
     dangers = [finding for finding in plan.findings if finding.severity == "danger"]
     if dangers:
-        shown = "; ".join(
-            f"{finding.title} (cells {', '.join(map(str, finding.cells))})" for finding in dangers[:5]
-        )
+        shown = "; ".join(f"{finding.title} (cells {', '.join(map(str, finding.cells))})" for finding in dangers[:5])
         raise DangerousPlan(
             f"the plan holds a dangerous finding: {shown}", where=plan.subject.path, hint=dangers[0].fix
         )

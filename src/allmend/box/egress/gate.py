@@ -87,9 +87,7 @@ class Gate:
             return
         await self._tls(name, 443, grant, reader, writer)
 
-    async def transparent_http(
-        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def transparent_http(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection to port 80 of the address that stands for `name`."""
         request = await self._head(reader, writer, name)
         if request is None:
@@ -136,9 +134,7 @@ class Gate:
             pass
         return None
 
-    async def _local(
-        self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _local(self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.local is None or request.chunked or request.length > _BLOCK:
             await _say(writer, 404, "Not Found", "not here")
             return
@@ -310,6 +306,4 @@ async def _say(writer: asyncio.StreamWriter, status: int, reason: str, text: str
 
 def _exact(status: int, reason: str, text: str) -> bytes:
     body = text.encode()
-    return (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-    )
+    return f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body

@@ -14,9 +14,7 @@ def ask(what: str, **details: object) -> dict:
     """Ask the supervisor; raises NotPermitted with its words."""
     proxy = os.environ.get("ALLMEND_PROXY", "http://127.0.0.1:3128")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy}))
-    request = urllib.request.Request(
-        f"http://allmend.box/{what}", data=json.dumps(details).encode(), method="POST"
-    )
+    request = urllib.request.Request(f"http://allmend.box/{what}", data=json.dumps(details).encode(), method="POST")
     try:
         with opener.open(request, timeout=600) as answer:
             return json.loads(answer.read())

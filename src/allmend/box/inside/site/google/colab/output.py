@@ -24,9 +24,7 @@ def serve_kernel_port_as_window(
     port: int, path: str = "/", anchor_text: object = None, cache_in_notebook: bool = False
 ) -> None:
     """Say where a published port is."""
-    print(
-        f"Port {port} is shown outside only if it is published (--allow port:{port}): http://127.0.0.1:{port}{path}"
-    )
+    print(f"Port {port} is shown outside only if it is published (--allow port:{port}): http://127.0.0.1:{port}{path}")
 
 
 def serve_kernel_port_as_iframe(

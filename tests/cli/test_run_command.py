@@ -10,6 +10,7 @@ import select
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,13 +31,26 @@ def notebook(folder: Path, cells: list[str] = CELLS, name: str = "nb.ipynb") -> 
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb", "COLUMNS": "200"}
+    return {
+        **os.environ,
+        "ALLMEND_HOME": tempfile.mkdtemp(),
+        "PYTHONPATH": str(ROOT / "src"),
+        "TERM": "dumb",
+        "COLUMNS": "200",
+    }
 
 
 def unattended(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "allmend", *words]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=180, check=False
+        command,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=180,
+        check=False,
     )
 
 
@@ -88,7 +102,9 @@ def test_exit_codes(tmp_path: Path) -> None:
     notebook(tmp_path, ["1 / 0"], "fails.ipynb")
     assert unattended(tmp_path, "run", "fails.ipynb", "--yes").returncode == 12
     hidden = "import urllib.request as u\nname = bytes([115, 46, 101, 120, 97, 109, 112, 108, 101]).decode()\n"
-    notebook(tmp_path, [hidden + "try: u.build_opener().open('http' + '://' + name)\nexcept OSError: pass"], "hides.ipynb")
+    notebook(
+        tmp_path, [hidden + "try: u.build_opener().open('http' + '://' + name)\nexcept OSError: pass"], "hides.ipynb"
+    )
     done = unattended(tmp_path, "run", "hides.ipynb", "--yes", "--check")
     assert done.returncode in (8, 11), done.stderr
     if done.returncode == 11:
