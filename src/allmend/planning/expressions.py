@@ -11,21 +11,7 @@ from allmend.notebooks.syntax import MARK
 from allmend.planning.pure import MISSING, member_of, pure_call
 from allmend.planning.scope import Journal, Scope
 from allmend.planning.values import (
-    Bound,
-    Class,
-    Either,
-    Function,
-    Holes,
-    Made,
-    Member,
-    Object,
-    PathText,
-    Place,
-    Symbol,
-    Unknown,
-    Value,
-    combine,
-    has_hole,
+    Bound, Class, Either, Function, Holes, Made, Member, Object, PathText, Place, Symbol, Unknown, Value, combine, has_hole,
     options,
 )  # fmt: skip
 
@@ -33,7 +19,11 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 BUILTINS = frozenset(
-    ["abs", "all", "any", "ascii", "bin", "bool", "breakpoint", "bytearray", "bytes", "callable", "chr", "classmethod", "compile", "complex", "delattr", "dict", "dir", "divmod", "enumerate", "eval", "exec", "execfile", "exit", "filter", "float", "format", "frozenset", "getattr", "globals", "hasattr", "hash", "help", "hex", "id", "input", "int", "isinstance", "issubclass", "iter", "len", "list", "locals", "map", "max", "memoryview", "min", "next", "object", "oct", "open", "ord", "pow", "print", "property", "quit", "range", "raw_input", "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple", "type", "unicode", "vars", "xrange", "zip", "__import__", "get_ipython", "display"]
+    "abs all any ascii bin bool breakpoint bytearray bytes callable chr classmethod compile complex delattr dict dir divmod "
+    "enumerate eval exec execfile exit filter float format frozenset getattr globals hasattr hash help hex id input int "
+    "isinstance issubclass iter len list locals map max memoryview min next object oct open ord pow print property quit "
+    "range raw_input repr reversed round set setattr slice sorted staticmethod str sum super tuple type unicode vars xrange "
+    "zip __import__ get_ipython display".split()
 )
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
