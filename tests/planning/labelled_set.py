@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-
 _RANDOM = "qVtZ7Lw2RkPb9XnGm4HsJd6FyCu8TeAoKi3W"
 """Stands for a token; joined at run time, so that no scanner takes this file for a leak."""
 

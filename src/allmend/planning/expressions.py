@@ -11,7 +11,21 @@ from allmend.notebooks.syntax import MARK
 from allmend.planning.pure import MISSING, member_of, pure_call
 from allmend.planning.scope import Journal, Scope
 from allmend.planning.values import (
-    Bound, Class, Either, Function, Holes, Made, Member, Object, PathText, Place, Symbol, Unknown, Value, combine, has_hole,
+    Bound,
+    Class,
+    Either,
+    Function,
+    Holes,
+    Made,
+    Member,
+    Object,
+    PathText,
+    Place,
+    Symbol,
+    Unknown,
+    Value,
+    combine,
+    has_hole,
     options,
 )  # fmt: skip
 
@@ -19,14 +33,10 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 BUILTINS = frozenset(
-    "abs all any ascii bin bool breakpoint bytearray bytes callable chr classmethod compile complex delattr dict dir divmod "
-    "enumerate eval exec execfile exit filter float format frozenset getattr globals hasattr hash help hex id input int "
-    "isinstance issubclass iter len list locals map max memoryview min next object oct open ord pow print property quit "
-    "range raw_input repr reversed round set setattr slice sorted staticmethod str sum super tuple type unicode vars xrange "
-    "zip __import__ get_ipython display".split()
+    ["abs", "all", "any", "ascii", "bin", "bool", "breakpoint", "bytearray", "bytes", "callable", "chr", "classmethod", "compile", "complex", "delattr", "dict", "dir", "divmod", "enumerate", "eval", "exec", "execfile", "exit", "filter", "float", "format", "frozenset", "getattr", "globals", "hasattr", "hash", "help", "hex", "id", "input", "int", "isinstance", "issubclass", "iter", "len", "list", "locals", "map", "max", "memoryview", "min", "next", "object", "oct", "open", "ord", "pow", "print", "property", "quit", "range", "raw_input", "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple", "type", "unicode", "vars", "xrange", "zip", "__import__", "get_ipython", "display"]
 )
 WELL_KNOWN = {
-    **{name: name for name in "os sys subprocess shutil pickle torch requests json glob joblib gdown wandb urllib gc".split()},
+    **{name: name for name in ["os", "sys", "subprocess", "shutil", "pickle", "torch", "requests", "json", "glob", "joblib", "gdown", "wandb", "urllib", "gc"]},
     "np": "numpy", "pd": "pandas", "tf": "tensorflow", "drive": "google.colab.drive", "userdata": "google.colab.userdata",
     "tfds": "tensorflow_datasets", "hub": "tensorflow_hub", "load_dataset": "datasets.load_dataset",
     "notebook_login": "huggingface_hub.notebook_login", "hf_hub_download": "huggingface_hub.hf_hub_download",

