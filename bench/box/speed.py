@@ -134,7 +134,6 @@ def main() -> None:
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
     table = {}
     for row in rows:
-        more = statistics.median(r[row]["ready"] - r["unboxed"]["ready"] for r in rounds)
         median = {name: statistics.median(r[row][name] for r in rounds) for name in ("ready", "opens", "compute")}
         table[row] = {
             "ready_s": round(median["ready"], 4),

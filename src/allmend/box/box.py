@@ -183,16 +183,15 @@ class Box:
 
     async def _launch_plainly(self) -> None:
         """Level D: a kernel like any other, in the notebook's own folder, with the person's own environment."""
-        python, file = self.settings.environment.executable, self.scratch.etc / "connection.json"
+        python, file = self.scratch.layer / "bin" / "python", self.scratch.etc / "connection.json"
         self._errors = (self.scratch.path / "errors").open("w+b")
-        sites = os.pathsep.join(self.settings.environment.sites)
         self._process = subprocess.Popen(
-            [python, "-m", "ipykernel_launcher", "-f", str(file)],
+            [str(python), "-m", "ipykernel_launcher", "-f", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
             stderr=self._errors,
             cwd=self.settings.folder,
-            env={**os.environ, "PYTHONPATH": sites},
+            env={**os.environ, "PATH": f"{python.parent}:{os.environ.get('PATH', '')}"},
             start_new_session=True,
         )
         self._watcher = asyncio.create_task(self._watch())

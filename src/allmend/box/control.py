@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import socket
 from collections.abc import Callable
@@ -23,7 +23,8 @@ class Control:
     def order(self, order: dict[str, Any]) -> None:
         """Send the order; closes our copy of the launcher's end, so that its death is seen."""
         self.theirs.close()
-        self.mine.send(json.dumps(order).encode())
+        # Version 2 is read alike by every Python 3; JSON would cost the launcher an import of ten milliseconds.
+        self.mine.send(marshal.dumps(order, 2))
 
     def run_up(self, watch: Callable[[int], None]) -> tuple[dict[str, socket.socket], int | None]:
         """Wait until the launcher is confined; returns the listening sockets by name and the seccomp descriptor.
@@ -42,18 +43,18 @@ class Control:
                 raise Unavailable(f"the box did not start: {error}") from None
             if not data:
                 raise Unavailable("the box ended before it was ready")
-            message = json.loads(data)
-            if "failed" in message:
-                raise Unavailable(f"the box could not be closed: {message['failed']}: {message['error']}")
-            if "listeners" in message:
-                listeners = {name: socket.socket(fileno=fd) for name, fd in zip(message["listeners"], fds, strict=True)}
+            word, _, rest = data.decode("utf-8", "replace").partition(" ")
+            if word == "failed":
+                raise Unavailable(f"the box could not be closed: {rest}")
+            if word == "listeners":
+                listeners = {name: socket.socket(fileno=fd) for name, fd in zip(rest.split(), fds, strict=True)}
                 self.mine.send(b"ok")
-            elif "notify" in message:
+            elif word == "notify":
                 notify = fds[0]
                 os.set_inheritable(notify, False)
                 watch(notify)
                 self.mine.send(b"ok")
-            elif "ready" in message:
+            elif word == "ready":
                 return listeners, notify
 
     def close(self) -> None:

@@ -83,7 +83,8 @@ class Interior:
         return shown
 
     def furnish_plainly(self) -> view.View:
-        """Level D: only the connection file."""
+        """Level D: the connection file, and a layer so that installs do not reach what is shared."""
+        environment.make_layer(self.settings.environment, self.scratch.layer, self.places.layer, self.settings.below)
         self.connection = self._new_connection()
         file = self.scratch.etc / "connection.json"
         file.touch(mode=0o600)

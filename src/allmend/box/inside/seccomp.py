@@ -10,9 +10,12 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
 
 from . import syscalls
+
+TYPE_CHECKING = False  # importing typing would cost each start some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KILL_PROCESS = 0x80000000
 USER_NOTIF = 0x7FC00000

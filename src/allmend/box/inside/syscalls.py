@@ -7,7 +7,7 @@ common to both. Only calls that the filter names are listed.
 
 from __future__ import annotations
 
-import platform
+import os
 
 ARCHITECTURES = ("x86_64", "aarch64")
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -120,7 +120,7 @@ ABSENT = (
 
 def machine() -> str:
     """This machine's architecture, by the name used in `ARCHITECTURES`; other names pass through."""
-    return {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(os.uname().machine, os.uname().machine)
 
 
 def number(name: str, architecture: str) -> int | None:
