@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
+    from allmend.nouns import Permissions
     from allmend.nouns import Plan
+    from allmend.nouns import Receipt
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.plan import plan
+    from allmend.verbs.run import run
     from allmend.verbs.serve import serve
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
@@ -24,10 +28,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AllmendError": "allmend.errors",
+    "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
+    "Receipt": "allmend.nouns",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "plan": "allmend.verbs.plan",
+    "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
@@ -39,12 +47,16 @@ _ROOMS = ("data", "models", "runs")
 
 __all__ = [
     "AllmendError",
+    "Permissions",
     "Plan",
+    "Receipt",
     "chat",
     "data",
     "data_check",
     "doctor",
     "models",
+    "plan",
+    "run",
     "runs",
     "serve",
     "tour",
