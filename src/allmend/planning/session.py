@@ -11,7 +11,14 @@ from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
 from allmend.planning import tables
 from allmend.planning.effects import (
-    code, commands, credentials, directories, hardware, imports, library, magics,
+    code,
+    commands,
+    credentials,
+    directories,
+    hardware,
+    imports,
+    library,
+    magics,
 )  # fmt: skip
 from allmend.planning.pure import MISSING
 from allmend.planning.python import Python

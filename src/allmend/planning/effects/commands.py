@@ -23,12 +23,11 @@ _BEFORE: dict[str, frozenset[str]] = {
     "do": frozenset(), "then": frozenset(), "else": frozenset(), "%%capture": frozenset(), "proot": frozenset(),
 }  # fmt: skip
 _SILENT = frozenset(
-    "echo printf ls cat pwd head tail true false test [ [[ sleep which whereis whoami date df du free uname lscpu lspci nproc "
-    "grep egrep awk sort uniq wc tr cut env printenv type read set unset shift return exit wait clear file stat tree basename "
-    "dirname ps top htop id groups hostname history alias unalias ulimit lsb_release ffmpeg ffprobe convert identify column "
-    "seq diff cmp md5sum sha256sum sha1sum xxd od strings : man help jq tac rev yes eval_never hash bc expr".split()
+    ["echo", "printf", "ls", "cat", "pwd", "head", "tail", "true", "false", "test", "[", "[[", "sleep", "which", "whereis", "whoami", "date", "df", "du", "free", "uname", "lscpu", "lspci", "nproc", "grep", "egrep", "awk", "sort", "uniq", "wc", "tr", "cut", "env", "printenv", "type", "read", "set", "unset", "shift", "return", "exit", "wait", "clear", "file", "stat", "tree", "basename", "dirname", "ps", "top", "htop", "id", "groups", "hostname", "history", "alias", "unalias", "ulimit", "lsb_release", "ffmpeg", "ffprobe", "convert", "identify", "column", "seq", "diff", "cmp", "md5sum", "sha256sum", "sha1sum", "xxd", "od", "strings", ":", "man", "help", "jq", "tac", "rev", "yes", "eval_never", "hash", "bc", "expr"]
 )
-_QUIET_PROCESS = frozenset({"cd", ":", "export", "set", "[", "test", "true", "exit", "source", ".", "read", "shift", "unset"})
+_QUIET_PROCESS = frozenset(
+    {"cd", ":", "export", "set", "[", "test", "true", "exit", "source", ".", "read", "shift", "unset"}
+)
 
 
 def run(session: Session, command: Command, shell: Shell) -> None:

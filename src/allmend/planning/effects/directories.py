@@ -15,8 +15,10 @@ SYSTEM = re.compile(
     r"^/(?:usr|etc|opt|lib|lib64|bin|sbin|var|root|home|boot)(?:/|$)|(?:site|dist)-packages(?:/|$)|^~/?$|"
     r"^~/\.(?:bash|zsh|profile|ssh|config|local/lib|ipython|jupyter|bash_profile)"
 )
-_HARMLESS = re.compile(r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
-                       r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)")
+_HARMLESS = re.compile(
+    r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
+    r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)"
+)
 _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
     r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
@@ -85,11 +87,11 @@ def on_call(session: Session, call: Call) -> None:
     elif path in _TWO_PATHS:
         _two(session, call)
         return
-    elif path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path:
+    elif (path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
         session.add("destructive", "kill-runtime", literal=True)
-    elif path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit":
-        session.add("destructive", "kill-runtime", literal=True)
-    if path.endswith((".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")):
+    if path.endswith(
+        (".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")
+    ):
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")
         if isinstance(value, str):
             world.saved.add(world.key(value))
@@ -179,8 +181,22 @@ def _drive_arguments(session: Session, call: Call) -> None:
     world = session.world
     path = call.path
     writes = bool(_WRITES.search(path))
-    if isinstance(call.receiver, str) and path.startswith("path.") and path.rpartition(".")[2] in (
-        "write_text", "write_bytes", "read_text", "read_bytes", "iterdir", "glob", "rglob", "open", "mkdir", "unlink"
+    if (
+        isinstance(call.receiver, str)
+        and path.startswith("path.")
+        and path.rpartition(".")[2]
+        in (
+            "write_text",
+            "write_bytes",
+            "read_text",
+            "read_bytes",
+            "iterdir",
+            "glob",
+            "rglob",
+            "open",
+            "mkdir",
+            "unlink",
+        )
     ):
         mode = "write" if path.rpartition(".")[2] in ("write_text", "write_bytes", "mkdir", "unlink") else "read"
         under_drive(session, call.receiver, mode)
