@@ -410,6 +410,7 @@ local.chat.completions.create(model="m", messages=[])
 !ngrok http 7860
 """,
         """
+-1 hardware gpu
 0 clone https://github.com/maker/webui
 1 foreign_code /content/webui/launch.py
 1 serve gradio-share

@@ -90,8 +90,10 @@ def secret_elsewhere(effects: list[Effect], notebook: Notebook) -> Finding | Non
     """A secret appears in the very request that goes to a host of another service."""
     for effect in _of(effects, "send", "download"):
         leak = effect.detail.get("secret")
-        host = effect.target if effect.kind == "send" else host_of(effect.target)
-        if not isinstance(leak, str) or effect.certainty == "unknown" or "." not in host or host.endswith(".azure.com"):
+        host = str(effect.detail.get("host") or "")
+        if not host and effect.certainty != "unknown":
+            host = effect.target if effect.kind == "send" else host_of(effect.target)
+        if not isinstance(leak, str) or "." not in host or host.endswith(".azure.com"):
             continue
         owner = next((name for shape, name in _SECRET_OF if shape.search(leak)), None)
         family = family_of(host)

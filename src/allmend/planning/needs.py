@@ -86,7 +86,7 @@ def _judge(
     if memory and accelerator != "gpu" and here and memory > here:
         why.append(f"Its largest model needs about {_gib(memory)} of memory; this machine has {_gib(here)}.")
         fits = False
-    free = shutil.disk_usage(os.getcwd()).free
+    free = shutil.disk_usage(".").free
     if disk and disk > free:
         why.append(f"It fetches about {_gib(disk)} of weights; {_gib(free)} are free here.")
         fits = False

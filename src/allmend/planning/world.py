@@ -56,7 +56,6 @@ class World:
         if base and not path.startswith("/") and path not in ("$HOME", "$PWD"):
             if HOLE_START in path and path.startswith(HOLE_START):
                 return derived + path
-            derived = derived or ("" if base == "" else "")
             path = posixpath.join(base, path)
         if not path:
             return derived

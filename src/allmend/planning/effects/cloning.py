@@ -15,7 +15,26 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 _VALUED = frozenset(
-    ["-b", "--branch", "--depth", "-c", "--config", "-o", "--origin", "--reference", "--filter", "-j", "--jobs", "--template", "--separate-git-dir", "-u", "--upload-pack", "--shallow-since", "--shallow-exclude", "--server-option"]
+    [
+        "-b",
+        "--branch",
+        "--depth",
+        "-c",
+        "--config",
+        "-o",
+        "--origin",
+        "--reference",
+        "--filter",
+        "-j",
+        "--jobs",
+        "--template",
+        "--separate-git-dir",
+        "-u",
+        "--upload-pack",
+        "--shallow-since",
+        "--shallow-exclude",
+        "--server-option",
+    ]
 )
 
 

@@ -239,16 +239,16 @@ def _magic(session: Session, call: Call) -> Value:
 def _opened(session: Session, call: Call) -> None:
     path, _ = call.get(0, "file")
     mode, _ = call.get(1, "mode")
-    if isinstance(path, str) and isinstance(mode, str) and any(sign in mode for sign in "wax"):
-        if not has_hole(path):
-            from allmend.planning.effects import directories
+    if not isinstance(path, str) or has_hole(path) or not isinstance(mode, str) or not set(mode) & set("wax"):
+        return
+    from allmend.planning.effects import directories
 
-            full = session.world.resolve(path).replace(DERIVED, "")
-            if directories.SYSTEM.search(full):
-                directories.written(session, path, cwd=None)
-            session.world.make(path)
-            if "w" in mode:
-                session.world.texts.pop(session.world.key(path), None)
+    full = session.world.resolve(path).replace(DERIVED, "")
+    if directories.SYSTEM.search(full):
+        directories.written(session, path, cwd=None)
+    session.world.make(path)
+    if "w" in mode:
+        session.world.texts.pop(session.world.key(path), None)
 
 
 def _write(session: Session, call: Call) -> None:

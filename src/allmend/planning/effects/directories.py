@@ -87,7 +87,9 @@ def on_call(session: Session, call: Call) -> None:
     elif path in _TWO_PATHS:
         _two(session, call)
         return
-    elif (path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
+    elif (
+        path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path
+    ) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
         session.add("destructive", "kill-runtime", literal=True)
     if path.endswith(
         (".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")
@@ -116,7 +118,7 @@ def go(session: Session, text: str) -> None:
 
 def _two(session: Session, call: Call) -> None:
     source, _ = call.get(0, "src", "filename")
-    target, node = call.get(1, "dst", "extract_dir")
+    target, _ = call.get(1, "dst", "extract_dir")
     for _, text in options(source):
         if isinstance(text, str):
             under_drive(session, text, "read")
@@ -147,8 +149,6 @@ def remove(session: Session, value: Value, node: object, cwd: str | None = None)
     """A recursive delete; judged when all that the notebook made is known."""
     import ast
 
-    from allmend.planning.expressions import segment
-
     for _, option in options(value):
         exact = isinstance(node, ast.Constant)
         if isinstance(option, str) and not has_hole(option):
@@ -158,9 +158,7 @@ def remove(session: Session, value: Value, node: object, cwd: str | None = None)
                 under_drive(session, full, "write", cwd="")
             session.removals.append((key, full, session.python.place, session.line, exact and DERIVED not in option))
         elif isinstance(node, ast.AST):
-            source = segment(session.python.place, node)
-            session.add("destructive", option if isinstance(option, str) else option, node=node)
-            del source
+            session.add("destructive", option, node=node)
         elif isinstance(option, str):
             session.add("destructive", option)
 

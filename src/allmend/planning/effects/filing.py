@@ -289,10 +289,8 @@ def find(session: Session, line: Line) -> None:
 
 def kill(session: Session, line: Line) -> None:
     """`kill -9 -1` and `pkill python` end the runtime."""
-    if (
-        ("-1" in line.words[1:]
-        and line.name == "kill")
-        or any(w.startswith(("python", "ipykernel", "jupyter")) for w in line.words[1:])
+    if ("-1" in line.words[1:] and line.name == "kill") or any(
+        w.startswith(("python", "ipykernel", "jupyter")) for w in line.words[1:]
     ):
         line.fixed("destructive", "kill-runtime")
 

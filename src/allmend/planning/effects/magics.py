@@ -114,9 +114,7 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
     if last_name in ("python", "python3", "python2", "pypy") and code.language == "python":
         session.python_text(code.body)
         return True
-    if last_name == "run":
-        return True
-    return False
+    return last_name == "run"
 
 
 def _templated(session: Session, text: str) -> str:

@@ -139,11 +139,13 @@ def hub(session: Session, call: Call, row: Row) -> None:
         met = True
         if isinstance(value, str):
             _hub_text(session, call, row, value, node)
-        elif isinstance(value, Unknown | Member):
+        elif isinstance(value, Unknown | Member) or (
+            isinstance(value, Made)
+            and not _LOADED.search(value.path)
+            and not value.path.startswith("?")
+            and not isinstance(value.receiver, str)
+        ):
             _unknown(session, call, row, value, node)
-        elif isinstance(value, Made) and not _LOADED.search(value.path) and not value.path.startswith("?"):
-            if not isinstance(value.receiver, str):
-                _unknown(session, call, row, value, node)
     if not met and call.path.endswith("pipeline") and call.path.startswith("transformers"):
         task, node = call.get(0, "task")
         if isinstance(task, str):

@@ -219,7 +219,48 @@ def _known_module(session: Session, top: str) -> bool:
 
 
 _LAUNCH_VALUED = frozenset(
-    ["--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--mixed_precision", "--num_cpu_threads_per_process", "--gpu_ids", "--dynamo_backend", "--nproc_per_node", "--nproc-per-node", "--nnodes", "--node_rank", "--master_addr", "--master_port", "--include", "--num_gpus", "--hostfile", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--deepspeed_config_file", "-n", "-np", "-H", "--zero_stage", "--gradient_accumulation_steps", "--use_env_never", "--master-port", "--rdzv-backend", "--rdzv-endpoint", "--standalone_never", "--multi_gpu_never", "--deepspeed_multinode_launcher", "--fsdp_offload_params", "--bind-to", "-x", "--mca", "--log-dir"]
+    [
+        "--config_file",
+        "--num_processes",
+        "--num_machines",
+        "--machine_rank",
+        "--main_process_ip",
+        "--main_process_port",
+        "--mixed_precision",
+        "--num_cpu_threads_per_process",
+        "--gpu_ids",
+        "--dynamo_backend",
+        "--nproc_per_node",
+        "--nproc-per-node",
+        "--nnodes",
+        "--node_rank",
+        "--master_addr",
+        "--master_port",
+        "--include",
+        "--num_gpus",
+        "--hostfile",
+        "--rdzv_backend",
+        "--rdzv_endpoint",
+        "--rdzv_id",
+        "--deepspeed_config_file",
+        "-n",
+        "-np",
+        "-H",
+        "--zero_stage",
+        "--gradient_accumulation_steps",
+        "--use_env_never",
+        "--master-port",
+        "--rdzv-backend",
+        "--rdzv-endpoint",
+        "--standalone_never",
+        "--multi_gpu_never",
+        "--deepspeed_multinode_launcher",
+        "--fsdp_offload_params",
+        "--bind-to",
+        "-x",
+        "--mca",
+        "--log-dir",
+    ]
 )
 
 

@@ -49,7 +49,9 @@ def safetensors(path: Path) -> Header:
         header.problems.append("the header is no table of tensors, or too long")
         return header
     metadata = rows.pop("__metadata__", {})
-    header.metadata = {str(k): v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, dict) else {}
+    header.metadata = (
+        {str(k): v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, dict) else {}
+    )
     room = size - 8 - length
     for name, row in rows.items():
         _tensor(header, name, row, room)

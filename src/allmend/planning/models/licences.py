@@ -15,7 +15,9 @@ LIMITS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"qwen-research|^qwen$|tongyi|deepseek|mistral-ai-research|mrl"), "the maker's own licence; read its limits"),
     (re.compile(r"^(?:a?gpl)"), "copyleft: what is built on it may have to be open too"),
 )  # fmt: skip
-_FREE = re.compile(r"^(?:apache-2\.0|mit|bsd(?:-.*)?|cc0-1\.0|cc-by-4\.0|cc-by-sa-4\.0|isc|unlicense|wtfpl|ecl-2\.0|zlib)$")
+_FREE = re.compile(
+    r"^(?:apache-2\.0|mit|bsd(?:-.*)?|cc0-1\.0|cc-by-4\.0|cc-by-sa-4\.0|isc|unlicense|wtfpl|ecl-2\.0|zlib)$"
+)
 
 
 def limits(licence: str) -> list[str]:
@@ -23,4 +25,6 @@ def limits(licence: str) -> list[str]:
     word = licence.strip().lower()
     if _FREE.match(word):
         return []
-    return [text for shape, text in LIMITS if shape.search(word)][:2] or ["not one of the common licences; read the file"]
+    return [text for shape, text in LIMITS if shape.search(word)][:2] or [
+        "not one of the common licences; read the file"
+    ]

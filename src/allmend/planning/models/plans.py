@@ -39,13 +39,11 @@ class Findings:
 
     def effect(self, kind: str, target: str, **detail: Any) -> None:
         """One effect; models have no cells, so the cell is -1."""
-        self.effects.append(
-            Effect(kind=kind, target=target, cell=-1, line=1, certainty="exact", detail=detail)  # type: ignore[arg-type]
-        )
+        self.effects.append(Effect(kind=kind, target=target, cell=-1, line=1, certainty="exact", detail=detail))
 
     def finding(self, name: str, severity: str, title: str, why: str, fix: str) -> None:
         """One finding."""
-        self.findings.append(Finding(id=name, severity=severity, title=title, why=why, fix=fix))  # type: ignore[arg-type]
+        self.findings.append(Finding(id=name, severity=severity, title=title, why=why, fix=fix))
 
     def skip(self, reason: str) -> None:
         """Something that was not read."""
@@ -58,7 +56,7 @@ class Findings:
         for effect in self.effects:
             totals[effect.kind] = totals.get(effect.kind, 0) + 1
         return Plan(
-            subject=Subject(kind=self.kind, path=self.path, sha256=self.digest.hexdigest(), language="none"),  # type: ignore[arg-type]
+            subject=Subject(kind=self.kind, path=self.path, sha256=self.digest.hexdigest(), language="none"),
             effects=sorted(self.effects, key=lambda e: (e.kind, e.target)),
             hosts=hosts_of(self.effects),
             needs=self._needs(),
@@ -73,7 +71,8 @@ class Findings:
         why = list(self.why)
         if self.parameters:
             sizes = ", ".join(
-                f"{name} {_gib(self.parameters * width)}" for name, width in (("fp32", 4), ("bf16", 2), ("8 bit", 1.06), ("4 bit", 0.6))
+                f"{name} {_gib(self.parameters * width)}"
+                for name, width in (("fp32", 4), ("bf16", 2), ("8 bit", 1.06), ("4 bit", 0.6))
             )
             why.insert(0, f"{self.parameters / 1e6:,.0f} million parameters; memory for the weights: {sizes}.")
             memory = int(min(self.parameters * 2, max(self.size, 1) if self.size else self.parameters * 2) * 1.2)
@@ -226,13 +225,13 @@ def plan_model_folder(folder: Path) -> Plan:
     texts = {
         p.relative_to(folder).as_posix(): p.read_bytes().decode("utf-8", "replace")
         for p in files
-        if p.suffix in (".json", ".jinja", ".md") and p.stat().st_size <= _SMALL and len(p.relative_to(folder).parts) < 3
+        if p.suffix in (".json", ".jinja", ".md")
+        and p.stat().st_size <= _SMALL
+        and len(p.relative_to(folder).parts) < 3
     }
     _described(found, texts, [p.relative_to(folder).as_posix() for p in files])
     for path in files:
-        if path.name.endswith(_WEIGHTS) and path.name not in ("training_args.bin",):
-            _file(found, path)
-        elif path.name == "training_args.bin":
+        if path.name.endswith(_WEIGHTS):
             _file(found, path)
     return found.plan()
 
@@ -262,9 +261,18 @@ def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         mapped = _json(texts.get(name)).get("auto_map")
         if isinstance(mapped, dict) and mapped:
-            targets = sorted({str(part) for value in mapped.values() for part in (value if isinstance(value, list) else [value]) if part})
+            targets = sorted(
+                {
+                    str(part)
+                    for value in mapped.values()
+                    for part in (value if isinstance(value, list) else [value])
+                    if part
+                }
+            )
             for target in targets[:20]:
-                found.effect("foreign_code", target.partition(".")[0] + ".py" if "--" not in target else target, pinned=False)
+                found.effect(
+                    "foreign_code", target.partition(".")[0] + ".py" if "--" not in target else target, pinned=False
+                )
             if not any(f.id == "remote-code" for f in found.findings):
                 found.finding(
                     "remote-code", "warning", "It brings its own Python code",
@@ -272,7 +280,9 @@ def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None
                     f"Read {', '.join(scripts[:4]) or 'that code'} first, and pin the revision.",
                 )  # fmt: skip
     template = _json(texts.get("tokenizer_config.json")).get("chat_template")
-    pieces = [template] if isinstance(template, str) else [t.get("template") for t in template if isinstance(t, dict)] if isinstance(template, list) else []
+    pieces: list[Any] = [template]
+    if isinstance(template, list):
+        pieces = [part.get("template") for part in template if isinstance(part, dict)]
     pieces.extend(text for name, text in texts.items() if name.endswith(".jinja"))
     extra = _json(texts.get("chat_template.json")).get("chat_template")
     pieces.append(extra)
@@ -334,9 +344,8 @@ def plan_model_reference(reference: str) -> Plan:
 def _cached(name: str, revision: str) -> Path | None:
     import os
 
-    home = os.environ.get("HF_HUB_CACHE") or os.path.join(
-        os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface"), "hub"
-    )
+    base = os.environ.get("HF_HOME")
+    home = os.environ.get("HF_HUB_CACHE") or (Path(base) if base else Path("~/.cache/huggingface").expanduser()) / "hub"
     folder = Path(home) / ("models--" + name.replace("/", "--"))
     wanted = revision or "main"
     try:

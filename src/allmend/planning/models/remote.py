@@ -32,7 +32,11 @@ def listing(name: str, revision: str) -> tuple[dict[str, str], list[tuple[str, i
             if answer.status_code != 200:
                 raise FetchError(f"the hub answered {answer.status_code}", where=f"{endpoint}/{name}")
             info: dict[str, Any] = answer.json()
-            rows = [row for row in info.get("siblings", []) if isinstance(row, dict) and isinstance(row.get("rfilename"), str)]
+            rows = [
+                row
+                for row in info.get("siblings", [])
+                if isinstance(row, dict) and isinstance(row.get("rfilename"), str)
+            ]
             files = [(row["rfilename"], int(row.get("size") or 0)) for row in rows[:5000]]
             names = {file for file, _ in files}
             texts: dict[str, str] = {}
