@@ -36,8 +36,18 @@ def reported(command: list[str], name: str, folder: Path) -> tuple[dict[str, set
         cells = {int(n) - 1 for n in re.findall(r"cell[_ ](\d+)", text)} | {
             int(n) - 1 for n in re.findall(r"\.ipynb:cell (\d+)", text)
         }
-        found[path.stem] = cells
+        found[path.stem] = cells | by_text(text, json.loads(path.read_text()))
     return found, (time.perf_counter() - start) / max(1, len(found))
+
+
+def by_text(report: str, document: dict[str, list[dict[str, str]]]) -> set[int]:
+    """Cells of a report that gives lines of the joined notebook (bandit): found by the text of the line it shows."""
+    cells: set[int] = set()
+    for match in re.finditer(r"Location: [^\n]*?:(\d+):\d+\n(.*?)(?=\n\n|\n-----|\Z)", report, re.DOTALL):
+        shown = re.search(rf"^{match[1]}\t(.*)$", match[2], re.MULTILINE)
+        text = shown[1].strip() if shown else ""
+        cells.update(n for n, cell in enumerate(document["cells"]) if text and text in cell["source"])
+    return cells
 
 
 def main() -> None:
