@@ -44,7 +44,14 @@ def command(
         Exit with 3 when a finding is dangerous.
     """
     if thing.startswith("--"):
-        flags = [*(f"--{name}" for name in PlanSettings.model_fields), "--json", "--sarif", "--html", "--diff", "--strict"]
+        flags = [
+            *(f"--{name}" for name in PlanSettings.model_fields),
+            "--json",
+            "--sarif",
+            "--html",
+            "--diff",
+            "--strict",
+        ]
         raise UsageError(f"there is no flag {thing}", hint=nearest(thing, flags) or None)
     found = plan(thing, **dict(settings))
     if diff is not None:
@@ -67,7 +74,8 @@ def command(
     dangers = [finding for finding in found.findings if finding.severity == "danger"]
     if strict and dangers:
         raise DangerousPlan(
-            f"{len(dangers)} dangerous finding{'s' if len(dangers) > 1 else ''}: " + "; ".join(f.title for f in dangers[:3]),
+            f"{len(dangers)} dangerous finding{'s' if len(dangers) > 1 else ''}: "
+            + "; ".join(f.title for f in dangers[:3]),
             where=found.subject.path,
         )
     return 0
@@ -93,5 +101,7 @@ def _older(path: Path) -> Plan:
         try:
             return Plan.model_validate_json(path.read_bytes())
         except ValidationError:
-            raise InputError("this JSON is no plan", where=str(path), hint="allmend plan THING --json > plan.json") from None
+            raise InputError(
+                "this JSON is no plan", where=str(path), hint="allmend plan THING --json > plan.json"
+            ) from None
     return plan(path)

@@ -50,7 +50,12 @@ def _title(console: Console, title: str, note: str = "") -> None:
 
 def _findings(plan: Plan, console: Console) -> None:
     if not plan.findings:
-        console.print(Text("No findings. That is no promise: read below what it does, and what could not be worked out.", style="dim"))
+        console.print(
+            Text(
+                "No findings. That is no promise: read below what it does, and what could not be worked out.",
+                style="dim",
+            )
+        )
         return
     for finding in plan.findings:
         console.print()
@@ -93,7 +98,9 @@ def _hosts(plan: Plan, console: Console) -> None:
     _title(console, "Hosts it talks to", str(len(plan.hosts)))
     for family, hosts in sorted(families.items()):
         if family:
-            console.print(Text(f"  {family:18} {', '.join(hosts[:3])}{f' +{len(hosts) - 3}' if len(hosts) > 3 else ''}"))
+            console.print(
+                Text(f"  {family:18} {', '.join(hosts[:3])}{f' +{len(hosts) - 3}' if len(hosts) > 3 else ''}")
+            )
         else:
             for host in hosts[:MOST]:
                 console.print(Text(f"  {'(no known family)':18} {_clean(host)}", style="yellow"))
@@ -122,7 +129,9 @@ def _parameters(plan: Plan, console: Console) -> None:
     _title(console, "Form parameters", str(len(plan.parameters)))
     for parameter in plan.parameters[:MOST]:
         choices = f" of {len(parameter.choices)}" if parameter.choices else ""
-        console.print(Text(_clean(f"  {parameter.name:26.26} {parameter.type}{choices} = {str(parameter.default)[:60]}")))
+        console.print(
+            Text(_clean(f"  {parameter.name:26.26} {parameter.type}{choices} = {str(parameter.default)[:60]}"))
+        )
     if len(plan.parameters) > MOST:
         console.print(Text(f"  and {len(plan.parameters) - MOST} more", style="dim"))
 
@@ -146,7 +155,12 @@ def show_diff(change: dict[str, Any], console: Console) -> None:
     for name, sign, colour in (("added", "+", "red"), ("removed", "-", "green")):
         for row in change[name]:
             nothing = False
-            console.print(Text(_clean(f"{sign} {row['kind'].replace('_', ' '):14} {row['target']}  cell {row['cell']}"), style=colour))
+            console.print(
+                Text(
+                    _clean(f"{sign} {row['kind'].replace('_', ' '):14} {row['target']}  cell {row['cell']}"),
+                    style=colour,
+                )
+            )
     for row in change["changed"]:
         nothing = False
         fields = ", ".join(f"{key} {before} → {after}" for key, (before, after) in row["detail"].items())

@@ -49,18 +49,24 @@ def _totals(effects: list[Effect]) -> dict[str, int]:
 def merge(parts: list[tuple[str, Plan]], *, path: str, unread: list[Unread] | None = None) -> Plan:
     """One plan of a folder: the effects of its files, each with the file in its detail. Cells count within a file."""
     effects = [
-        effect.model_copy(update={"detail": {**effect.detail, "file": name}}) for name, plan in parts for effect in plan.effects
+        effect.model_copy(update={"detail": {**effect.detail, "file": name}})
+        for name, plan in parts
+        for effect in plan.effects
     ]
     digest = hashlib.sha256()
     for name, plan in parts:
         digest.update(f"{name}\0{plan.subject.sha256}\n".encode())
     findings = [
-        finding.model_copy(update={"title": f"{name}: {finding.title}"}) for name, plan in parts for finding in plan.findings
+        finding.model_copy(update={"title": f"{name}: {finding.title}"})
+        for name, plan in parts
+        for finding in plan.findings
     ]
     order = {"danger": 0, "warning": 1, "note": 2}
     missed = [Unread(cell=item.cell, reason=f"{name}: {item.reason}") for name, plan in parts for item in plan.unread]
     return Plan(
-        subject=Subject(kind="folder", path=path, sha256=digest.hexdigest(), cells=sum(plan.subject.cells for _, plan in parts)),
+        subject=Subject(
+            kind="folder", path=path, sha256=digest.hexdigest(), cells=sum(plan.subject.cells for _, plan in parts)
+        ),
         effects=effects,
         hosts=hosts_of(effects),
         parameters=[parameter for _, plan in parts for parameter in plan.parameters],

@@ -33,7 +33,85 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 BUILTINS = frozenset(
-    ["abs", "all", "any", "ascii", "bin", "bool", "breakpoint", "bytearray", "bytes", "callable", "chr", "classmethod", "compile", "complex", "delattr", "dict", "dir", "divmod", "enumerate", "eval", "exec", "execfile", "exit", "filter", "float", "format", "frozenset", "getattr", "globals", "hasattr", "hash", "help", "hex", "id", "input", "int", "isinstance", "issubclass", "iter", "len", "list", "locals", "map", "max", "memoryview", "min", "next", "object", "oct", "open", "ord", "pow", "print", "property", "quit", "range", "raw_input", "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple", "type", "unicode", "vars", "xrange", "zip", "__import__", "get_ipython", "display"]
+    [
+        "abs",
+        "all",
+        "any",
+        "ascii",
+        "bin",
+        "bool",
+        "breakpoint",
+        "bytearray",
+        "bytes",
+        "callable",
+        "chr",
+        "classmethod",
+        "compile",
+        "complex",
+        "delattr",
+        "dict",
+        "dir",
+        "divmod",
+        "enumerate",
+        "eval",
+        "exec",
+        "execfile",
+        "exit",
+        "filter",
+        "float",
+        "format",
+        "frozenset",
+        "getattr",
+        "globals",
+        "hasattr",
+        "hash",
+        "help",
+        "hex",
+        "id",
+        "input",
+        "int",
+        "isinstance",
+        "issubclass",
+        "iter",
+        "len",
+        "list",
+        "locals",
+        "map",
+        "max",
+        "memoryview",
+        "min",
+        "next",
+        "object",
+        "oct",
+        "open",
+        "ord",
+        "pow",
+        "print",
+        "property",
+        "quit",
+        "range",
+        "raw_input",
+        "repr",
+        "reversed",
+        "round",
+        "set",
+        "setattr",
+        "slice",
+        "sorted",
+        "staticmethod",
+        "str",
+        "sum",
+        "super",
+        "tuple",
+        "type",
+        "unicode",
+        "vars",
+        "xrange",
+        "zip",
+        "__import__",
+        "get_ipython",
+        "display",
+    ]
 )
 WELL_KNOWN = {
     **{name: name for name in ["os", "sys", "subprocess", "shutil", "pickle", "torch", "requests", "json", "glob", "joblib", "gdown", "wandb", "urllib", "gc"]},
@@ -59,7 +137,13 @@ class Call:
     __slots__ = ("args", "keywords", "naming", "node", "path", "receiver")
 
     def __init__(
-        self, path: str, node: ast.Call, args: list[Value], keywords: dict[str, Value], receiver: Value, naming: str | None
+        self,
+        path: str,
+        node: ast.Call,
+        args: list[Value],
+        keywords: dict[str, Value],
+        receiver: Value,
+        naming: str | None,
     ) -> None:
         self.path = path
         self.node = node
@@ -259,7 +343,9 @@ class Expressions:
     def _operate(self, node: ast.BinOp, left: Value, right: Value) -> Value:
         op = type(node.op)
         if op is ast.Add and (isinstance(left, str) or isinstance(right, str)):
-            return (self.holes.text(self.settle(left, node.left)) + self.holes.text(self.settle(right, node.right)))[:200_000]
+            return (self.holes.text(self.settle(left, node.left)) + self.holes.text(self.settle(right, node.right)))[
+                :200_000
+            ]
         if op is ast.Div and (isinstance(left, PathText) or isinstance(right, PathText)):
             import posixpath
 
@@ -267,7 +353,9 @@ class Expressions:
             b = self.holes.text(self.settle(right, node.right))
             return PathText(posixpath.join(a, b))
         if op is ast.Div and (isinstance(left, str) or isinstance(right, str)):
-            return PathText(f"{self.holes.text(self.settle(left, node.left))}/{self.holes.text(self.settle(right, node.right))}")
+            return PathText(
+                f"{self.holes.text(self.settle(left, node.left))}/{self.holes.text(self.settle(right, node.right))}"
+            )
         if op is ast.Mod and isinstance(left, str):
             return self._percent(left, right, node)
         if op is ast.Add and isinstance(left, list | tuple) and isinstance(right, list | tuple):
@@ -333,7 +421,7 @@ class Expressions:
         self.eval(node.test)
         first, second = self.eval(node.body), self.eval(node.orelse)
         branch = 1_000_000 + (id(node) & 0xFFFFFFF)
-        found = []
+        found: list[tuple[Any, Value]] = []
         for arm, value in ((0, first), (1, second)):
             found.extend((((branch, arm), *arms), option) for arms, option in options(value))
         from allmend.planning.values import either
@@ -377,7 +465,12 @@ class Expressions:
         if isinstance(owner, dict):
             if isinstance(key, str | int | float | bool) and key in owner:
                 return owner[key]
-            if owner and isinstance(key, Unknown) and len(owner) <= 16 and all(isinstance(v, str) for v in owner.values()):
+            if (
+                owner
+                and isinstance(key, Unknown)
+                and len(owner) <= 16
+                and all(isinstance(v, str) for v in owner.values())
+            ):
                 branch = 2_000_000 + (id(node) & 0xFFFFFFF)
                 from allmend.planning.values import either
 
@@ -389,7 +482,11 @@ class Expressions:
                     return owner[key]
                 except (TypeError, ValueError):
                     return self.unknown(node, "the slice is not known")
-            if isinstance(key, int) and -len(owner) <= key < len(owner) and not (isinstance(owner, str) and has_hole(owner)):
+            if (
+                isinstance(key, int)
+                and -len(owner) <= key < len(owner)
+                and not (isinstance(owner, str) and has_hole(owner))
+            ):
                 return owner[key]
             return self.unknown(node, "the place in the list is not known")
         if isinstance(owner, Symbol):
@@ -454,7 +551,11 @@ class Expressions:
             items = self.iterate(self.eval(generator.iter), generator.iter)
             if items is None:
                 self._open = 1
-                items = [Unknown(segment(self.place, generator.target), "it changes in a loop over values that are not known")]
+                items = [
+                    Unknown(
+                        segment(self.place, generator.target), "it changes in a loop over values that are not known"
+                    )
+                ]
             for item in items[:200]:
                 if self.budget <= 0:
                     return
@@ -519,7 +620,9 @@ class Expressions:
             return self.session.on_special(self.place, number.value)
         return None
 
-    def _invoke(self, callee: Value, node: ast.Call, args: list[Value], keywords: dict[str, Value], naming: str | None) -> Value:
+    def _invoke(
+        self, callee: Value, node: ast.Call, args: list[Value], keywords: dict[str, Value], naming: str | None
+    ) -> Value:
         python = self.session.python
         if isinstance(callee, Function):
             return python.call_function(callee, args, keywords)
@@ -559,7 +662,11 @@ def _name_of(naming: ast.expr | None, python: Expressions) -> str | None:
         return naming.id
     if isinstance(naming, ast.Attribute):
         return naming.attr
-    if isinstance(naming, ast.Subscript) and isinstance(naming.slice, ast.Constant) and isinstance(naming.slice.value, str):
+    if (
+        isinstance(naming, ast.Subscript)
+        and isinstance(naming.slice, ast.Constant)
+        and isinstance(naming.slice.value, str)
+    ):
         return naming.slice.value
     return None
 

@@ -33,13 +33,17 @@ def _of(effects: list[Effect], *kinds: str) -> list[Effect]:
     return [effect for effect in effects if effect.kind in kinds]
 
 
-def _made(
-    name: str, severity: Severity, title: str, causes: Iterable[Effect], why: str, fix: str
-) -> Finding:
+def _made(name: str, severity: Severity, title: str, causes: Iterable[Effect], why: str, fix: str) -> Finding:
     kept = list(causes)
     places = list(dict.fromkeys((effect.cell, effect.line) for effect in kept))[:20]
     return Finding(
-        id=name, severity=severity, title=title, cells=sorted({cell for cell, _ in places}), lines=places, why=why, fix=fix
+        id=name,
+        severity=severity,
+        title=title,
+        cells=sorted({cell for cell, _ in places}),
+        lines=places,
+        why=why,
+        fix=fix,
     )
 
 
@@ -86,8 +90,10 @@ def secret_elsewhere(effects: list[Effect], notebook: Notebook) -> Finding | Non
     """A secret appears in the very request that goes to a host of another service."""
     for effect in _of(effects, "send", "download"):
         leak = effect.detail.get("secret")
-        host = effect.target if effect.kind == "send" else host_of(effect.target)
-        if not isinstance(leak, str) or effect.certainty == "unknown" or "." not in host or host.endswith(".azure.com"):
+        host = str(effect.detail.get("host") or "")
+        if not host and effect.certainty != "unknown":
+            host = effect.target if effect.kind == "send" else host_of(effect.target)
+        if not isinstance(leak, str) or "." not in host or host.endswith(".azure.com"):
             continue
         owner = next((name for shape, name in _SECRET_OF if shape.search(leak)), None)
         family = family_of(host)
@@ -149,7 +155,9 @@ def weights_that_run_code(effects: list[Effect], notebook: Notebook) -> Finding 
         if _CAN_RUN.search(effect.target) and (host := host_of(effect.target)) and family_of(host) is None
     ]  # fmt: skip
     loaded = {effect.target.rsplit("/", 1)[-1] for effect in loads}
-    chosen = [effect for effect in files if effect.target.split("?")[0].rsplit("/", 1)[-1] in loaded] or (files if switched else [])
+    chosen = [effect for effect in files if effect.target.split("?")[0].rsplit("/", 1)[-1] in loaded] or (
+        files if switched else []
+    )
     if not chosen:
         return None
     return _made(
@@ -213,7 +221,9 @@ def written_token(effects: list[Effect], notebook: Notebook) -> Finding | None:
     )  # fmt: skip
 
 
-_QUIET_LINE = re.compile(r"^\s*(?:#.*|import\s[\w., ]+|from\s[\w.]+\s+import\s[\w.,* ()]+|[A-Za-z_]\w*\s*=\s*[\w.'\"-]+)?\s*$")
+_QUIET_LINE = re.compile(
+    r"^\s*(?:#.*|import\s[\w., ]+|from\s[\w.]+\s+import\s[\w.,* ()]+|[A-Za-z_]\w*\s*=\s*[\w.'\"-]+)?\s*$"
+)
 
 
 def _shows_nothing(source: str) -> bool:

@@ -15,12 +15,16 @@ from allmend.planning.beside import beside
 
 MOST_FILES = 400
 """Notebooks of one folder that are read."""
-_SKIPPED = frozenset({".git", ".ipynb_checkpoints", "node_modules", "__pycache__", ".venv", "venv", "site-packages", ".tox"})
+_SKIPPED = frozenset(
+    {".git", ".ipynb_checkpoints", "node_modules", "__pycache__", ".venv", "venv", "site-packages", ".tox"}
+)
 _ENTRIES = ("setup.py", "launch.py", "webui.py", "app.py", "main.py", "server.py", "run.py", "gradio_app.py", "demo.py", "train.py",
             "inference.py", "install.py", "install.sh", "setup.sh", "webui.sh", "start.sh", "run.sh", "predict.py", "cli.py")  # fmt: skip
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?P<name>[\w+-]*)[^\n]*\n(?P<body>.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _SHELLS = frozenset({"bash", "sh", "shell", "console", "zsh", "terminal", ""})
-_COMMAND = re.compile(r"^\s*\$?\s*(?:pip3?|uv|conda|mamba|git|python3?|bash|sh|wget|curl|apt|apt-get|sudo|npm|docker|cd|make|\./)\b")
+_COMMAND = re.compile(
+    r"^\s*\$?\s*(?:pip3?|uv|conda|mamba|git|python3?|bash|sh|wget|curl|apt|apt-get|sudo|npm|docker|cd|make|\./)\b"
+)
 
 
 def plan_folder(folder: Path) -> Plan:
@@ -39,7 +43,9 @@ def plan_folder(folder: Path) -> Plan:
     if more:
         unread.append(Unread(cell=-1, reason=f"{more} more notebooks were not read"))
     if not parts and not unread:
-        raise InputError("there is no notebook, README, requirements file or entry script in this folder", where=str(folder))
+        raise InputError(
+            "there is no notebook, README, requirements file or entry script in this folder", where=str(folder)
+        )
     return merge(parts, path=str(folder), unread=unread)
 
 
@@ -55,12 +61,20 @@ def _notebooks(folder: Path) -> tuple[list[Path], int]:
 
 def _repository(folder: Path) -> Iterator[tuple[str, Plan]]:
     """README commands, requirement files, entry scripts."""
-    readme = next((p for p in sorted(folder.iterdir()) if p.name.lower() in ("readme.md", "readme.rst", "readme.txt", "readme")), None)
+    readme = next(
+        (p for p in sorted(folder.iterdir()) if p.name.lower() in ("readme.md", "readme.rst", "readme.txt", "readme")),
+        None,
+    )
     if readme is not None:
         commands = readme_commands(_text(readme))
         if commands:
             data = ("%%bash\n" + commands).encode()
-            yield readme.name, plan_notebook(read_bytes(data, name="README.py"), path=readme.name, kind="script", reader=beside(folder))
+            yield (
+                readme.name,
+                plan_notebook(
+                    read_bytes(data, name="README.py"), path=readme.name, kind="script", reader=beside(folder)
+                ),
+            )
     for path in sorted(folder.glob("requirements*.txt"))[:10]:
         wanted = _requirements(_text(path))
         if wanted:

@@ -76,12 +76,23 @@ def hosts_of(effects: list[Effect]) -> list[HostUse]:
             for other in family.serves:
                 need(other, family.name, effect.target)
     return [
-        HostUse(host=host, family=family, **{"for": list(targets)[:50]}) for host, (family, targets) in sorted(needed.items())
+        HostUse(host=host, family=family, **{"for": list(targets)[:50]})
+        for host, (family, targets) in sorted(needed.items())
     ]
 
 
 def _asked(effect: Effect) -> Iterator[tuple[str, Family | None]]:
-    if effect.kind not in ("install", "clone", "download", "model", "dataset", "foreign_code", "credential", "send", "serve"):
+    if effect.kind not in (
+        "install",
+        "clone",
+        "download",
+        "model",
+        "dataset",
+        "foreign_code",
+        "credential",
+        "send",
+        "serve",
+    ):
         return
     target = effect.target
     prefix, sign, rest = target.partition(":")

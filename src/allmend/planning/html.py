@@ -20,12 +20,14 @@ def page(plan: Plan) -> str:
     """The page of `plan`."""
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>Plan of {escape(plan.subject.path)}</title><style>{_STYLE}</style>",
         f"<h1>{escape(headline(plan))}</h1><p class=dim>SHA-256 {escape(plan.subject.sha256)}</p>",
     ]
     if not plan.findings:
-        parts.append("<p>No findings. That is no promise: read below what it does, and what could not be worked out.</p>")
+        parts.append(
+            "<p>No findings. That is no promise: read below what it does, and what could not be worked out.</p>"
+        )
     for finding in plan.findings:
         places = ", ".join(f"cell {cell} line {line}" for cell, line in finding.lines[:8])
         parts.append(
@@ -62,11 +64,14 @@ def _rest(plan: Plan) -> str:
     if plan.hosts:
         parts.append("<h2>Hosts it talks to</h2><table>")
         parts.extend(
-            f"<tr><td><code>{escape(use.host)}</code><td class=dim>{escape(use.family or 'no known family')}" for use in plan.hosts
+            f"<tr><td><code>{escape(use.host)}</code><td class=dim>{escape(use.family or 'no known family')}"
+            for use in plan.hosts
         )
         parts.append("</table>")
     needs = plan.needs
-    answer = {True: "It fits this machine.", False: "It does not fit this machine.", None: "Not worked out."}[needs.fits]
+    answer = {True: "It fits this machine.", False: "It does not fit this machine.", None: "Not worked out."}[
+        needs.fits
+    ]
     known = [needs.accelerator, needs.gpu_type, f"{size(needs.memory_bytes)} of memory" if needs.memory_bytes else None,
              f"{size(needs.disk_bytes)} on disk" if needs.disk_bytes else None]  # fmt: skip
     parts.append(f"<h2>What it needs</h2><p>{answer} {escape(', '.join(word for word in known if word))}</p>")
@@ -81,7 +86,9 @@ def _rest(plan: Plan) -> str:
         parts.append("</table>")
     if plan.unread:
         parts.append("<h2>Not read</h2><table>")
-        parts.extend(f"<tr><td class=dim>{escape(where([u.cell]))}<td class=unknown>{escape(u.reason)}" for u in plan.unread)
+        parts.extend(
+            f"<tr><td class=dim>{escape(where([u.cell]))}<td class=unknown>{escape(u.reason)}" for u in plan.unread
+        )
         parts.append("</table>")
     return "\n".join(parts)
 

@@ -45,7 +45,9 @@ def raw(link: str) -> str:
         return f"{match[1]}/resolve/{match[2]}"
     if re.match(r"https?://(?:www\.)?github\.com/[^/]+/[^/]+/?$", link):
         raise InputError(
-            "this is a whole repository; clone it and plan the folder", where=link, hint="git clone URL && allmend plan FOLDER"
+            "this is a whole repository; clone it and plan the folder",
+            where=link,
+            hint="git clone URL && allmend plan FOLDER",
         )
     return link
 

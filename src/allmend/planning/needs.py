@@ -9,7 +9,9 @@ from functools import cache
 
 from allmend.nouns.plan import Effect, Needs
 
-_BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?[xX]?(\d+(?:\.\d+)?)?\s?[bB](?![a-zA-Z])|(?<![\w.])(\d{2,4})[mM](?![a-zA-Z])")
+_BILLIONS = re.compile(
+    r"(?<![\w.])(\d+(?:\.\d+)?)\s?[xX]?(\d+(?:\.\d+)?)?\s?[bB](?![a-zA-Z])|(?<![\w.])(\d{2,4})[mM](?![a-zA-Z])"
+)
 _FOUR_BIT = re.compile(r"4bit|int4|awq|gptq|q4|bnb-4|nf4|fp4", re.IGNORECASE)
 _EIGHT_BIT = re.compile(r"8bit|int8|q8|fp8", re.IGNORECASE)
 _IMAGES = (
@@ -45,7 +47,9 @@ def needs_of(effects: list[Effect]) -> Needs:
     sizes: dict[str, int] = {}
     unknown = 0
     for effect in effects:
-        if effect.kind == "model" or (effect.kind == "download" and re.search(r"\.(?:ckpt|safetensors|bin|pth?|gguf)$", effect.target)):
+        if effect.kind == "model" or (
+            effect.kind == "download" and re.search(r"\.(?:ckpt|safetensors|bin|pth?|gguf)$", effect.target)
+        ):
             size = weights_bytes(effect.target)
             if size is None:
                 unknown += 1
@@ -65,7 +69,9 @@ def needs_of(effects: list[Effect]) -> Needs:
     )  # fmt: skip
 
 
-def _judge(accelerator: str | None, kind: str | None, memory: int | None, disk: int | None, why: list[str]) -> bool | None:
+def _judge(
+    accelerator: str | None, kind: str | None, memory: int | None, disk: int | None, why: list[str]
+) -> bool | None:
     fits: bool | None = True
     if accelerator == "tpu":
         why.append("It asks for a TPU; this machine has none. A service that lends TPUs would do.")
@@ -80,7 +86,7 @@ def _judge(accelerator: str | None, kind: str | None, memory: int | None, disk: 
     if memory and accelerator != "gpu" and here and memory > here:
         why.append(f"Its largest model needs about {_gib(memory)} of memory; this machine has {_gib(here)}.")
         fits = False
-    free = shutil.disk_usage(os.getcwd()).free
+    free = shutil.disk_usage(".").free
     if disk and disk > free:
         why.append(f"It fetches about {_gib(disk)} of weights; {_gib(free)} are free here.")
         fits = False

@@ -136,7 +136,9 @@ class Python(Expressions):
             if isinstance(value, Made | Unknown):
                 self.assign(name, value, source)
             else:
-                self.assign(name, Unknown(segment(self.place, name), "it is unpacked from a value that is not known"), source)
+                self.assign(
+                    name, Unknown(segment(self.place, name), "it is unpacked from a value that is not known"), source
+                )
 
     def _set_attribute(self, target: ast.Attribute, value: Value, source: ast.expr) -> None:
         owner = self.eval(target.value)
@@ -282,7 +284,13 @@ class Python(Expressions):
     # -- calls of the notebook's own functions ------------------------------------------------------------------------
 
     def call_function(
-        self, function: Function, args: list[Value], keywords: dict[str, Value], receiver: Value = None, *, final: bool = False
+        self,
+        function: Function,
+        args: list[Value],
+        keywords: dict[str, Value],
+        receiver: Value = None,
+        *,
+        final: bool = False,
     ) -> Value:
         """Follow the body of `function` with these arguments; what it returns."""
         name = function.name
@@ -332,7 +340,9 @@ class Python(Expressions):
             else:
                 scope.names[arg.arg] = Unknown(arg.arg, "it is a function argument")
         if spec.vararg:
-            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(spec.vararg.arg, "it is a function argument")
+            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(
+                spec.vararg.arg, "it is a function argument"
+            )
         if spec.kwarg:
             taken = {arg.arg for arg in (*names, *spec.kwonlyargs)}
             scope.names[spec.kwarg.arg] = {k: v for k, v in keywords.items() if k not in taken}

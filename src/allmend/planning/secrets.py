@@ -94,6 +94,8 @@ def redact(text: str) -> str:
 def _hidden(match: re.Match[str]) -> str:
     """An address without the password in it; a placeholder stays readable."""
     word = match["word"] or match["token"] or ""
+    if word.startswith("***"):
+        return f"{match['scheme'] or match['scheme2']}***@"
     if placeholder(word) or "{" in match[0] or not any(sign.isdigit() for sign in word):
         return match[0]
     return f"{match['scheme'] or match['scheme2']}***@"

@@ -56,7 +56,6 @@ class World:
         if base and not path.startswith("/") and path not in ("$HOME", "$PWD"):
             if HOLE_START in path and path.startswith(HOLE_START):
                 return derived + path
-            derived = derived or ("" if base == "" else "")
             path = posixpath.join(base, path)
         if not path:
             return derived
@@ -90,7 +89,9 @@ class World:
     def _by_name(self, key: str) -> Clone | None:
         """A clone with the name of one of the path's folders: where the way to it is not known for sure."""
         parts = {part for part in key.split("/")[:-1] if len(part) > 3} | {key.rsplit("/", 1)[-1]}
-        return next((clone for known, clone in self.clones.items() if known and known.rsplit("/", 1)[-1] in parts), None)
+        return next(
+            (clone for known, clone in self.clones.items() if known and known.rsplit("/", 1)[-1] in parts), None
+        )
 
     def source_of(self, path: str, cwd: str | None = None) -> str | None:
         """Where the file at `path`, or the folder it was unpacked into, was fetched from."""

@@ -60,7 +60,9 @@ def plan(path: str | Path, *, follow: bool = False) -> Plan:
 
         return plan_model_reference(thing)
     if not file.exists():
-        raise NotFound("there is no such file", where=thing, hint="Give a path, a link, a folder, - or OWNER/NAME of a model.")
+        raise NotFound(
+            "there is no such file", where=thing, hint="Give a path, a link, a folder, - or OWNER/NAME of a model."
+        )
     return _read(file, thing, settings)
 
 

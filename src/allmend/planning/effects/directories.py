@@ -15,8 +15,10 @@ SYSTEM = re.compile(
     r"^/(?:usr|etc|opt|lib|lib64|bin|sbin|var|root|home|boot)(?:/|$)|(?:site|dist)-packages(?:/|$)|^~/?$|"
     r"^~/\.(?:bash|zsh|profile|ssh|config|local/lib|ipython|jupyter|bash_profile)"
 )
-_HARMLESS = re.compile(r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
-                       r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)")
+_HARMLESS = re.compile(
+    r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
+    r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)"
+)
 _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
     r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
@@ -85,9 +87,13 @@ def on_call(session: Session, call: Call) -> None:
     elif path in _TWO_PATHS:
         _two(session, call)
         return
-    elif (path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
+    elif (
+        path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path
+    ) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
         session.add("destructive", "kill-runtime", literal=True)
-    if path.endswith((".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")):
+    if path.endswith(
+        (".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")
+    ):
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")
         if isinstance(value, str):
             world.saved.add(world.key(value))
@@ -112,7 +118,7 @@ def go(session: Session, text: str) -> None:
 
 def _two(session: Session, call: Call) -> None:
     source, _ = call.get(0, "src", "filename")
-    target, node = call.get(1, "dst", "extract_dir")
+    target, _ = call.get(1, "dst", "extract_dir")
     for _, text in options(source):
         if isinstance(text, str):
             under_drive(session, text, "read")
@@ -143,8 +149,6 @@ def remove(session: Session, value: Value, node: object, cwd: str | None = None)
     """A recursive delete; judged when all that the notebook made is known."""
     import ast
 
-    from allmend.planning.expressions import segment
-
     for _, option in options(value):
         exact = isinstance(node, ast.Constant)
         if isinstance(option, str) and not has_hole(option):
@@ -154,9 +158,7 @@ def remove(session: Session, value: Value, node: object, cwd: str | None = None)
                 under_drive(session, full, "write", cwd="")
             session.removals.append((key, full, session.python.place, session.line, exact and DERIVED not in option))
         elif isinstance(node, ast.AST):
-            source = segment(session.python.place, node)
-            session.add("destructive", option if isinstance(option, str) else option, node=node)
-            del source
+            session.add("destructive", option, node=node)
         elif isinstance(option, str):
             session.add("destructive", option)
 
@@ -177,8 +179,22 @@ def _drive_arguments(session: Session, call: Call) -> None:
     world = session.world
     path = call.path
     writes = bool(_WRITES.search(path))
-    if isinstance(call.receiver, str) and path.startswith("path.") and path.rpartition(".")[2] in (
-        "write_text", "write_bytes", "read_text", "read_bytes", "iterdir", "glob", "rglob", "open", "mkdir", "unlink"
+    if (
+        isinstance(call.receiver, str)
+        and path.startswith("path.")
+        and path.rpartition(".")[2]
+        in (
+            "write_text",
+            "write_bytes",
+            "read_text",
+            "read_bytes",
+            "iterdir",
+            "glob",
+            "rglob",
+            "open",
+            "mkdir",
+            "unlink",
+        )
     ):
         mode = "write" if path.rpartition(".")[2] in ("write_text", "write_bytes", "mkdir", "unlink") else "read"
         under_drive(session, call.receiver, mode)

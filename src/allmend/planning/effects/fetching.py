@@ -174,7 +174,14 @@ def gsutil(session: Session, line: Line) -> None:
     places = line.positional(("-o", "-h"))
     if not places or line.words[places[0]] not in ("cp", "rsync", "mv", "cat", "ls", "du", "stat"):
         return
-    _cloud(session, line, places[1:], "gs://", "google-cloud-storage", reads=line.words[places[0]] in ("cat", "ls", "du", "stat"))
+    _cloud(
+        session,
+        line,
+        places[1:],
+        "gs://",
+        "google-cloud-storage",
+        reads=line.words[places[0]] in ("cat", "ls", "du", "stat"),
+    )
 
 
 def _cloud(session: Session, line: Line, places: list[int], scheme: str, service: str, *, reads: bool = False) -> None:

@@ -45,7 +45,9 @@ def line_magic(session: Session, special: Special) -> Value:
             words = [w for w in words if not w.startswith("-")] if words and words[0].startswith("-") else words
             if words:
                 path = words[0].strip("\"'")
-                running.script(session, path, session.world.cwd, literal=DERIVED not in path, words=words[1:], magic=True)
+                running.script(
+                    session, path, session.world.cwd, literal=DERIVED not in path, words=words[1:], magic=True
+                )
         return None
     if name == "load_ext":
         session.modules.add(text.split(".")[0])
@@ -112,9 +114,7 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
     if last_name in ("python", "python3", "python2", "pypy") and code.language == "python":
         session.python_text(code.body)
         return True
-    if last_name == "run":
-        return True
-    return False
+    return last_name == "run"
 
 
 def _templated(session: Session, text: str) -> str:

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 
-_LOADED = re.compile(r"from_pretrained|from_config|Model|Config|\.load|Tokenizer|hub_download|snapshot_download|pipeline|Class")
+_LOADED = re.compile(
+    r"from_pretrained|from_config|Model|Config|\.load|Tokenizer|hub_download|snapshot_download|pipeline|Class"
+)
 
 
 def _values(call: Call, row: Row) -> Iterator[tuple[Value, ast.expr | None]]:
@@ -137,11 +139,13 @@ def hub(session: Session, call: Call, row: Row) -> None:
         met = True
         if isinstance(value, str):
             _hub_text(session, call, row, value, node)
-        elif isinstance(value, Unknown | Member):
+        elif isinstance(value, Unknown | Member) or (
+            isinstance(value, Made)
+            and not _LOADED.search(value.path)
+            and not value.path.startswith("?")
+            and not isinstance(value.receiver, str)
+        ):
             _unknown(session, call, row, value, node)
-        elif isinstance(value, Made) and not _LOADED.search(value.path) and not value.path.startswith("?"):
-            if not isinstance(value.receiver, str):
-                _unknown(session, call, row, value, node)
     if not met and call.path.endswith("pipeline") and call.path.startswith("transformers"):
         task, node = call.get(0, "task")
         if isinstance(task, str):
@@ -159,7 +163,11 @@ def _hub_text(session: Session, call: Call, row: Row, value: str, node: ast.expr
     if not text:
         return
     if has_hole(text):
-        if text.startswith(("/", ".", "~")) or isinstance(value, PathText) or world.was_made(text.split(HOLE_START)[0] or "?"):
+        if (
+            text.startswith(("/", ".", "~"))
+            or isinstance(value, PathText)
+            or world.was_made(text.split(HOLE_START)[0] or "?")
+        ):
             return
         if text.count("/") > 2 and "://" not in text:
             return
@@ -276,9 +284,18 @@ def _fetched(session: Session, call: Call, row: Row, value: str, node: ast.expr 
     _add(session, call, row, text, value, node, **more)
     if has_hole(value):
         return
-    given = call.keywords.get("filename") or call.keywords.get("output") or call.keywords.get("fname") or call.keywords.get("out")
+    given = (
+        call.keywords.get("filename")
+        or call.keywords.get("output")
+        or call.keywords.get("fname")
+        or call.keywords.get("out")
+    )
     last = call.path.rpartition(".")[2]
-    if given is None and last in ("urlretrieve", "download", "retrieve", "download_url_to_file", "download_url") and len(call.args) > 1:
+    if (
+        given is None
+        and last in ("urlretrieve", "download", "retrieve", "download_url_to_file", "download_url")
+        and len(call.args) > 1
+    ):
         given = call.args[1]
     if isinstance(given, str) and not has_hole(given):
         session.world.fetched[session.world.key(plain(given))] = plain(value)
@@ -326,7 +343,9 @@ def _sent(session: Session, call: Call, row: Row) -> None:
             session.add("send", value, node=node, detail=detail)
 
 
-_SECRET = re.compile(r"^\$(?P<env>\w+)$|userdata\.get\(\s*['\"](?P<secret>[\w-]+)|environ\[?(?:\.get)?\(?\s*['\"](?P<name>\w+)")
+_SECRET = re.compile(
+    r"^\$(?P<env>\w+)$|userdata\.get\(\s*['\"](?P<secret>[\w-]+)|environ\[?(?:\.get)?\(?\s*['\"](?P<name>\w+)"
+)
 
 
 def carried(session: Session, call: Call) -> str | None:
@@ -500,7 +519,13 @@ def _github(session: Session, call: Call, row: Row) -> None:
                 continue
             from allmend.planning.effects.targets import pinned_name
 
-            more = {"pinned": bool(ref and pinned_name(ref))} if row.kind == "foreign_code" else {"revision": ref} if ref else {}
+            more = (
+                {"pinned": bool(ref and pinned_name(ref))}
+                if row.kind == "foreign_code"
+                else {"revision": ref}
+                if ref
+                else {}
+            )
             _add(session, call, row, f"https://github.com/{text}", value, node, **more)
         elif not isinstance(value, str) or not value.startswith(("/", ".")):
             _unknown(session, call, row, value, node)
@@ -551,7 +576,9 @@ def named(session: Session, call: Call, row: Row) -> None:
             elif not text.startswith((".", "/", "~")) and not re.search(r"\.(?:pt|pth|bin|onnx)$", text):
                 _add(session, call, row, text, value, node)
         elif isinstance(value, Unknown | Made | str):
-            _unknown(session, call, row, value, node) if not isinstance(value, str) else _add(session, call, row, value, value, node)
+            _unknown(session, call, row, value, node) if not isinstance(value, str) else _add(
+                session, call, row, value, value, node
+            )
 
 
 _RELEASED = re.compile(r"^(?:yolo|rtdetr|sam|mobile_sam|fastsam|FastSAM)[\w.-]*\.pt$", re.IGNORECASE)
@@ -619,7 +646,9 @@ def port(session: Session, call: Call, row: Row) -> None:
         session.add("serve", f"port:{value}", literal=True, detail={"public": "no"})
         return
     default = _DEFAULT_PORTS.get(call.path.partition(".")[0])
-    session.add("serve", f"port:{default}" if default and value is None else "launch", literal=True, detail={"public": "no"})
+    session.add(
+        "serve", f"port:{default}" if default and value is None else "launch", literal=True, detail={"public": "no"}
+    )
 
 
 _UI_NAMES = ("demo", "iface", "interface", "app", "ui", "block", "gr", "webui", "gui")
@@ -628,15 +657,16 @@ _UI_NAMES = ("demo", "iface", "interface", "app", "ui", "block", "gr", "webui", 
 def gradio(session: Session, call: Call, row: Row) -> None:
     """`.launch(share=True)`; a name that is not known counts when gradio is imported."""
     if not call.path.startswith(("gradio", "smolagents", "trame")):
-        if "gradio" not in session.modules and not any(word in call.path.lower() for word in ("demo", "iface", "gradio")):
+        if "gradio" not in session.modules and not any(
+            word in call.path.lower() for word in ("demo", "iface", "gradio")
+        ):
             return
         if not call.path.startswith("?") and "gradio" not in call.path:
             return
-    if getattr(session, "facts", None) is not None:
-        key = ("launch", session.python.place.cell, call.node.lineno)
-        if key in session.facts:
-            return
-        session.facts[key] = True  # type: ignore[index]
+    key = f"launch {session.python.place.cell} {call.node.lineno}"
+    if key in session.facts:
+        return
+    session.facts[key] = True
     share = call.keywords.get("share")
     for _, option in options(share) if share is not None else ():
         if option is True or isinstance(option, Unknown | Made):
