@@ -133,7 +133,7 @@ def _cell(raw: object, scripts: Any) -> Cell:
     else:
         found = next(scripts, 0) if scripts is not None else count_scripts(outputs)
     return Cell.model_construct(
-        type=kind,
+        type=kind,  # type: ignore[arg-type]
         source=source,
         hidden=bool(hidden) and kind == "code",
         tags=[str(tag) for tag in tags[:50]] if isinstance(tags, list) else [],
@@ -165,7 +165,8 @@ def _language(metadata: dict[str, Any], cells: list[Any]) -> tuple[str, bool]:
     """The language the notebook says it is in, and whether it says so at all."""
     info = metadata.get("language_info")
     kernel = metadata.get("kernelspec")
-    for place, key in ((info, "name"), (kernel, "language"), (kernel, "name")):
+    places: tuple[tuple[Any, str], ...] = ((info, "name"), (kernel, "language"), (kernel, "name"))
+    for place, key in places:
         word = place.get(key) if isinstance(place, dict) else None
         if isinstance(word, str) and word:
             word = word.lower()
@@ -173,11 +174,11 @@ def _language(metadata: dict[str, Any], cells: list[Any]) -> tuple[str, bool]:
                 (lang for stem, lang in _LANGUAGES.items() if len(stem) > 2 and word.startswith(stem)), None
             )
             if known:
-                return known, True
+                return str(known), True
             if place is info:
-                return word, True
+                return str(word), True
     for raw in cells:
         if isinstance(raw, dict) and raw.get("cell_type") == "code" and isinstance(raw.get("language"), str):
             word = raw["language"].lower()
-            return _LANGUAGES.get(word, word), True
+            return str(_LANGUAGES.get(word, word)), True
     return "python", False

@@ -17,7 +17,9 @@ from allmend.nouns.plan import FormParameter
 _PARAM = re.compile(r"#\s*@param(?P<rest>.*)$")
 _TITLE = re.compile(r"^\s*#\s*@title(?P<text>.*)$")
 _MARKDOWN = re.compile(r"^\s*#\s*@markdown(?P<text>.*)$")
-_ASSIGN = re.compile(r"^\s*(?P<name>[A-Za-z_][\w.]*(?:\[[^\]]+\])?)\s*(?::\s*(?P<hint>[^=]+?))?\s*=(?!=)\s*(?P<value>.*)$")
+_ASSIGN = re.compile(
+    r"^\s*(?P<name>[A-Za-z_][\w.]*(?:\[[^\]]+\])?)\s*(?::\s*(?P<hint>[^=]+?))?\s*=(?!=)\s*(?P<value>.*)$"
+)
 _OPTIONS = re.compile(r"\{.*\}\s*$")
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _TYPES = {"string": "string", "str": "string", "boolean": "boolean", "bool": "boolean", "integer": "integer",

@@ -61,7 +61,8 @@ _SHELL_LINE = re.compile(r"^(?P<indent>\s*)(?P<mark>!{1,2})(?!=)(?P<rest>.*)$", 
 _MAGIC_LINE = re.compile(r"^(?P<indent>\s*)%(?P<name>[A-Za-z_][\w.]*)(?:[ \t]+(?P<rest>.*)|[ \t]*)$", re.DOTALL)
 _MAGIC_SHELL = re.compile(r"^(?P<indent>\s*)%(?P<rest>!.*)$", re.DOTALL)
 _ASSIGN = re.compile(
-    r"^(?P<indent>\s*)(?P<left>\(?\*?[A-Za-z_][\w.]*(?:\[[^\]\n]*\])*(?:\s*,\s*\*?[A-Za-z_][\w.]*(?:\[[^\]\n]*\])*)*\)?)\s*=\s*(?P<mark>!|%)(?P<rest>(?=[\w{$./(\"'\\~@ ]).*)$", re.DOTALL
+    r"^(?P<indent>\s*)(?P<left>\(?\*?[A-Za-z_][\w.]*(?:\[[^\]\n]*\])*(?:\s*,\s*\*?[A-Za-z_][\w.]*(?:\[[^\]\n]*\])*)*\)?)\s*=\s*(?P<mark>!|%)(?P<rest>(?=[\w{$./(\"'\\~@ ]).*)$",
+    re.DOTALL,
 )
 _HELP = re.compile(r"^(?P<indent>\s*)(?:\?{1,2}[%\w.*]+|%{0,2}[A-Za-z_][\w.*]*(?:\[[^\]]*\])?\?{1,2})\s*;?\s*(#.*)?$")
 _AUTOMAGIC = re.compile(
@@ -71,7 +72,9 @@ _AUTOMAGIC = re.compile(
     r"(?P<rest2>[ \t]+(?!in\b|is\b|and\b|or\b|not\b|if\b|for\b|as\b)[\w./~$-][^=(]*)$",
     re.DOTALL,
 )
-_INLINE_BLOCK = re.compile(r"^(?P<head>\s*(?:if|elif|else|for|while|with|try|except|finally)\b[^#]*?:)\s*(?P<rest>[!%]\w.*)$")
+_INLINE_BLOCK = re.compile(
+    r"^(?P<head>\s*(?:if|elif|else|for|while|with|try|except|finally)\b[^#]*?:)\s*(?P<rest>[!%]\w.*)$"
+)
 
 # Strings, comments and brackets: what decides whether a line begins a statement.
 _LEX = re.compile(

@@ -11,7 +11,21 @@ from allmend.notebooks.syntax import MARK
 from allmend.planning.pure import MISSING, member_of, pure_call
 from allmend.planning.scope import Journal, Scope
 from allmend.planning.values import (
-    Bound, Class, Either, Function, Holes, Made, Member, Object, PathText, Place, Symbol, Unknown, Value, combine, has_hole,
+    Bound,
+    Class,
+    Either,
+    Function,
+    Holes,
+    Made,
+    Member,
+    Object,
+    PathText,
+    Place,
+    Symbol,
+    Unknown,
+    Value,
+    combine,
+    has_hole,
     options,
 )  # fmt: skip
 
@@ -19,12 +33,16 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 BUILTINS = frozenset(
-    "abs all any ascii bin bool breakpoint bytearray bytes callable chr classmethod compile complex delattr dict dir divmod "
-    "enumerate eval exec execfile exit filter float format frozenset getattr globals hasattr hash help hex id input int "
-    "isinstance issubclass iter len list locals map max memoryview min next object oct open ord pow print property quit "
-    "range raw_input repr reversed round set setattr slice sorted staticmethod str sum super tuple type unicode vars xrange "
-    "zip __import__ get_ipython display".split()
+    ["abs", "all", "any", "ascii", "bin", "bool", "breakpoint", "bytearray", "bytes", "callable", "chr", "classmethod", "compile", "complex", "delattr", "dict", "dir", "divmod", "enumerate", "eval", "exec", "execfile", "exit", "filter", "float", "format", "frozenset", "getattr", "globals", "hasattr", "hash", "help", "hex", "id", "input", "int", "isinstance", "issubclass", "iter", "len", "list", "locals", "map", "max", "memoryview", "min", "next", "object", "oct", "open", "ord", "pow", "print", "property", "quit", "range", "raw_input", "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple", "type", "unicode", "vars", "xrange", "zip", "__import__", "get_ipython", "display"]
 )
+WELL_KNOWN = {
+    **{name: name for name in ["os", "sys", "subprocess", "shutil", "pickle", "torch", "requests", "json", "glob", "joblib", "gdown", "wandb", "urllib", "gc"]},
+    "np": "numpy", "pd": "pandas", "tf": "tensorflow", "drive": "google.colab.drive", "userdata": "google.colab.userdata",
+    "tfds": "tensorflow_datasets", "hub": "tensorflow_hub", "load_dataset": "datasets.load_dataset",
+    "notebook_login": "huggingface_hub.notebook_login", "hf_hub_download": "huggingface_hub.hf_hub_download",
+    "snapshot_download": "huggingface_hub.snapshot_download", "getpass": "getpass.getpass",
+}  # fmt: skip
+"""What a name means that is used without an import: it came with a star import, or a cell was left out."""
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -41,7 +59,13 @@ class Call:
     __slots__ = ("args", "keywords", "naming", "node", "path", "receiver")
 
     def __init__(
-        self, path: str, node: ast.Call, args: list[Value], keywords: dict[str, Value], receiver: Value, naming: str | None
+        self,
+        path: str,
+        node: ast.Call,
+        args: list[Value],
+        keywords: dict[str, Value],
+        receiver: Value,
+        naming: str | None,
     ) -> None:
         self.path = path
         self.node = node
@@ -156,6 +180,8 @@ class Expressions:
             star = self.session.star(self.stars, node.id)
             if star:
                 return Symbol(star)
+        if node.id in WELL_KNOWN:
+            return Symbol(WELL_KNOWN[node.id])
         if node.id == "__file__":
             return Unknown("__file__", "a notebook has no file name of its own")
         return Unknown(node.id, "the name is not set in the notebook", f"?{node.id}")
@@ -239,7 +265,9 @@ class Expressions:
     def _operate(self, node: ast.BinOp, left: Value, right: Value) -> Value:
         op = type(node.op)
         if op is ast.Add and (isinstance(left, str) or isinstance(right, str)):
-            return (self.holes.text(self.settle(left, node.left)) + self.holes.text(self.settle(right, node.right)))[:200_000]
+            return (self.holes.text(self.settle(left, node.left)) + self.holes.text(self.settle(right, node.right)))[
+                :200_000
+            ]
         if op is ast.Div and (isinstance(left, PathText) or isinstance(right, PathText)):
             import posixpath
 
@@ -247,7 +275,9 @@ class Expressions:
             b = self.holes.text(self.settle(right, node.right))
             return PathText(posixpath.join(a, b))
         if op is ast.Div and (isinstance(left, str) or isinstance(right, str)):
-            return PathText(f"{self.holes.text(self.settle(left, node.left))}/{self.holes.text(self.settle(right, node.right))}")
+            return PathText(
+                f"{self.holes.text(self.settle(left, node.left))}/{self.holes.text(self.settle(right, node.right))}"
+            )
         if op is ast.Mod and isinstance(left, str):
             return self._percent(left, right, node)
         if op is ast.Add and isinstance(left, list | tuple) and isinstance(right, list | tuple):
@@ -313,7 +343,7 @@ class Expressions:
         self.eval(node.test)
         first, second = self.eval(node.body), self.eval(node.orelse)
         branch = 1_000_000 + (id(node) & 0xFFFFFFF)
-        found = []
+        found: list[tuple[Any, Value]] = []
         for arm, value in ((0, first), (1, second)):
             found.extend((((branch, arm), *arms), option) for arms, option in options(value))
         from allmend.planning.values import either
@@ -357,7 +387,12 @@ class Expressions:
         if isinstance(owner, dict):
             if isinstance(key, str | int | float | bool) and key in owner:
                 return owner[key]
-            if owner and isinstance(key, Unknown) and len(owner) <= 16 and all(isinstance(v, str) for v in owner.values()):
+            if (
+                owner
+                and isinstance(key, Unknown)
+                and len(owner) <= 16
+                and all(isinstance(v, str) for v in owner.values())
+            ):
                 branch = 2_000_000 + (id(node) & 0xFFFFFFF)
                 from allmend.planning.values import either
 
@@ -369,7 +404,11 @@ class Expressions:
                     return owner[key]
                 except (TypeError, ValueError):
                     return self.unknown(node, "the slice is not known")
-            if isinstance(key, int) and -len(owner) <= key < len(owner) and not (isinstance(owner, str) and has_hole(owner)):
+            if (
+                isinstance(key, int)
+                and -len(owner) <= key < len(owner)
+                and not (isinstance(owner, str) and has_hole(owner))
+            ):
                 return owner[key]
             return self.unknown(node, "the place in the list is not known")
         if isinstance(owner, Symbol):
@@ -434,7 +473,11 @@ class Expressions:
             items = self.iterate(self.eval(generator.iter), generator.iter)
             if items is None:
                 self._open = 1
-                items = [Unknown(segment(self.place, generator.target), "it changes in a loop over values that are not known")]
+                items = [
+                    Unknown(
+                        segment(self.place, generator.target), "it changes in a loop over values that are not known"
+                    )
+                ]
             for item in items[:200]:
                 if self.budget <= 0:
                     return
@@ -499,7 +542,9 @@ class Expressions:
             return self.session.on_special(self.place, number.value)
         return None
 
-    def _invoke(self, callee: Value, node: ast.Call, args: list[Value], keywords: dict[str, Value], naming: str | None) -> Value:
+    def _invoke(
+        self, callee: Value, node: ast.Call, args: list[Value], keywords: dict[str, Value], naming: str | None
+    ) -> Value:
         python = self.session.python
         if isinstance(callee, Function):
             return python.call_function(callee, args, keywords)
@@ -539,7 +584,11 @@ def _name_of(naming: ast.expr | None, python: Expressions) -> str | None:
         return naming.id
     if isinstance(naming, ast.Attribute):
         return naming.attr
-    if isinstance(naming, ast.Subscript) and isinstance(naming.slice, ast.Constant) and isinstance(naming.slice.value, str):
+    if (
+        isinstance(naming, ast.Subscript)
+        and isinstance(naming.slice, ast.Constant)
+        and isinstance(naming.slice.value, str)
+    ):
         return naming.slice.value
     return None
 

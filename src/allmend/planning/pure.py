@@ -57,7 +57,8 @@ def pure_call(python: Expressions, call: Call) -> Value:
 def _texts(python: Expressions, call: Call, count: int | None = None) -> list[Value]:
     nodes = call.node.args
     return [
-        python.settle(value, nodes[min(n, len(nodes) - 1)]) if nodes else value for n, value in enumerate(call.args[:count])
+        python.settle(value, nodes[min(n, len(nodes) - 1)]) if nodes else value
+        for n, value in enumerate(call.args[:count])
     ]
 
 
@@ -85,7 +86,9 @@ def _text_method(python: Expressions, call: Call, name: str) -> Value:
             result = getattr(text, name)(*args)
         except (TypeError, ValueError, AttributeError, OverflowError, MemoryError):
             return python.unknown(call.node, "it is worked out while the notebook runs")
-        return result[:200_000] if isinstance(result, str) else list(result)[:5000] if isinstance(result, list) else result
+        return (
+            result[:200_000] if isinstance(result, str) else list(result)[:5000] if isinstance(result, list) else result
+        )
     return MISSING
 
 
@@ -166,7 +169,9 @@ def _lifted(function: Callable[[str], Value]) -> Callable[[Expressions, Call], V
 
 
 def _join(python: Expressions, call: Call) -> Value:
-    return combine(_texts(python, call), lambda row: posixpath.join(*(python.holes.text(v) for v in row)) if row else "")
+    return combine(
+        _texts(python, call), lambda row: posixpath.join(*(python.holes.text(v) for v in row)) if row else ""
+    )
 
 
 def _path(python: Expressions, call: Call) -> Value:
@@ -179,7 +184,9 @@ def _str(python: Expressions, call: Call) -> Value:
     if not call.args:
         return ""
     value = _texts(python, call, 1)[0]
-    return combine([value], lambda row: row[0] if isinstance(row[0], Unknown | Made) else str(python.holes.text(row[0])))
+    return combine(
+        [value], lambda row: row[0] if isinstance(row[0], Unknown | Made) else str(python.holes.text(row[0]))
+    )
 
 
 def _int(python: Expressions, call: Call) -> Value:
@@ -249,6 +256,19 @@ def _split(python: Expressions, call: Call) -> Value:
     return python.unknown(call.node, "it is worked out while the notebook runs")
 
 
+def _cwd(python: Expressions, call: Call) -> Value:
+    return PathText(python.session.world.cwd or python.session.start)
+
+
+def _len(python: Expressions, call: Call) -> Value:
+    known = call.args and isinstance(call.args[0], list | tuple | dict)
+    return len(call.args[0]) if known else python.unknown(call.node, "a length")
+
+
+def _cast(python: Expressions, call: Call) -> Value:
+    return call.args[1] if len(call.args) > 1 else MISSING
+
+
 def _none(python: Expressions, call: Call) -> Value:
     return None
 
@@ -263,13 +283,11 @@ _FUNCTIONS: dict[str, Callable[[Expressions, Call], Value]] = {
     "os.path.dirname": _lifted(posixpath.dirname), "os.path.abspath": _lifted(lambda p: p),
     "os.path.realpath": _lifted(lambda p: p), "os.path.expanduser": _lifted(lambda p: p),
     "os.path.normpath": _lifted(os.path.normpath), "os.path.splitext": _lifted(_splitext),
-    "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
+    "os.getcwd": _cwd, "pathlib.Path.cwd": _cwd, "os.path.relpath": _lifted(lambda p: p), "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
     "builtins.str": _str, "builtins.int": _int, "builtins.range": _range, "builtins.xrange": _range, "builtins.zip": _zip,
     "builtins.enumerate": _enumerate, "builtins.list": _same, "builtins.tuple": _same, "builtins.sorted": _same,
     "builtins.reversed": _same, "builtins.iter": _same, "builtins.dict": _dict, "builtins.getattr": _getattr,
     "importlib.import_module": _import_module, "builtins.__import__": _import_module, "tqdm.tqdm": _same,
-    "tqdm.auto.tqdm": _same, "tqdm.notebook.tqdm": _same, "builtins.print": _none, "builtins.len": lambda p, c: (
-        len(c.args[0]) if c.args and isinstance(c.args[0], list | tuple | dict) else p.unknown(c.node, "a length")),
-    "textwrap.dedent": _lifted(lambda p: p), "urllib.parse.quote": _lifted(lambda p: p), "typing.cast": lambda p, c: (
-        c.args[1] if len(c.args) > 1 else MISSING),
+    "tqdm.auto.tqdm": _same, "tqdm.notebook.tqdm": _same, "builtins.print": _none, "builtins.len": _len,
+    "textwrap.dedent": _lifted(lambda p: p), "urllib.parse.quote": _lifted(lambda p: p), "typing.cast": _cast,
 }  # fmt: skip

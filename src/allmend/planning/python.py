@@ -17,10 +17,10 @@ from allmend.planning.values import Bound, Class, Either, Function, Made, Member
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
-BUDGET = 300_000
-"""Nodes visited in one notebook."""
 ITERATIONS = 200
 """Rounds of a loop over known values."""
+NUMBERS = 6
+"""Rounds of a loop over numbers, which name few targets."""
 INLINES = 60
 """Calls of one function that are followed."""
 DEPTH = 12
@@ -107,6 +107,8 @@ class Python(Expressions):
         if isinstance(target, ast.Name):
             if isinstance(value, Unknown) and value.path == "?" and value.source and len(value.source) > 60:
                 value = Unknown(target.id, value.reason)
+            if value == "" and isinstance(value, str) and self._form_line(source):
+                value = Unknown(target.id, "it is a form field that is left empty")
             self.bind(target.id, value)
             self.session.on_assign(target.id, value, source)
         elif isinstance(target, ast.Tuple | ast.List):
@@ -117,6 +119,10 @@ class Python(Expressions):
             self._set_item(target, value, source)
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
+
+    def _form_line(self, source: ast.expr) -> bool:
+        line = getattr(source, "end_lineno", 0) or 0
+        return 0 < line <= len(self.place.lines) and "@param" in self.place.lines[line - 1]
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
         names = target.elts
@@ -130,7 +136,9 @@ class Python(Expressions):
             if isinstance(value, Made | Unknown):
                 self.assign(name, value, source)
             else:
-                self.assign(name, Unknown(segment(self.place, name), "it is unpacked from a value that is not known"), source)
+                self.assign(
+                    name, Unknown(segment(self.place, name), "it is unpacked from a value that is not known"), source
+                )
 
     def _set_attribute(self, target: ast.Attribute, value: Value, source: ast.expr) -> None:
         owner = self.eval(target.value)
@@ -182,7 +190,8 @@ class Python(Expressions):
             self.assign(node.target, unknown, node.iter)
             self.run(node.body)
         else:
-            for item in items[:ITERATIONS]:
+            rounds = ITERATIONS if any(isinstance(item, str | tuple | list | dict) for item in items[:4]) else NUMBERS
+            for item in items[:rounds]:
                 if self.budget <= 0:
                     break
                 self.assign(node.target, item, node.iter)
@@ -275,7 +284,13 @@ class Python(Expressions):
     # -- calls of the notebook's own functions ------------------------------------------------------------------------
 
     def call_function(
-        self, function: Function, args: list[Value], keywords: dict[str, Value], receiver: Value = None, *, final: bool = False
+        self,
+        function: Function,
+        args: list[Value],
+        keywords: dict[str, Value],
+        receiver: Value = None,
+        *,
+        final: bool = False,
     ) -> Value:
         """Follow the body of `function` with these arguments; what it returns."""
         name = function.name
@@ -325,7 +340,9 @@ class Python(Expressions):
             else:
                 scope.names[arg.arg] = Unknown(arg.arg, "it is a function argument")
         if spec.vararg:
-            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(spec.vararg.arg, "it is a function argument")
+            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(
+                spec.vararg.arg, "it is a function argument"
+            )
         if spec.kwarg:
             taken = {arg.arg for arg in (*names, *spec.kwonlyargs)}
             scope.names[spec.kwarg.arg] = {k: v for k, v in keywords.items() if k not in taken}
@@ -373,4 +390,4 @@ def _hashable(key: Value) -> bool:
     return True
 
 
-__all__ = ["BUDGET", "Bound", "Member", "Place", "Python"]
+__all__ = ["Bound", "Member", "Place", "Python"]

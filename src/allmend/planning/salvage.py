@@ -86,7 +86,9 @@ class _Salvage:
             return
         children = [child for child in node.named_children if child.type != "comment"]
         if not children or kind in ("identifier", "string"):
-            if kind == "ERROR" or (depth and not children and kind not in ("identifier", "string", "integer", "ellipsis")):
+            if kind == "ERROR" or (
+                depth and not children and kind not in ("identifier", "string", "integer", "ellipsis")
+            ):
                 self.lost.append((node.start_point[0] + 1, node.end_point[0] + 1))
             return
         if kind == "ERROR":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from allmend.planning.values import Arms, Value, agree, either, options
+from allmend.planning.values import LIMIT, Arms, Value, agree, either, options
 
 _MISSING = object()
 
@@ -73,6 +73,8 @@ class Journal:
 
     @staticmethod
     def _add(found: list[tuple[Arms, Value]], branch: int, arm: int, value: Value) -> None:
+        if len(found) > 3 * LIMIT:
+            return
         for arms, option in options(value):
             both = agree(arms, ((branch, arm),))
             if both is not None:

@@ -88,4 +88,14 @@ def redact(text: str) -> str:
     for kind, shape in SHAPES:
         if shape.search(text):
             text = shape.sub(lambda m, k=kind: m[0] if placeholder(m[0]) else f"***{k}***", text)  # type: ignore[misc]
-    return _URL_USER.sub(lambda m: f"{m['scheme'] or m['scheme2']}***@", text) if "@" in text else text
+    return _URL_USER.sub(_hidden, text) if "@" in text else text
+
+
+def _hidden(match: re.Match[str]) -> str:
+    """An address without the password in it; a placeholder stays readable."""
+    word = match["word"] or match["token"] or ""
+    if word.startswith("***"):
+        return f"{match['scheme'] or match['scheme2']}***@"
+    if placeholder(word) or "{" in match[0] or not any(sign.isdigit() for sign in word):
+        return match[0]
+    return f"{match['scheme'] or match['scheme2']}***@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allmend.notebooks.syntax import CellCode, Special, split
@@ -10,28 +11,39 @@ from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
 from allmend.planning import tables
 from allmend.planning.effects import (
-    code, commands, credentials, directories, hardware, imports, library, magics,
+    code,
+    commands,
+    credentials,
+    directories,
+    hardware,
+    imports,
+    library,
+    magics,
 )  # fmt: skip
 from allmend.planning.pure import MISSING
-from allmend.planning.python import BUDGET, Python
+from allmend.planning.python import Python
 from allmend.planning.record import Record
 from allmend.planning.salvage import parse
 from allmend.planning.scope import Journal
 from allmend.planning.shell import Command, Shell
 from allmend.planning.values import DERIVED, Either, Holes, Place, Symbol, Unknown, Value, has_hole, options
-from allmend.planning.world import World
+from allmend.planning.world import Clone, World
 
 if TYPE_CHECKING:
     from allmend.planning.expressions import Call
 
-CELL_BUDGET = 60_000
+Reader = Callable[[str, str, "Clone | None", World], str | None]
+"""Path, working directory, the clone it lies in, the notebook's machine -> the script's text, or None."""
+CELL_BUDGET = 30_000
 """Nodes visited for one cell."""
+NOTEBOOK_BUDGET = 150_000
+"""Nodes visited for all cells; when they are spent, each further cell still gets a tenth of its own."""
 
 
 class Session:
     """Reads the cells of one subject in order and collects their effects."""
 
-    def __init__(self, notebook: Notebook | None = None, *, files: dict[str, str] | None = None) -> None:
+    def __init__(self, notebook: Notebook | None = None, *, reader: Reader | None = None) -> None:
         self.notebook = notebook or Notebook()
         self.holes = Holes()
         self.journal = Journal()
@@ -39,8 +51,9 @@ class Session:
         self.world = World()
         self.tables = tables.load()
         self.python = Python(self)
-        self.files = files or {}
-        """Texts of files that lie beside the notebook or were fetched, by path."""
+        self.reader = reader
+        """Gives the text of a foreign script where it is at hand (beside the notebook, or fetched when asked to)."""
+        self.followed: set[str] = set()
         self.unreads: list[Unread] = []
         self.specials: dict[int, tuple[Place, list[Special]]] = {}
         self.credentials: set[str] = set()
@@ -52,6 +65,17 @@ class Session:
         self.facts: dict[str, Any] = {}
         self.line = 1
         self.running: set[str] = set()
+        self.remaining = NOTEBOOK_BUDGET
+
+    @property
+    def start(self) -> str:
+        """Where the notebook starts: Colab's folder when it shows that it was written for Colab, else nowhere known."""
+        if "start" not in self.facts:
+            colab = "colab" in self.notebook.metadata or any(
+                "/content/" in cell.source or "google.colab" in cell.source for cell in self.notebook.cells[:60]
+            )
+            self.facts["start"] = "/content" if colab else "."
+        return str(self.facts["start"])
 
     # -- recording ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +149,8 @@ class Session:
             self.unread("the cell is longer than 2,000,000 characters; the rest of it was not read", index)
         language = cell.language if cell.language and cell.language != "python" else self.notebook.language
         place = Place(index, 0, tuple(source.split("\n")))
-        self.python.place, self.python.budget = place, CELL_BUDGET
+        given = max(CELL_BUDGET // 10, min(CELL_BUDGET, self.remaining))
+        self.python.place, self.python.budget = place, given
         self.line = 1
         credentials.literals(self, source)
         if language not in ("python", "bash"):
@@ -135,6 +160,7 @@ class Session:
             self.shell_text(source, first_line=1, keep=True)
             return
         self.run_code(split(source), place, source)
+        self.remaining -= given - max(self.python.budget, 0)
         if self.python.budget <= 0:
             self.unread("the cell holds more work than is followed; the rest of it was not read", index)
 
@@ -217,7 +243,7 @@ class Session:
 
     def finish(self) -> None:
         """Read what nothing called, then judge what needed the whole notebook."""
-        self.python.budget = BUDGET // 2
+        self.python.budget = CELL_BUDGET
         self.python.scope = self.python.globals
         self.python.finish()
         if self.python.budget <= 0:
@@ -334,8 +360,25 @@ class Session:
             return "it is random or depends on the time"
         return f"it is the result of {path.replace('()', '')[:80]}"
 
-    def follow(self, path: str, cwd: str, clone: object) -> None:
-        """Sources of a clone or fetched script that are at hand are read; others are named as unread."""
+    def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
+        """Sources of a clone or fetched script that are at hand are read too; others are named as unread."""
+        text = self.reader(path, cwd, clone, self.world) if self.reader is not None else None
+        if text is None:
+            self.unread(f"{path} is code from outside; it was not read")
+            return
+        full = self.world.resolve(path, cwd).replace(DERIVED, "")
+        if full in self.followed or len(self.followed) > 50:
+            return
+        self.followed.add(full)
+        source = text if path.endswith(".py") else "%%bash\n" + text
+        inner = Session(Notebook(cells=[Cell(type="code", source=source)]))
+        inner.followed = self.followed
+        inner.read()
+        for effect in inner.record.effects():
+            self.record.add(
+                effect.kind, effect.target, place=self.python.place, line=self.line, literal=False, reason=effect.reason,
+                detail={**effect.detail, "via": full},
+            )  # fmt: skip
 
     def derive(self, value: Value) -> Value:
         """`value` marked as worked out."""

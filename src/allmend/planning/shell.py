@@ -234,7 +234,9 @@ class Shell:
     def _pipeline(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         outer = self.last
         for place, child in enumerate(node.named_children):
-            self._node(child, data, stdin if place == 0 else None, writes if place == len(node.named_children) - 1 else None)
+            self._node(
+                child, data, stdin if place == 0 else None, writes if place == len(node.named_children) - 1 else None
+            )
             self.last = self.latest
         self.last = outer
 
@@ -257,8 +259,8 @@ class Shell:
         unknown = self.session.holes.mark(Unknown(f"${name}", "it changes in a loop of the shell"))
         if not values or any(sign in word for word in values for sign in "*?"):
             values = [unknown]
-        for value in values[:ROUNDS]:
-            self.variables[name] = value.replace(DERIVED, "")
+        for text in values[:ROUNDS]:
+            self.variables[name] = text.replace(DERIVED, "")
             self._node(body, data)
 
     @staticmethod
@@ -304,7 +306,13 @@ class Shell:
         text, exact = self._word(node, data)
         if not exact and node.type in ("simple_expansion", "expansion") and " " in text.strip():
             return [(DERIVED + piece, False) for piece in text.replace(DERIVED, "").split()]
-        if node.type in ("concatenation", "word") and "{" in text and "," in text and "}" in text and node.type != "string":
+        if (
+            node.type in ("concatenation", "word")
+            and "{" in text
+            and "," in text
+            and "}" in text
+            and node.type != "string"
+        ):
             pieces = self._braces(text)
             if len(pieces) > 1:
                 return [(piece, exact) for piece in pieces]

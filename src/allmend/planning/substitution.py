@@ -12,7 +12,9 @@ from allmend.planning.values import DERIVED, Either, Unknown, Value, options
 if TYPE_CHECKING:
     from allmend.planning.python import Python
 
-_PIECE = re.compile(r"\$\$|\$(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)|\{\{|\}\}|(?P<dollar>\$?)\{(?P<expr>[^{}\n]{1,400})\}")
+_PIECE = re.compile(
+    r"\$\$|\$(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)|\{\{|\}\}|(?P<dollar>\$?)\{(?P<expr>[^{}\n]{1,400})\}"
+)
 _SIMPLE = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]]*\])*(?:\(.*\))?$")
 _FORMAT = re.compile(r"^(?P<expr>.*?)(?:!(?P<conversion>[rsa]))?(?::(?P<spec>[^\]\[()'\"{}]*))?$", re.DOTALL)
 
@@ -91,7 +93,11 @@ def _value(python: Python, match: re.Match[str]) -> Value:
         if expression.id in ("print", "exit"):
             return MISSING
         return Unknown(source, "the name is not set in the notebook")
-    if isinstance(expression, ast.BinOp) and not _SIMPLE.match(source) and python.look_up(_first(expression)) is MISSING:
+    if (
+        isinstance(expression, ast.BinOp)
+        and not _SIMPLE.match(source)
+        and python.look_up(_first(expression)) is MISSING
+    ):
         return MISSING
     place, python.place = python.place, type(python.place)(python.place.cell, python.place.above, (source,))
     try:

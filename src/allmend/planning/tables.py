@@ -67,10 +67,10 @@ class Tables:
             unless=raw.get("unless", {}), detail=raw.get("detail", {}),
         )  # fmt: skip
         for pattern in raw["paths"]:
-            if "*" not in pattern:
+            if "*" not in pattern and "[?]" not in pattern:
                 self._exact.setdefault(pattern, []).append(row)
                 continue
-            compiled = re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
+            compiled = re.compile(fnmatch.translate(pattern if "[?]" in pattern else pattern.replace("[", "[[]")))
             last = pattern.rpartition(".")[2]
             if "*" in last:
                 self._open.append((compiled, row))

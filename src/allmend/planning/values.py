@@ -22,6 +22,8 @@ HOLE_START, HOLE_END, DERIVED = "\U000f0000", "\U000f0001", "\U000f0002"
 _HOLE = re.compile(f"{HOLE_START}(\\d+){HOLE_END}")
 LIMIT = 24
 """The most alternatives that one value is followed into."""
+MOST_ARMS = 10
+"""The most branches that one alternative remembers; older ones are forgotten, which only adds alternatives."""
 LONGEST = 200_000
 """Longer strings are cut: they are data, not targets."""
 
@@ -184,11 +186,13 @@ def agree(left: Arms, right: Arms) -> Arms | None:
         return right
     if not right:
         return left
+    if left == right:
+        return left
     taken = dict(left)
     for branch, arm in right:
         if taken.setdefault(branch, arm) != arm:
             return None
-    return tuple(taken.items())
+    return tuple(taken.items()) if len(taken) <= MOST_ARMS else tuple(taken.items())[-MOST_ARMS:]
 
 
 def combine(values: list[Value], make: Callable[[list[Value]], Value]) -> Value:
@@ -203,9 +207,11 @@ def combine(values: list[Value], make: Callable[[list[Value]], Value]) -> Value:
                 both = agree(arms, more)
                 if both is not None:
                     grown.append((both, [*row, option]))
-            if len(grown) > LIMIT:
+                    if len(grown) >= LIMIT:
+                        break
+            if len(grown) >= LIMIT:
                 break
-        rows = grown[:LIMIT]
+        rows = grown
     if not rows:
         return make([options(value)[0][1] for value in values])
     return either([(arms, make(row)) for arms, row in rows])

@@ -83,7 +83,16 @@ class World:
             if shorter == key:
                 break
             key = shorter
-        return self.clones.get("") if not key.startswith("/") and "" in self.clones else None
+        if not key.startswith("/") and "" in self.clones:
+            return self.clones[""]
+        return self._by_name(self.key(path, cwd)) if self.clones else None
+
+    def _by_name(self, key: str) -> Clone | None:
+        """A clone with the name of one of the path's folders: where the way to it is not known for sure."""
+        parts = {part for part in key.split("/")[:-1] if len(part) > 3} | {key.rsplit("/", 1)[-1]}
+        return next(
+            (clone for known, clone in self.clones.items() if known and known.rsplit("/", 1)[-1] in parts), None
+        )
 
     def source_of(self, path: str, cwd: str | None = None) -> str | None:
         """Where the file at `path`, or the folder it was unpacked into, was fetched from."""

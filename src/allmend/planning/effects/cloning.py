@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 _VALUED = frozenset(
-    "-b --branch --depth -c --config -o --origin --reference --filter -j --jobs --template --separate-git-dir -u --upload-pack "
-    "--shallow-since --shallow-exclude --server-option".split()
+    ["-b", "--branch", "--depth", "-c", "--config", "-o", "--origin", "--reference", "--filter", "-j", "--jobs", "--template", "--separate-git-dir", "-u", "--upload-pack", "--shallow-since", "--shallow-exclude", "--server-option"]
 )
 
 
@@ -64,19 +63,36 @@ def clone(session: Session, line: Line, start: int, cwd: str) -> None:
     url = line.words[url_at].strip("\"'")
     folder = line.words[places[1]].strip("\"'") if len(places) > 1 and line.words[places[1]] else None
     branch = line.option("-b", "--branch")
-    add(session, url, folder, cwd, exact=line.exact(url_at), branch=branch[1] if branch else None, line=line.command.line)
+    add(
+        session,
+        url,
+        folder,
+        cwd,
+        exact=line.exact(url_at),
+        branch=branch[1] if branch else None,
+        line=line.command.line,
+    )
 
 
 def add(
-    session: Session, url: str, folder: str | None, cwd: str, *, exact: bool, branch: str | None = None, line: int | None = None
+    session: Session,
+    url: str,
+    folder: str | None,
+    cwd: str,
+    *,
+    exact: bool,
+    branch: str | None = None,
+    line: int | None = None,
 ) -> None:
     """Note a clone: the effect, and the folder that it fills."""
     local = not has_hole(url) and not re.match(r"[a-z+]+://|[\w.-]+@[\w.-]+:", plain(url)) and "/" in url and "." not in (
         plain(url).split("/")[0])  # fmt: skip
     pinned = bool(branch and pinned_name(branch))
     target = repository(url)
-    rows = [] if local and plain(url).startswith(("/", "~")) else session.add(
-        "clone", target, literal=exact, detail={"pinned": pinned}, line=line
+    rows = (
+        []
+        if local and plain(url).startswith(("/", "~"))
+        else session.add("clone", target, literal=exact, detail={"pinned": pinned}, line=line)
     )
     if folder is None or folder == "":
         last = plain(target).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]

@@ -28,7 +28,9 @@ _PROGRAMS = frozenset({
     "asyncio.create_subprocess_exec", "pexpect.spawn", "os.execv", "os.execvp", "os.execl", "os.execlp", "os.spawnv",
     "os.spawnl", "os.spawnlp", "pty.spawn", "os.startfile", "plumbum.local", "os.posix_spawn",
 })  # fmt: skip
-_RUN = frozenset({"builtins.exec", "builtins.eval", "builtins.execfile", "runpy.run_path", "runpy.run_module", "builtins.compile"})
+_RUN = frozenset(
+    {"builtins.exec", "builtins.eval", "builtins.execfile", "runpy.run_path", "runpy.run_module", "builtins.compile"}
+)
 _CELL = re.compile(r"get_ipython\(\)\.(run_cell|ex|safe_execfile|safe_execfile_ipy)$|run_cell$|run_cell_async$")
 _MAGIC = re.compile(r"get_ipython\(\)\.(magic|run_line_magic|run_cell_magic)$")
 _OPEN = frozenset({"builtins.open", "io.open", "codecs.open"})
@@ -105,7 +107,9 @@ def _program(session: Session, call: Call) -> Value:
             session.shell_text(text, first_line=_first_line(node, call), from_python=True, cwd=cwd)
         elif isinstance(option, list | tuple) and option:
             if shell_value is True:
-                session.shell_text(session.holes.text(option[0]), first_line=call.node.lineno, from_python=True, cwd=cwd)
+                session.shell_text(
+                    session.holes.text(option[0]), first_line=call.node.lineno, from_python=True, cwd=cwd
+                )
             else:
                 _words(session, call, list(option), node, cwd, given if isinstance(given, str) else None)
         elif option is not MISSING:
@@ -114,7 +118,9 @@ def _program(session: Session, call: Call) -> Value:
     return _result(session, call)
 
 
-def _words(session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None) -> None:
+def _words(
+    session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None
+) -> None:
     from allmend.planning.shell import Command, Shell
 
     elements = node.elts if isinstance(node, ast.List | ast.Tuple) and len(node.elts) == len(values) else None
@@ -141,7 +147,7 @@ def _execute(session: Session, call: Call) -> Value:
     last = call.path.rpartition(".")[2]
     if value is MISSING:
         return None
-    if isinstance(node, ast.Call) and session.python.eval and _compiled(node):
+    if isinstance(node, ast.Call) and _compiled(node):
         return _result(session, call)
     if last in ("execfile", "run_path", "safe_execfile", "safe_execfile_ipy"):
         from allmend.planning.effects import running

@@ -23,12 +23,11 @@ _BEFORE: dict[str, frozenset[str]] = {
     "do": frozenset(), "then": frozenset(), "else": frozenset(), "%%capture": frozenset(), "proot": frozenset(),
 }  # fmt: skip
 _SILENT = frozenset(
-    "echo printf ls cat pwd head tail true false test [ [[ sleep which whereis whoami date df du free uname lscpu lspci nproc "
-    "grep egrep awk sort uniq wc tr cut env printenv type read set unset shift return exit wait clear file stat tree basename "
-    "dirname ps top htop id groups hostname history alias unalias ulimit lsb_release ffmpeg ffprobe convert identify column "
-    "seq diff cmp md5sum sha256sum sha1sum xxd od strings : man help jq tac rev yes eval_never hash bc expr".split()
+    ["echo", "printf", "ls", "cat", "pwd", "head", "tail", "true", "false", "test", "[", "[[", "sleep", "which", "whereis", "whoami", "date", "df", "du", "free", "uname", "lscpu", "lspci", "nproc", "grep", "egrep", "awk", "sort", "uniq", "wc", "tr", "cut", "env", "printenv", "type", "read", "set", "unset", "shift", "return", "exit", "wait", "clear", "file", "stat", "tree", "basename", "dirname", "ps", "top", "htop", "id", "groups", "hostname", "history", "alias", "unalias", "ulimit", "lsb_release", "ffmpeg", "ffprobe", "convert", "identify", "column", "seq", "diff", "cmp", "md5sum", "sha256sum", "sha1sum", "xxd", "od", "strings", ":", "man", "help", "jq", "tac", "rev", "yes", "eval_never", "hash", "bc", "expr"]
 )
-_QUIET_PROCESS = frozenset({"cd", ":", "export", "set", "[", "test", "true", "exit", "source", ".", "read", "shift", "unset"})
+_QUIET_PROCESS = frozenset(
+    {"cd", ":", "export", "set", "[", "test", "true", "exit", "source", ".", "read", "shift", "unset"}
+)
 
 
 def run(session: Session, command: Command, shell: Shell) -> None:
@@ -42,6 +41,10 @@ def run(session: Session, command: Command, shell: Shell) -> None:
         return
     line = Line(session, command, shell)
     name = line.name
+    for key, value in command.environment.items():
+        session.line = command.line
+        if key not in ("COMMANDLINE_ARGS",):
+            session.on_shell_variable(key, value, command.line)
     if command.from_python:
         _process(session, command, name)
     filing.redirections(session, line)
@@ -105,7 +108,7 @@ def _eval(session: Session, line: Line) -> None:
     text = " ".join(line.raw[1:])
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
-    elif text:
+    elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
         session.add("dynamic_code", text, literal=False)
 
 

@@ -15,17 +15,25 @@ if TYPE_CHECKING:
     from allmend.planning.expressions import Call
     from allmend.planning.session import Session
 
-_PROMPTS = frozenset({"getpass.getpass", "getpass.unix_getpass", "maskpass.askpass", "stdiomask.getpass", "pwinput.pwinput"})
+_PROMPTS = frozenset(
+    {"getpass.getpass", "getpass.unix_getpass", "maskpass.askpass", "stdiomask.getpass", "pwinput.pwinput"}
+)
 _INPUTS = frozenset({"builtins.input", "builtins.raw_input"})
-_SECRET_WORDS = re.compile(r"\b(?:api|access|auth|secret)?[ _-]?(?:key|token|password|passwd|secret|credential)s?\b", re.IGNORECASE)
+_SECRET_WORDS = re.compile(
+    r"\b(?:api|access|auth|secret)?[ _-]?(?:key|token|password|passwd|secret|credential)s?\b", re.IGNORECASE
+)
 _FORM = re.compile(r"#\s*@param")
 _TOKEN_KEYWORDS = frozenset({"token", "use_auth_token", "hf_token", "hub_token", "auth_token"})
-_PLACEHOLDER_WORDS = re.compile(r"your|insert|enter|paste|x{3,}|<.+>|\.\.\.|\*{3}|replace|…|add[ _]|here", re.IGNORECASE)
+_PLACEHOLDER_WORDS = re.compile(
+    r"your|insert|enter|paste|x{3,}|<.+>|\.\.\.|\*{3}|replace|…|add[ _]|here", re.IGNORECASE
+)
 _HUB = re.compile(
     r"from_pretrained$|load_dataset$|hf_hub_download$|snapshot_download$|push_to_hub|^huggingface_hub\.|^transformers\.|"
     r"^diffusers\.|^datasets\.|^peft\.|from_single_file$|InferenceClient|TrainingArguments|upload_f"
 )
-_QUICK = re.compile(r"hf_|sk-|gh[pousr]_|github_pat|AIza|ya29|AKIA|ASIA|xox|gsk_|r8_|nvapi|:AA|webhooks|PRIVATE KEY|@|[12]\w{26}_")
+_QUICK = re.compile(
+    r"hf_|sk-|gh[pousr]_|github_pat|AIza|ya29|AKIA|ASIA|xox|gsk_|r8_|nvapi|:AA|webhooks|PRIVATE KEY|@|[12]\w{26}_"
+)
 
 
 def literals(session: Session, source: str) -> None:
@@ -134,7 +142,9 @@ def _written(session: Session, name: str, text: str) -> None:
     if literal_kind(text):
         return
     if real_looking(text):
-        word = "password" if re.search(r"pass|pwd", name, re.IGNORECASE) else "token" if "token" in name.lower() else "key"
+        word = (
+            "password" if re.search(r"pass|pwd", name, re.IGNORECASE) else "token" if "token" in name.lower() else "key"
+        )
         session.add("credential", f"literal:{word}", literal=True)
     elif _PLACEHOLDER_WORDS.search(text) and placeholder(text):
         session.add("credential", f"prompt:{name}", literal=True)
@@ -149,7 +159,8 @@ def on_assign(session: Session, name: str, value: Value, source: ast.expr) -> No
             hardware.on_constant(session, source, value)
         return
     place = session.python.place
-    line = place.lines[source.end_lineno - 1] if 0 < (source.end_lineno or 0) <= len(place.lines) else ""
+    last = source.end_lineno or 0
+    line = place.lines[last - 1] if 0 < last <= len(place.lines) else ""
     if _FORM.search(line):
         text = value if isinstance(value, str) else ""
         if text and literal_kind(text):
@@ -179,7 +190,12 @@ def set_environment(session: Session, key: Value, value: Value, source: ast.expr
     _environment(session, name, value)
     if key_like(name) or name in ("HF_TOKEN", "WANDB_API_KEY"):
         session.add("credential", f"env:{name}", literal=isinstance(key_node, ast.Constant) or key_node is source)
-        if isinstance(value, str) and isinstance(source, ast.Constant) and real_looking(value) and not literal_kind(value):
+        if (
+            isinstance(value, str)
+            and isinstance(source, ast.Constant)
+            and real_looking(value)
+            and not literal_kind(value)
+        ):
             _written(session, name, value)
 
 

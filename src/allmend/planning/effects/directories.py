@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, Made, Value, has_hole, options
+from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.expressions import Call
@@ -15,8 +15,10 @@ SYSTEM = re.compile(
     r"^/(?:usr|etc|opt|lib|lib64|bin|sbin|var|root|home|boot)(?:/|$)|(?:site|dist)-packages(?:/|$)|^~/?$|"
     r"^~/\.(?:bash|zsh|profile|ssh|config|local/lib|ipython|jupyter|bash_profile)"
 )
-_HARMLESS = re.compile(r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
-                       r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)")
+_HARMLESS = re.compile(
+    r"^/(?:dev|tmp|proc|sys)(?:/|$)|^/(?:root|home/\w+)/\.(?:kaggle|cache|huggingface|config|aria2|netrc)|"
+    r"^/usr/local/(?:bin|share/fonts)/?|^/etc/apt/|^/usr/share/(?:fonts|keyrings)|^/var/(?:tmp|lib/apt|cache)"
+)
 _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
     r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
@@ -43,6 +45,13 @@ def under_drive(session: Session, path: str, mode: str, *, literal: bool = False
     full = session.world.drive(path, cwd)
     if full is None:
         return False
+    if has_hole(full):
+        # A name made in a loop or from the clock: the folder it lies in is what can be said.
+        full = full.split(HOLE_START)[0].rpartition("/")[0]
+        literal = False
+        if not full.strip("/") or session.world.drive(full, "") is None:
+            return False
+        path = DERIVED
     session.add("personal_files", (DERIVED if DERIVED in path else "") + full.rstrip("/"), literal=literal, prefix="drive:",
                 detail={"mode": mode})  # fmt: skip
     return True
@@ -78,11 +87,11 @@ def on_call(session: Session, call: Call) -> None:
     elif path in _TWO_PATHS:
         _two(session, call)
         return
-    elif path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path:
+    elif (path == "os.kill" and isinstance(call.args[0] if call.args else None, Made) and "getpid" in call.args[0].path) or (path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit"):
         session.add("destructive", "kill-runtime", literal=True)
-    elif path in ("os._exit", "builtins.exit", "builtins.quit", "sys.exit") and path == "os._exit":
-        session.add("destructive", "kill-runtime", literal=True)
-    if path.endswith((".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")):
+    if path.endswith(
+        (".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")
+    ):
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")
         if isinstance(value, str):
             world.saved.add(world.key(value))
@@ -172,8 +181,22 @@ def _drive_arguments(session: Session, call: Call) -> None:
     world = session.world
     path = call.path
     writes = bool(_WRITES.search(path))
-    if isinstance(call.receiver, str) and path.startswith("path.") and path.rpartition(".")[2] in (
-        "write_text", "write_bytes", "read_text", "read_bytes", "iterdir", "glob", "rglob", "open", "mkdir", "unlink"
+    if (
+        isinstance(call.receiver, str)
+        and path.startswith("path.")
+        and path.rpartition(".")[2]
+        in (
+            "write_text",
+            "write_bytes",
+            "read_text",
+            "read_bytes",
+            "iterdir",
+            "glob",
+            "rglob",
+            "open",
+            "mkdir",
+            "unlink",
+        )
     ):
         mode = "write" if path.rpartition(".")[2] in ("write_text", "write_bytes", "mkdir", "unlink") else "read"
         under_drive(session, call.receiver, mode)
@@ -186,6 +209,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
         for _, option in options(value):
             items = option if isinstance(option, list | tuple) else [option]
             for item in items[:20]:
-                if isinstance(item, str) and "/" in item and len(item) < 500 and "\n" not in item and world.drive(item):
+                if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
+                    continue
+                if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"
                     under_drive(session, item, mode)

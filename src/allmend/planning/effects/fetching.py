@@ -63,6 +63,9 @@ def wget(session: Session, line: Line) -> None:
             fetched(session, line, listed[0], listed[1], None)
         line.session.record.add("download", f"wget -i {session.holes.shown(listed[1])}", place=session.python.place,
                                 line=line.command.line, reason="the list of addresses is read while the notebook runs")  # fmt: skip
+    cookies = line.option("--save-cookies")
+    if cookies and not has_hole(cookies[1]):
+        session.world.make(cookies[1], line.cwd)
     posted = line.option("--post-data", "--post-file", "--body-data")
     for at in _candidates(line, places):
         url = line.words[at]
@@ -171,7 +174,14 @@ def gsutil(session: Session, line: Line) -> None:
     places = line.positional(("-o", "-h"))
     if not places or line.words[places[0]] not in ("cp", "rsync", "mv", "cat", "ls", "du", "stat"):
         return
-    _cloud(session, line, places[1:], "gs://", "google-cloud-storage", reads=line.words[places[0]] in ("cat", "ls", "du", "stat"))
+    _cloud(
+        session,
+        line,
+        places[1:],
+        "gs://",
+        "google-cloud-storage",
+        reads=line.words[places[0]] in ("cat", "ls", "du", "stat"),
+    )
 
 
 def _cloud(session: Session, line: Line, places: list[int], scheme: str, service: str, *, reads: bool = False) -> None:

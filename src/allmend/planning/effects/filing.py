@@ -50,8 +50,11 @@ def drive_words(session: Session, line: Line) -> None:
         text = tail if sign and head.startswith("-") else word
         text = text.strip("\"'")
         name = (head if sign else line.words[at - 1]).lower()
-        if "/" in text and session.world.drive(text, line.cwd) and not text.startswith("-") and (
-            not line.cwd or text.startswith(("/", "drive", "gdrive"))
+        if (
+            "/" in text
+            and session.world.drive(text, line.cwd)
+            and not text.startswith("-")
+            and (not line.cwd or text.startswith(("/", "drive", "gdrive")))
         ):
             output = bool(re.search(r"out|save|dest|log|dir-prefix|^-[odPO]$|results|checkpoint-dir|^-d$", name)) or (
                 line.name in ("zip", "rsync", "wget", "curl", "aria2c", "gdown") and name.startswith("-")
@@ -103,11 +106,12 @@ def _copies(session: Session, line: Line, moving: bool) -> None:
     for source in sources:
         word = line.words[source].rstrip("/")
         into = posixpath.join(target, posixpath.basename(word))
-        for kind in (world.fetched, world.texts):
-            key = world.key(word, line.cwd)
-            if key in kind:
-                kind[world.key(target, line.cwd)] = kind[key]  # type: ignore[index]
-                kind[world.key(into, line.cwd)] = kind[key]  # type: ignore[index]
+        key, ends = world.key(word, line.cwd), (world.key(target, line.cwd), world.key(into, line.cwd))
+        for end in ends:
+            if key in world.fetched:
+                world.fetched[end] = world.fetched[key]
+            if key in world.texts:
+                world.texts[end] = world.texts[key]
         clone = world.clones.get(world.key(word, line.cwd))
         if clone is not None:
             world.clones[world.key(target, line.cwd)] = clone
@@ -199,7 +203,11 @@ def _unpacked(session: Session, line: Line, archive: str, folder: str | None) ->
     if folder:
         full = world.resolve(folder, line.cwd)
         if not directories.under_drive(session, folder, "write", cwd=line.cwd):
-            if directories.SYSTEM.search(full) and not re.match(r"^/(?:root|home/\w+)/(?!\.)", full) and not re.match(r"^/opt/\w", full):
+            if (
+                directories.SYSTEM.search(full)
+                and not re.match(r"^/(?:root|home/\w+)/(?!\.)", full)
+                and not re.match(r"^/opt/\w", full)
+            ):
                 session.add("destructive", full, literal=False)
             places.append(folder)
     for place in places:
@@ -221,7 +229,9 @@ def tar(session: Session, line: Line) -> None:
     if not extracting:
         if "c" in bundle:
             for at in range(2, len(words)):
-                directories.under_drive(session, words[at], "write" if at == 2 else "read", literal=line.exact(at), cwd=line.cwd)
+                directories.under_drive(
+                    session, words[at], "write" if at == 2 else "read", literal=line.exact(at), cwd=line.cwd
+                )
         return
     archive = line.option("-f", "--file")
     if archive is None:
@@ -279,7 +289,11 @@ def find(session: Session, line: Line) -> None:
 
 def kill(session: Session, line: Line) -> None:
     """`kill -9 -1` and `pkill python` end the runtime."""
-    if "-1" in line.words[1:] and line.name == "kill" or any(w.startswith(("python", "ipykernel", "jupyter")) for w in line.words[1:]):
+    if (
+        ("-1" in line.words[1:]
+        and line.name == "kill")
+        or any(w.startswith(("python", "ipykernel", "jupyter")) for w in line.words[1:])
+    ):
         line.fixed("destructive", "kill-runtime")
 
 

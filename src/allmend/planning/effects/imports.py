@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
-_ALWAYS = frozenset({"google", "IPython", "mpl_toolkits", "pip", "setuptools", "pkg_resources", "ipykernel", "portpicker"})
+_ALWAYS = frozenset(
+    {"google", "IPython", "mpl_toolkits", "pip", "setuptools", "pkg_resources", "ipykernel", "portpicker"}
+)
 
 
 def on_import(session: Session, module: str) -> None:
@@ -38,9 +40,9 @@ def _own(session: Session, top: str) -> bool:
     """A module that the notebook wrote itself: its text is followed as part of the writing cell."""
     key = session.world.key(top + ".py")
     known = session.world.texts.get(key)
-    if known is None or ("import", key) in session.facts:
+    if known is None or f"import {key}" in session.facts:
         return known is not None
-    session.facts[("import", key)] = True  # type: ignore[index]
+    session.facts[f"import {key}"] = True
     text, cell = known
     session.python_text(text, cell=cell)
     return True

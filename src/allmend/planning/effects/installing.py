@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 PIP_VALUED = frozenset(
-    "-r --requirement -c --constraint -e --editable -f --find-links -i --index-url --extra-index-url -t --target --prefix --root "
-    "--platform --python-version --trusted-host --timeout --default-timeout --proxy --src --upgrade-strategy --progress-bar "
-    "--no-binary --only-binary --config-settings -C --global-option --install-option --cache-dir --log --python --torch-backend "
-    "-p --root-user-action --report --exclude-newer --resolution --index-strategy --index --default-index --prerelease --extra "
-    "--group --implementation --abi --use-feature --use-deprecated --retries --exists-action --cert --client-cert --build-option "
-    "-P --upgrade-package --reinstall-package --no-build-isolation-package --overrides --override --link-mode --refresh-package "
-    "--config-setting --dry-run-never --allow-insecure-host --with-requirements --keyring-provider".split()
+    ["-r", "--requirement", "-c", "--constraint", "-e", "--editable", "-f", "--find-links", "-i", "--index-url", "--extra-index-url", "-t", "--target", "--prefix", "--root", "--platform", "--python-version", "--trusted-host", "--timeout", "--default-timeout", "--proxy", "--src", "--upgrade-strategy", "--progress-bar", "--no-binary", "--only-binary", "--config-settings", "-C", "--global-option", "--install-option", "--cache-dir", "--log", "--python", "--torch-backend", "-p", "--root-user-action", "--report", "--exclude-newer", "--resolution", "--index-strategy", "--index", "--default-index", "--prerelease", "--extra", "--group", "--implementation", "--abi", "--use-feature", "--use-deprecated", "--retries", "--exists-action", "--cert", "--client-cert", "--build-option", "-P", "--upgrade-package", "--reinstall-package", "--no-build-isolation-package", "--overrides", "--override", "--link-mode", "--refresh-package", "--config-setting", "--dry-run-never", "--allow-insecure-host", "--with-requirements", "--keyring-provider"]
 )
 _NAME = re.compile(r"^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?=$|[\s\[=<>!~;@(,])")
 _GIT = re.compile(r"(?:git|hg|svn|bzr)\+")
@@ -95,7 +89,13 @@ def one(session: Session, line: Line, at: int, text: str, *, editable: bool = Fa
     """One requirement."""
     text = text.strip().strip("\"'")
     derived = "" if line.exact(at) else DERIVED
-    name, sign, url = text.partition(" @ ") if " @ " in text else text.partition("@") if "@git+" in text or "@http" in text else (text, "", "")
+    name, sign, url = (
+        text.partition(" @ ")
+        if " @ " in text
+        else text.partition("@")
+        if "@git+" in text or "@http" in text
+        else (text, "", "")
+    )
     if sign and re.match(r"\s*(?:git\+|https?:|file:)", url):
         session.installed.add(package(name))
         text = url.strip()
@@ -391,4 +391,19 @@ def npx(session: Session, line: Line) -> None:
         serving.named_tunnel(session, line, name)
 
 
-__all__ = ["apt", "conda", "dpkg", "easy", "npm", "npx", "one", "pip", "pipx", "poetry", "repository", "requirements", "uv", "uvx"]
+__all__ = [
+    "apt",
+    "conda",
+    "dpkg",
+    "easy",
+    "npm",
+    "npx",
+    "one",
+    "pip",
+    "pipx",
+    "poetry",
+    "repository",
+    "requirements",
+    "uv",
+    "uvx",
+]

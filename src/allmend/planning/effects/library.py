@@ -29,7 +29,9 @@ def _holds(session: Session, row: Row, call: Call) -> bool:
     for key, wanted in row.when.items():
         if not _matches(_given(call, key), wanted, otherwise=False):
             return False
-    return all(not _matches(_given(call, key), refused, otherwise=False, sure=True) for key, refused in row.unless.items())
+    return all(
+        not _matches(_given(call, key), refused, otherwise=False, sure=True) for key, refused in row.unless.items()
+    )
 
 
 def _given(call: Call, key: str) -> Value:

@@ -41,7 +41,9 @@ class Line:
         literal = self.command.literal
         return at < len(self.raw) and DERIVED not in self.raw[at] and (at >= len(literal) or literal[at])
 
-    def add(self, kind: EffectKind, at: int, text: str | None = None, *, prefix: str = "", **detail: Any) -> list[dict[str, Any]]:
+    def add(
+        self, kind: EffectKind, at: int, text: str | None = None, *, prefix: str = "", **detail: Any
+    ) -> list[dict[str, Any]]:
         """Add an effect whose target is word `at`, or `text` taken from it."""
         value = self.raw[at] if text is None else text
         return self.session.add(
@@ -72,7 +74,7 @@ class Line:
         `letters` names short options that take a value, also at the end of a bundle (`-qO FILE`, `-qOFILE`).
         """
         takes = set(valued)
-        found = []
+        found: list[int] = []
         at = start
         while at < len(self.words):
             word = self.words[at]

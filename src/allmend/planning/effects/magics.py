@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 _PROGRAMS = frozenset({"pip", "pip3", "conda", "mamba", "micromamba", "uv", "mkdir", "rm", "cp", "mv", "cat", "ls", "rmdir",
-                       "git", "wget", "curl", "apt", "apt-get", "man", "less", "more", "bash"})  # fmt: skip
+                       "git", "wget", "curl", "apt", "apt-get", "man", "less", "more", "bash", "npm", "npx", "python", "python3"})  # fmt: skip
 
 
 def line_magic(session: Session, special: Special) -> Value:
@@ -25,7 +25,7 @@ def line_magic(session: Session, special: Special) -> Value:
     if name in _PROGRAMS:
         session.shell_line(f"{name} {text}", special.line)
         return Unknown("%" + name, "it is the output of a command") if special.captured else None
-    if name in ("sx", "system", "!"):
+    if name in ("sx", "system", "!", "shell", "sh", "bash_line"):
         session.shell_line(text, special.line)
         return Unknown("%" + name, "it is the output of a command")
     if name in ("cd", "pushd"):
@@ -45,7 +45,9 @@ def line_magic(session: Session, special: Special) -> Value:
             words = [w for w in words if not w.startswith("-")] if words and words[0].startswith("-") else words
             if words:
                 path = words[0].strip("\"'")
-                running.script(session, path, session.world.cwd, literal=DERIVED not in path, words=words[1:], magic=True)
+                running.script(
+                    session, path, session.world.cwd, literal=DERIVED not in path, words=words[1:], magic=True
+                )
         return None
     if name == "load_ext":
         session.modules.add(text.split(".")[0])

@@ -8,12 +8,31 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from allmend.planning.effects.targets import (
-    drive_host, drive_id, host_of, hub_name, is_url, loopback, plain, repository,
+    drive_host,
+    drive_id,
+    host_of,
+    hub_name,
+    is_url,
+    loopback,
+    plain,
+    repository,
 )  # fmt: skip
 from allmend.planning.expressions import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.values import (
-    DERIVED, HOLE_START, Class, Function, Made, Member, Object, PathText, Symbol, Unknown, Value, has_hole, options,
+    DERIVED,
+    HOLE_START,
+    Class,
+    Function,
+    Made,
+    Member,
+    Object,
+    PathText,
+    Symbol,
+    Unknown,
+    Value,
+    has_hole,
+    options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -21,7 +40,9 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 
-_LOADED = re.compile(r"from_pretrained|from_config|Model|Config|\.load|Tokenizer|hub_download|snapshot_download|pipeline|Class")
+_LOADED = re.compile(
+    r"from_pretrained|from_config|Model|Config|\.load|Tokenizer|hub_download|snapshot_download|pipeline|Class"
+)
 
 
 def _values(call: Call, row: Row) -> Iterator[tuple[Value, ast.expr | None]]:
@@ -118,7 +139,7 @@ def hub(session: Session, call: Call, row: Row) -> None:
         met = True
         if isinstance(value, str):
             _hub_text(session, call, row, value, node)
-        elif isinstance(value, Unknown):
+        elif isinstance(value, Unknown | Member):
             _unknown(session, call, row, value, node)
         elif isinstance(value, Made) and not _LOADED.search(value.path) and not value.path.startswith("?"):
             if not isinstance(value.receiver, str):
@@ -140,7 +161,11 @@ def _hub_text(session: Session, call: Call, row: Row, value: str, node: ast.expr
     if not text:
         return
     if has_hole(text):
-        if text.startswith(("/", ".", "~")) or isinstance(value, PathText) or world.was_made(text.split(HOLE_START)[0] or "?"):
+        if (
+            text.startswith(("/", ".", "~"))
+            or isinstance(value, PathText)
+            or world.was_made(text.split(HOLE_START)[0] or "?")
+        ):
             return
         if text.count("/") > 2 and "://" not in text:
             return
@@ -174,6 +199,8 @@ def hub_url(session: Session, call: Call, row: Row) -> None:
             url = value if is_url(value) else f"https://huggingface.co/{plain(value)}"
             cloning.add(session, url, plain(folder) if isinstance(folder, str) else None, session.world.cwd, exact=False,
                         line=session.line)  # fmt: skip
+        else:
+            _unknown(session, call, row, value, _node)
 
 
 def datasets(session: Session, call: Call, row: Row) -> None:
@@ -237,6 +264,9 @@ def url_any(session: Session, call: Call, row: Row) -> None:
                 continue
             if is_url(value) or has_hole(value):
                 _fetched(session, call, row, value, node)
+            elif not isinstance(node, ast.Constant) and node is not None and row.kind == "download":
+                session.add("download", Unknown(segment(session.python.place, node), "the address is given elsewhere"),
+                            node=node)  # fmt: skip
         elif isinstance(value, Unknown | Made | Member):
             _unknown(session, call, row, value, node)
 
@@ -245,12 +275,25 @@ def _fetched(session: Session, call: Call, row: Row, value: str, node: ast.expr 
     text = plain(value).strip() if not has_hole(value) else value
     if not has_hole(text) and text.startswith("https://huggingface.co/datasets/") and row.kind == "dataset":
         text = "/".join(text.split("/")[4:6])
-    _add(session, call, row, text, value, node, **({"host": host_of(text)} if row.kind == "download" else {}))
+    more: dict[str, Any] = {"host": host_of(text)} if row.kind == "download" else {}
+    secret = carried(session, call) if row.kind == "download" and (call.keywords or has_hole(value)) else None
+    if secret:
+        more["secret"] = secret
+    _add(session, call, row, text, value, node, **more)
     if has_hole(value):
         return
-    given = call.keywords.get("filename") or call.keywords.get("output") or call.keywords.get("fname") or call.keywords.get("out")
+    given = (
+        call.keywords.get("filename")
+        or call.keywords.get("output")
+        or call.keywords.get("fname")
+        or call.keywords.get("out")
+    )
     last = call.path.rpartition(".")[2]
-    if given is None and last in ("urlretrieve", "download", "retrieve", "download_url_to_file", "download_url") and len(call.args) > 1:
+    if (
+        given is None
+        and last in ("urlretrieve", "download", "retrieve", "download_url_to_file", "download_url")
+        and len(call.args) > 1
+    ):
         given = call.args[1]
     if isinstance(given, str) and not has_hole(given):
         session.world.fetched[session.world.key(plain(given))] = plain(value)
@@ -283,17 +326,51 @@ def request_object(session: Session, call: Call, row: Row) -> None:
 
 
 def _sent(session: Session, call: Call, row: Row) -> None:
+    secret = carried(session, call)
+    detail = {"secret": secret} if secret else None
     for value, node in _values(call, row):
         if isinstance(value, str):
             if loopback(value):
                 continue
             found = host_of(value)
             if found:
-                session.add("send", found, node=None, literal=_exact(value, node))
+                session.add("send", found, node=None, literal=_exact(value, node), detail=detail)
                 continue
-            session.add("send", value, node=node)
+            session.add("send", value, node=node, detail=detail)
         elif isinstance(value, Unknown | Made | Member):
-            session.add("send", value, node=node)
+            session.add("send", value, node=node, detail=detail)
+
+
+_SECRET = re.compile(
+    r"^\$(?P<env>\w+)$|userdata\.get\(\s*['\"](?P<secret>[\w-]+)|environ\[?(?:\.get)?\(?\s*['\"](?P<name>\w+)"
+)
+
+
+def carried(session: Session, call: Call) -> str | None:
+    """The name of a secret that travels with a request: in its address, headers, parameters or body."""
+    from allmend.planning.secrets import key_like
+
+    pending: list[Value] = [*call.args[:4], *call.keywords.values()]
+    for _ in range(60):
+        if not pending:
+            return None
+        item = pending.pop()
+        for _, option in options(item):
+            sources: list[str] = []
+            if isinstance(option, str):
+                sources = [hole.source for hole in session.holes.within(option)]
+            elif isinstance(option, Unknown | Made):
+                sources = [option.source]
+            elif isinstance(option, dict):
+                pending.extend(list(option.values())[:40])
+            elif isinstance(option, list | tuple):
+                pending.extend(option[:40])
+            for source in sources:
+                match = _SECRET.search(source)
+                name_found = match and (match["env"] or match["secret"] or match["name"])
+                if name_found and (key_like(name_found) or match["secret"]):  # type: ignore[index]
+                    return name_found
+    return None
 
 
 def host(session: Session, call: Call, row: Row) -> None:
@@ -440,7 +517,13 @@ def _github(session: Session, call: Call, row: Row) -> None:
                 continue
             from allmend.planning.effects.targets import pinned_name
 
-            more = {"pinned": bool(ref and pinned_name(ref))} if row.kind == "foreign_code" else {"revision": ref} if ref else {}
+            more = (
+                {"pinned": bool(ref and pinned_name(ref))}
+                if row.kind == "foreign_code"
+                else {"revision": ref}
+                if ref
+                else {}
+            )
             _add(session, call, row, f"https://github.com/{text}", value, node, **more)
         elif not isinstance(value, str) or not value.startswith(("/", ".")):
             _unknown(session, call, row, value, node)
@@ -462,7 +545,7 @@ def url_or_hub(session: Session, call: Call, row: Row) -> None:
 def keras_application(session: Session, call: Call, row: Row) -> None:
     """A class of `applications`; functions beside it load nothing."""
     word = call.path.rpartition(".")[2]
-    if word[:1].isupper():
+    if word[:1].isupper() and "(" not in call.path:
         session.add("model", word, literal=True, prefix=row.prefix)
 
 
@@ -491,7 +574,9 @@ def named(session: Session, call: Call, row: Row) -> None:
             elif not text.startswith((".", "/", "~")) and not re.search(r"\.(?:pt|pth|bin|onnx)$", text):
                 _add(session, call, row, text, value, node)
         elif isinstance(value, Unknown | Made | str):
-            _unknown(session, call, row, value, node) if not isinstance(value, str) else _add(session, call, row, value, value, node)
+            _unknown(session, call, row, value, node) if not isinstance(value, str) else _add(
+                session, call, row, value, value, node
+            )
 
 
 _RELEASED = re.compile(r"^(?:yolo|rtdetr|sam|mobile_sam|fastsam|FastSAM)[\w.-]*\.pt$", re.IGNORECASE)
@@ -559,7 +644,9 @@ def port(session: Session, call: Call, row: Row) -> None:
         session.add("serve", f"port:{value}", literal=True, detail={"public": "no"})
         return
     default = _DEFAULT_PORTS.get(call.path.partition(".")[0])
-    session.add("serve", f"port:{default}" if default and value is None else "launch", literal=True, detail={"public": "no"})
+    session.add(
+        "serve", f"port:{default}" if default and value is None else "launch", literal=True, detail={"public": "no"}
+    )
 
 
 _UI_NAMES = ("demo", "iface", "interface", "app", "ui", "block", "gr", "webui", "gui")
@@ -568,15 +655,16 @@ _UI_NAMES = ("demo", "iface", "interface", "app", "ui", "block", "gr", "webui", 
 def gradio(session: Session, call: Call, row: Row) -> None:
     """`.launch(share=True)`; a name that is not known counts when gradio is imported."""
     if not call.path.startswith(("gradio", "smolagents", "trame")):
-        if "gradio" not in session.modules and not any(word in call.path.lower() for word in ("demo", "iface", "gradio")):
+        if "gradio" not in session.modules and not any(
+            word in call.path.lower() for word in ("demo", "iface", "gradio")
+        ):
             return
         if not call.path.startswith("?") and "gradio" not in call.path:
             return
-    if getattr(session, "facts", None) is not None:
-        key = ("launch", session.python.place.cell, call.node.lineno)
-        if key in session.facts:
-            return
-        session.facts[key] = True  # type: ignore[index]
+    key = f"launch {session.python.place.cell} {call.node.lineno}"
+    if key in session.facts:
+        return
+    session.facts[key] = True
     share = call.keywords.get("share")
     for _, option in options(share) if share is not None else ():
         if option is True or isinstance(option, Unknown | Made):

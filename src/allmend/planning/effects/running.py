@@ -163,7 +163,10 @@ def _module(session: Session, line: Line, at: int) -> None:
                 "uvicorn", "flask", "gunicorn", "vllm", "tensorboard", "yt_dlp", "youtube_dl", "IPython", "jupyter", "kaggle",
                 "easy_install", "poetry", "conda", "papermill", "pipx"):  # fmt: skip
         inner = line.command.tail(at)
-        inner.words = [{"yt_dlp": "yt-dlp", "youtube_dl": "youtube-dl", "IPython": "ipython"}.get(name, name), *inner.words[1:]]
+        inner.words = [
+            {"yt_dlp": "yt-dlp", "youtube_dl": "youtube-dl", "IPython": "ipython"}.get(name, name),
+            *inner.words[1:],
+        ]
         inner.from_python = False
         from allmend.planning.effects import commands
 
@@ -173,7 +176,12 @@ def _module(session: Session, line: Line, at: int) -> None:
         number = next((w for w in line.words[at + 1 :] if w.isdigit()), "8000")
         line.fixed("serve", f"port:{number}", public="no")
         return
-    if name in ("torch.distributed.launch", "torch.distributed.run", "accelerate.commands.launch", "torch.distributed.elastic"):
+    if name in (
+        "torch.distributed.launch",
+        "torch.distributed.run",
+        "accelerate.commands.launch",
+        "torch.distributed.elastic",
+    ):
         _launched(session, line, at + 1)
         return
     if name == "accelerate" or name == "accelerate.launch":
@@ -211,11 +219,7 @@ def _known_module(session: Session, top: str) -> bool:
 
 
 _LAUNCH_VALUED = frozenset(
-    "--config_file --num_processes --num_machines --machine_rank --main_process_ip --main_process_port --mixed_precision "
-    "--num_cpu_threads_per_process --gpu_ids --dynamo_backend --nproc_per_node --nproc-per-node --nnodes --node_rank --master_addr "
-    "--master_port --include --num_gpus --hostfile --rdzv_backend --rdzv_endpoint --rdzv_id --deepspeed_config_file -n -np -H "
-    "--zero_stage --gradient_accumulation_steps --use_env_never --master-port --rdzv-backend --rdzv-endpoint --standalone_never "
-    "--multi_gpu_never --deepspeed_multinode_launcher --fsdp_offload_params --bind-to -x --mca --log-dir".split()
+    ["--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--mixed_precision", "--num_cpu_threads_per_process", "--gpu_ids", "--dynamo_backend", "--nproc_per_node", "--nproc-per-node", "--nnodes", "--node_rank", "--master_addr", "--master_port", "--include", "--num_gpus", "--hostfile", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--deepspeed_config_file", "-n", "-np", "-H", "--zero_stage", "--gradient_accumulation_steps", "--use_env_never", "--master-port", "--rdzv-backend", "--rdzv-endpoint", "--standalone_never", "--multi_gpu_never", "--deepspeed_multinode_launcher", "--fsdp_offload_params", "--bind-to", "-x", "--mca", "--log-dir"]
 )
 
 
@@ -249,7 +253,14 @@ def launcher(session: Session, line: Line) -> None:
 
 def ran(session: Session, line: Line, at: int) -> None:
     """The script at word `at` runs with the words after it."""
-    script(session, line.words[at], line.cwd, literal=line.exact(at), words=line.words[at + 1 :], at_line=line.command.line)
+    given = line.command.environment.get("COMMANDLINE_ARGS", "")
+    if not given:
+        known = session.world.environment.get("COMMANDLINE_ARGS")
+        given = known if isinstance(known, str) else ""
+    words = [*line.words[at + 1 :], *plain(given).split()]
+    script(session, line.words[at], line.cwd, literal=line.exact(at), words=words, at_line=line.command.line)
+    if given:
+        flags(session, plain(given).split())
     _arguments(session, line, at + 1)
 
 
@@ -280,10 +291,14 @@ def script(
     full = mark + world.resolve(path, cwd)
     if has_hole(path):
         if clone is not None or (world.clones and _WEB_UI.search(path)):
-            session.add("foreign_code", full, literal=False, detail={"pinned": bool(clone and clone.pinned)}, line=at_line)
+            session.add(
+                "foreign_code", full, literal=False, detail={"pinned": bool(clone and clone.pinned)}, line=at_line
+            )
     elif clone is not None or origin is not None:
-        session.add("foreign_code", full, literal=literal, detail={"pinned": bool(clone and clone.pinned)}, line=at_line)
-        _follow(session, clone, path, cwd)
+        session.add(
+            "foreign_code", full, literal=literal, detail={"pinned": bool(clone and clone.pinned)}, line=at_line
+        )
+        session.follow(path, cwd, clone)
     if not quiet:
         _web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
 
@@ -304,17 +319,12 @@ def _own(session: Session, path: str, text: str, cell: int, cwd: str, words: lis
         session.world.state["<cwd>"] = before
 
 
-def _follow(session: Session, clone: object, path: str, cwd: str) -> None:
-    """Sources at hand are read too; otherwise they are named as unread."""
-    session.follow(path, cwd, clone)
-
-
 def _web_ui(session: Session, path: str, words: list[str], *, outside: bool, line: int | None) -> None:
     given = {word.partition("=")[0] for word in words}
-    looks = _WEB_UI.search(path) or (_MAYBE_UI.search(path) and given & _UI_FLAGS) or "--share" in given
+    looks: object = _WEB_UI.search(path) or (_MAYBE_UI.search(path) and given & _UI_FLAGS) or "--share" in given
     comfy = re.search(r"comfy", path, re.IGNORECASE) or re.search(r"comfy", session.world.cwd, re.IGNORECASE)
     looks = looks or (comfy and path.endswith("main.py"))
-    if not looks or not (outside or given & _UI_FLAGS):
+    if not looks or not (outside or given & _UI_FLAGS) or "--exit" in given:
         return
     if any(word.partition("=")[0] == "--share" and not word.lower().endswith("=false") for word in words):
         session.add("serve", "gradio-share", literal=True, detail={"public": "yes"}, line=line)
@@ -323,7 +333,9 @@ def _web_ui(session: Session, path: str, words: list[str], *, outside: bool, lin
     for at, word in enumerate(words):
         head, sign, tail = word.partition("=")
         value = tail if sign else words[at + 1] if at + 1 < len(words) else ""
-        if head in ("--port", "--server_port", "--server-port", "--listen-port", "--api-port") and re.fullmatch(r"\d{2,5}", value):
+        if head in ("--port", "--server_port", "--server-port", "--listen-port", "--api-port") and re.fullmatch(
+            r"\d{2,5}", value
+        ):
             number = value
     session.add("serve", f"port:{number}" if number else "launch", literal=True, detail={"public": "no"}, line=line)
 
@@ -335,7 +347,9 @@ def bash(session: Session, line: Line) -> None:
     while at < len(words) and words[at].startswith("-") and words[at] != "-":
         if "c" in words[at][1:] and not words[at].startswith("--"):
             if at + 1 < len(words):
-                session.shell_text(line.raw[at + 1], first_line=line.command.line, cwd=line.cwd, positional=words[at + 3 :])
+                session.shell_text(
+                    line.raw[at + 1], first_line=line.command.line, cwd=line.cwd, positional=words[at + 3 :]
+                )
             return
         at += 1
     if at >= len(words) or words[at] == "-":
@@ -366,7 +380,14 @@ def interpreter(session: Session, line: Line) -> None:
     given = line.option("-jar")
     at = given[0] if given else places[0] if places else None
     if at is not None:
-        script(session, line.words[at], line.cwd, literal=line.exact(at), words=line.words[at + 1 :], at_line=line.command.line)
+        script(
+            session,
+            line.words[at],
+            line.cwd,
+            literal=line.exact(at),
+            words=line.words[at + 1 :],
+            at_line=line.command.line,
+        )
 
 
 def here(session: Session, line: Line, name: str) -> None:
@@ -393,7 +414,14 @@ def papermill(session: Session, line: Line) -> None:
     """`papermill notebook.ipynb`."""
     places = line.positional(("-p", "-f", "-k", "-r", "-y"))
     if places:
-        script(session, line.words[places[0]], line.cwd, literal=line.exact(places[0]), at_line=line.command.line, quiet=True)
+        script(
+            session,
+            line.words[places[0]],
+            line.cwd,
+            literal=line.exact(places[0]),
+            at_line=line.command.line,
+            quiet=True,
+        )
 
 
 def jupyter(session: Session, line: Line) -> None:
@@ -405,7 +433,14 @@ def jupyter(session: Session, line: Line) -> None:
     elif "--execute" in line.words:
         places = line.positional(("--to", "--output", "--ExecutePreprocessor.timeout"), 2)
         if places:
-            script(session, line.words[places[0]], line.cwd, literal=line.exact(places[0]), at_line=line.command.line, quiet=True)
+            script(
+                session,
+                line.words[places[0]],
+                line.cwd,
+                literal=line.exact(places[0]),
+                at_line=line.command.line,
+                quiet=True,
+            )
 
 
 def nvidia(session: Session, line: Line) -> None:
@@ -426,7 +461,9 @@ def golang(session: Session, line: Line) -> None:
 def docker(session: Session, line: Line) -> None:
     """`docker run IMAGE`, `docker pull IMAGE`."""
     if len(line.words) > 2 and line.words[1] in ("run", "pull"):
-        places = line.positional(("-v", "-p", "-e", "--name", "--network", "-w", "--gpus", "--volume", "--publish", "--env"), 2)
+        places = line.positional(
+            ("-v", "-p", "-e", "--name", "--network", "-w", "--gpus", "--volume", "--publish", "--env"), 2
+        )
         for at in places[:1]:
             line.add("foreign_code", at, pinned="@sha256:" in line.words[at])
 

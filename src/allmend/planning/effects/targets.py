@@ -11,7 +11,9 @@ _SCP = re.compile(r"^[\w.-]+@(?P<host>[\w.-]+):(?P<path>.+)$")
 _DRIVE_ID = re.compile(r"(?:[?&]id=|/d/|/folders/|/file/d/)(?P<id>[\w-]{10,})")
 _COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
 _VERSION = re.compile(r"^(?:[A-Za-z][\w]*[-_/])*v?\d+(?:\.\d+)+[\w.+-]*$|^v\d+$|^release[-_/]?v?\d[\w.-]*$")
-_LOOPBACK = re.compile(r"^(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1\]|::1|host\.docker\.internal)$", re.IGNORECASE)
+_LOOPBACK = re.compile(
+    r"^(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1\]|::1|host\.docker\.internal)$", re.IGNORECASE
+)
 _LOCAL_FILE = re.compile(
     r"\.(?:pt|pth|bin|ckpt|safetensors|h5|hdf5|pkl|pickle|onnx|json|txt|csv|keras|gguf|model|zip|tar|npz|joblib|t7|pb|tflite|py)$",
     re.IGNORECASE,
