@@ -119,6 +119,8 @@ class Jobs:
                 "rebind.example": "127.0.0.1",
             },
             "operator": False,
+            "environment": {},
+            "web_port": None,
             "uploads": [],
             "plan": None,
             "scratch": None,

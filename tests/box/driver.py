@@ -64,6 +64,7 @@ def tcp(port: int = 0) -> Server:
 
 def main(folder: Path) -> None:
     order = json.loads((folder / "order.json").read_text())
+    os.environ.update(order["environment"])
     secret_server, web, victim = tcp(), tcp(), subprocess.Popen(["/bin/sleep", "600"])
     abstract = socket.socket(socket.AF_UNIX)
     abstract.bind(f"\0allmend-test-{os.getpid()}")
@@ -91,7 +92,7 @@ def main(folder: Path) -> None:
         return [(names[name], port)]
 
     async def connect(address: str, port: int):
-        return await asyncio.open_connection("127.0.0.1", web.sock.getsockname()[1])
+        return await asyncio.open_connection("127.0.0.1", order["web_port"] or web.sock.getsockname()[1])
 
     nb = folder / "attack.ipynb"
     text = nb.read_text()
@@ -122,6 +123,7 @@ def main(folder: Path) -> None:
         folder / "out" / "receipt.json",
         plan=Plan.model_validate(order["plan"]) if order["plan"] else None,
         keep_going=order["keep_going"],
+        operator_grants=settings.operator.grants,
     )
     boxes: list[Box] = []
     (folder / "pid").write_text(str(os.getpid()))

@@ -197,3 +197,18 @@ def test_the_names_inside_say_nothing_about_this_machine(jobs: Jobs) -> None:
     assert "box /content /home/user" in ran.text(0)
     assert str(Path.home()) not in ran.text(0).replace("/root", "", 0) or os.geteuid() == 0
     assert "nobody" in ran.text(0) and "daemon" not in ran.text(0)
+
+
+@each_case
+def test_an_address_across_two_pages_is_read_whole(jobs: Jobs, level: str, who: str) -> None:
+    cell = (
+        "import ctypes, mmap, os, socket, struct\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "pages = mmap.mmap(-1, 8192)\nbase = ctypes.addressof(ctypes.c_char.from_buffer(pages))\n"
+        "path = os.path.abspath('s').encode()\naddress = struct.pack('=H', 1) + path + b'\\0'\n"
+        "for cut in (1, 2, 5, len(address) - 1):\n    at = 4096 - cut\n    pages[at:at + len(address)] = address\n"
+        "    s = socket.socket(socket.AF_UNIX)\n    r = libc.bind(s.fileno(), ctypes.c_void_p(base + at), len(address))\n"
+        "    s.listen()\n    c = socket.socket(socket.AF_UNIX)\n"
+        "    print(r, libc.connect(c.fileno(), ctypes.c_void_p(base + at), len(address)))\n    os.unlink('s')"
+    )
+    ran = jobs.run([cell], level=level, who=who)
+    assert ran.text(0).split() == ["0"] * 8, ran.text(0)

@@ -32,7 +32,7 @@ from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.publish import Published
-from allmend.box.record import Record
+from allmend.box.record import Record, clean
 from allmend.box.scratch import Scratch, run_uid
 from allmend.box.services import Services
 from allmend.errors import Unavailable
@@ -311,7 +311,8 @@ class Box:
             self.stop("memory-limit", f"it needed more than {self.limits.memory / 2**30:.1f} GiB of memory")
         else:
             code = self._process.returncode if self._process else None
-            self.stop("kernel-died", f"the kernel ended by itself (exit status {code})")
+            said = clean(self._last_words())
+            self.stop("kernel-died", f"the kernel ended by itself (exit status {code})" + (f": {said}" if said else ""))
 
     def flush_reports(self) -> None:
         """Take in what the interpreter has reported up to now."""

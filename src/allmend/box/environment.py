@@ -20,12 +20,12 @@ from allmend.errors import Unavailable
 
 _ASK = """
 import importlib.util, json, os, site, sys, sysconfig
+own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 print(json.dumps({
     "version": ".".join(map(str, sys.version_info[:3])),
     "executable": os.path.realpath(sys.executable),
     "prefix": sys.prefix, "base": sys.base_prefix,
-    "sites": [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))],
-    "path": [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p],
+    "sites": [p for p in sys.path if p and os.path.isdir(p) and p not in own and not p.endswith("lib-dynload")],
     "kernel": importlib.util.find_spec("ipykernel") is not None,
     "pip": importlib.util.find_spec("pip") is not None,
 }))
@@ -69,15 +69,18 @@ def of(python: str = sys.executable, profile: str = "this") -> Environment:
             f"{python} has no ipykernel, so it cannot run a notebook",
             hint="Install it (`pip install ipykernel`), or use `--profile base`.",
         )
-    sites = tuple(dict.fromkeys([*(p for p in found["path"] if os.path.isdir(p)), *found["sites"]]))  # noqa: PTH112
+    # Folders of projects installed for editing are among them: they are packages of this environment too.
+    sites = tuple(dict.fromkeys(found["sites"]))
     roots = [found["base"], found["prefix"], *sites]
     outer = [root for root in dict.fromkeys(os.path.realpath(r) for r in roots) if not root.startswith("/usr")]
     kept = [root for root in outer if not any(root != other and root.startswith(f"{other}/") for other in outer)]
     return Environment(profile, found["version"], found["executable"], tuple(kept), sites, found["pip"])
 
 
-def make_layer(environment: Environment, folder: Path, inside: str, below: tuple[str, ...] = ()) -> None:
-    """Write the run's own layer into `folder`, which appears at `inside`; `below` are package folders beneath
+def make_layer(
+    environment: Environment, folder: Path, inside: str, stand_ins: str, below: tuple[str, ...] = ()
+) -> None:
+    """Write the run's own layer into `folder`, which appears at `inside` (the stand-ins at `stand_ins`); `below` are package folders beneath
     it."""
     packages = folder / "lib" / environment.short / "site-packages"
     packages.mkdir(parents=True)
@@ -91,6 +94,14 @@ def make_layer(environment: Environment, folder: Path, inside: str, below: tuple
     for name in ("python3", environment.short):
         (programs / name).symlink_to("python")
     lines = [f"import site; site.addsitedir({site!r})\n" for site in (*below, *environment.sites)]
+    # What their own .pth files add beyond what is shown could not be entered, and pip would stumble over it.
+    shown = (
+        "/usr/",
+        f"{inside}/",
+        stand_ins,
+        *(f"{path}" for path in (*below, *environment.sites, *environment.roots)),
+    )
+    lines.append(f"import sys; sys.path[:] = [path for path in sys.path if path.startswith({shown!r})]\n")
     (packages / "_beneath.pth").write_text("".join(lines))
     if environment.pip:
         text = f"#!{inside}/bin/python\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"

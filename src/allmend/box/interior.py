@@ -73,7 +73,7 @@ class Interior:
                     f"at level B as root the notebook runs under a uid of its own, which cannot enter {closed}",
                     hint="Run it as an ordinary user, with an interpreter outside that folder, or get level A.",
                 )
-        environment.make_layer(chosen, folder, self.places.layer, self.settings.below)
+        environment.make_layer(chosen, folder, self.places.layer, self.inside, self.settings.below)
         environment.put_programs(folder, self.places.layer, self.inside)
         self.connection = self._new_connection()
         self._write_files()
@@ -84,7 +84,9 @@ class Interior:
 
     def furnish_plainly(self) -> view.View:
         """Level D: the connection file, and a layer so that installs do not reach what is shared."""
-        environment.make_layer(self.settings.environment, self.scratch.layer, self.places.layer, self.settings.below)
+        environment.make_layer(
+            self.settings.environment, self.scratch.layer, self.places.layer, self.inside, self.settings.below
+        )
         self.connection = self._new_connection()
         file = self.scratch.etc / "connection.json"
         file.touch(mode=0o600)

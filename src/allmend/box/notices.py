@@ -34,8 +34,8 @@ class Call:
         self.id, self.pid, _, number, _, _, *self.args = _NOTICE.unpack(data)
         self.name = _NAMES.get(number, str(number))
 
-    def read(self, address: int, most: int) -> bytes:
-        """Memory of the caller; empty when it cannot be read."""
+    def read(self, address: int, most: int, *, text: bool = False) -> bytes:
+        """Memory of the caller, up to its first NUL for a `text`; empty when it cannot be read."""
         data = b""
         try:
             memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -47,7 +47,7 @@ class Call:
                 step = min(most - len(data), 4096 - (address + len(data)) % 4096)
                 block = os.pread(memory, step, address + len(data))
                 data += block
-                if not block or b"\0" in block:
+                if not block or (text and b"\0" in block):
                     break
         except (OSError, OverflowError):
             pass
@@ -57,7 +57,7 @@ class Call:
 
     def text(self, address: int) -> str:
         """A C string of the caller."""
-        return self.read(address, 4096).partition(b"\0")[0].decode("utf-8", "replace")
+        return self.read(address, 4096, text=True).partition(b"\0")[0].decode("utf-8", "replace")
 
     def valid(self) -> bool:
         """Whether the caller still waits (its pid was not given to another process meanwhile)."""
