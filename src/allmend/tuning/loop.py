@@ -48,7 +48,7 @@ class Plan:
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
-    tricks: Tricks = Tricks()
+    tricks: Tricks = field(default_factory=Tricks)
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,11 @@ class _Trainer:
         """Take steps off the plan when the deadline would be missed; only ever lower, and never below one more."""
         progress = self.progress
         for step, steps in self.plan.replanned:
-            if step == progress.step:
+            if step == progress.step and self.plan.deadline is None:
                 progress.steps = steps
+                progress.replanned.append((step, steps))
+                if steps == step:
+                    self._evaluate()
         if self.plan.deadline is None or progress.step >= progress.steps:
             return
         each = progress.seconds / progress.step

@@ -78,7 +78,5 @@ def _cut(starts: list[int], lengths: list[int], prefix: int, window: int, device
         position = torch.arange(first_key, prefix + end).unsqueeze(0)
         inside = position - prefix
         key = torch.where(inside < 0, position, torch.where(inside < length[here], start[here] + inside, -1))
-        blocks.append(
-            Block(query.contiguous().to(device), key.contiguous().to(device), prefix + begin, first_key)
-        )
+        blocks.append(Block(query.contiguous().to(device), key.contiguous().to(device), prefix + begin, first_key))
     return blocks

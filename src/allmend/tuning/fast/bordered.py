@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,9 @@ class Bordered:
         self.ranks = [low.a.shape[0] if low else 0 for low in lows]
         self.rank = sum(self.ranks)
         weight = bases[0].weight
-        self.matrix = torch.zeros(self.out + self.rank, self.width + self.rank, dtype=weight.dtype, device=weight.device)
+        self.matrix = torch.zeros(
+            self.out + self.rank, self.width + self.rank, dtype=weight.dtype, device=weight.device
+        )
         row = 0
         with torch.no_grad():
             for base, size in zip(bases, self.sizes, strict=True):

@@ -35,14 +35,17 @@ class Chains(Protocol):
     """The functions; tensors named `out` are written in place and may be columns of a wider one."""
 
     def add_norm(
-        self, resid: Tensor, delta: Tensor | None, post: Tensor | None, next: Tensor | None, out: Tensor | None,
+        self,
+        resid: Tensor,
+        delta: Tensor | None,
+        post: Tensor | None,
+        next: Tensor | None,
+        out: Tensor | None,
         eps: float,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """`h = resid + norm(delta) * post`, `out = norm(h) * next`; h and both inverse roots (T,) fp32."""
 
-    def norm_grad(
-        self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor
-    ) -> Tensor:
+    def norm_grad(self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor) -> Tensor:
         """`out = add +` the gradient of `norm(x) * weight`."""
 
     def glu(self, both: Tensor, out: Tensor, kind: Kind) -> Tensor:
@@ -78,7 +81,12 @@ class TorchChains:
     name = "torch"
 
     def add_norm(
-        self, resid: Tensor, delta: Tensor | None, post: Tensor | None, next: Tensor | None, out: Tensor | None,
+        self,
+        resid: Tensor,
+        delta: Tensor | None,
+        post: Tensor | None,
+        next: Tensor | None,
+        out: Tensor | None,
         eps: float,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """See `Chains`."""
@@ -95,9 +103,7 @@ class TorchChains:
             out.copy_(whole * root_next.unsqueeze(-1) * next)
         return resid, root_post, root_next
 
-    def norm_grad(
-        self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor
-    ) -> Tensor:
+    def norm_grad(self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor) -> Tensor:
         """See `Chains`."""
         unit = x.float() * root.unsqueeze(-1)
         inner = dy.float() * weight

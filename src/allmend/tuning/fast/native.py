@@ -116,7 +116,12 @@ class NativeChains:
         getattr(self._compiled, f"{name}_{_SUFFIX[dtype]}")(torch.get_num_threads(), *arguments)
 
     def add_norm(
-        self, resid: Tensor, delta: Tensor | None, post: Tensor | None, next: Tensor | None, out: Tensor | None,
+        self,
+        resid: Tensor,
+        delta: Tensor | None,
+        post: Tensor | None,
+        next: Tensor | None,
+        out: Tensor | None,
         eps: float,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """See `Chains`."""
@@ -130,9 +135,7 @@ class NativeChains:
         )  # fmt: skip
         return sums, root_post, root_next
 
-    def norm_grad(
-        self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor
-    ) -> Tensor:
+    def norm_grad(self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor) -> Tensor:
         """See `Chains`."""
         rows, width = x.shape
         self._call(
@@ -203,7 +206,9 @@ class NativeChains:
 
     def softmax_grad(self, share: Tensor, grad: Tensor, scale: float) -> Tensor:
         """See `Chains`."""
-        self._call("softmax_grad", grad.dtype, grad.shape[0] * grad.shape[1], grad.shape[2], scale, _at(share), _at(grad))
+        self._call(
+            "softmax_grad", grad.dtype, grad.shape[0] * grad.shape[1], grad.shape[2], scale, _at(share), _at(grad)
+        )
         return grad
 
 

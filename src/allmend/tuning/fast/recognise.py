@@ -87,7 +87,7 @@ def stack_of(
         stop_at_lowest=stop_at_lowest,
     )
     difference = _difference(model, stack)
-    if difference > (1e-4 if model.dtype == torch.float32 else 0.05):
+    if difference > (1e-4 if model.dtype == torch.float32 else 0.08):
         stack.release()
         raise Unlike(f"its own forward pass gives something else (by {difference:.1g} of the norm)")
     return stack
@@ -185,9 +185,11 @@ def _asked(model: PreTrainedModel) -> dict[nn.Module, dict[str, Any]]:
     heard: dict[nn.Module, dict[str, Any]] = {}
     known = {"segments", "position_ids", "attention_mask", "use_cache", "past_key_values", "is_causal"}
 
-    def listen(module: nn.Module, *tensors: Tensor, **asked: Any) -> tuple[Tensor, None]:
+    def listen(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **asked: Any
+    ) -> tuple[Tensor, None]:
         heard[module] = {name: value for name, value in asked.items() if name not in known}
-        return packed_attention(module, *tensors, **asked)
+        return packed_attention(module, query, key, value, mask, **asked)
 
     before, training = model.config._attn_implementation, model.training
     ALL_ATTENTION_FUNCTIONS.register(_LISTENER, listen)
@@ -230,7 +232,8 @@ def _scale(norm: Any) -> Tensor:
     has = norm(x.unsqueeze(0))[0].float()
     for scale in (weight, weight + 1):
         if torch.allclose(has, unit * scale, rtol=2e-2, atol=1e-3):
-            return scale.contiguous()
+            found: Tensor = scale.contiguous()
+            return found
     raise Unlike(f"the norm {type(norm).__name__}")
 
 
@@ -262,13 +265,16 @@ def _angles(decoder: Any, kind: str) -> Angles:
 
 @torch.no_grad()
 def _difference(model: PreTrainedModel, stack: Stack) -> float:
-    """How far a pack of two short rows is from the same rows in the model's own pass, as a share of the norm."""
+    """How far a pack of two short rows is from the same rows in the model's own pass, as a share of the norm.
+
+    The median over tokens: rounding in bf16 can throw a single odd token far, a wrong formula moves all of them.
+    """
     vocabulary = model.get_input_embeddings().weight.shape[0]
     rows = [[7, 5, 3, 13, 17], [11, 2, 19]]
     device = model.device
-    wanted = torch.cat(
-        [hidden_states(model, torch.tensor([row], device=device) % vocabulary) for row in rows], dim=1
-    )[0].float()
+    wanted = torch.cat([hidden_states(model, torch.tensor([row], device=device) % vocabulary) for row in rows], dim=1)[
+        0
+    ].float()
     ids = torch.tensor([rows[0] + rows[1]], device=device) % vocabulary
     every = torch.arange(ids.shape[1], device=device)
     try:
@@ -276,4 +282,4 @@ def _difference(model: PreTrainedModel, stack: Stack) -> float:
     except (RuntimeError, ValueError, TypeError) as error:
         stack.release()
         raise Unlike(f"a trial failed ({type(error).__name__})") from error
-    return float((have.float() - wanted).norm() / wanted.norm())
+    return float(((have.float() - wanted).norm(dim=1) / wanted.norm(dim=1)).median())

@@ -71,9 +71,7 @@ class Stack:
         found = {}
         for place, layer in enumerate(self.layers):
             cosine, sine = tables[layer.rotary]
-            pair = tuple(
-                Turn(cosine, sine, position, norm, layer.eps) for norm in (layer.norm_query, layer.norm_key)
-            )
+            pair = tuple(Turn(cosine, sine, position, norm, layer.eps) for norm in (layer.norm_query, layer.norm_key))
             found[layer.rotary, place] = (pair[0], pair[1])
         return found
 
