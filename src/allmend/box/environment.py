@@ -80,7 +80,8 @@ def of(python: str = sys.executable, profile: str = "this") -> Environment:
 def make_layer(
     environment: Environment, folder: Path, inside: str, stand_ins: str, below: tuple[str, ...] = ()
 ) -> None:
-    """Write the run's own layer into `folder`, which appears at `inside` (the stand-ins at `stand_ins`); `below` are package folders beneath
+    """Write the run's own layer into `folder`, which appears at `inside`, the stand-ins at `stand_ins`; `below` are
+    package folders beneath
     it."""
     packages = folder / "lib" / environment.short / "site-packages"
     packages.mkdir(parents=True)
