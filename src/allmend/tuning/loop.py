@@ -201,7 +201,8 @@ class _Trainer:
         if self.progress.first_loss is None and math.isfinite(loss):
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
-        self.high = self.high + 1 if loss > 2 * first + 2 else 0
+# A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
+        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
         if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
