@@ -2,7 +2,8 @@
 
     python bench/plan/peers.py
 
-The notebooks are those of `tests/planning/labelled_set.py`. A peer hits a cell's effect when it reports anything in that
+The notebooks are those of `tests/planning/labelled_set.py`.
+A peer hits a cell's effect when it reports anything in that
 cell (generous: whether the rule is about that effect is not asked). allmend hits it when kind, target and cell agree.
 """
 
@@ -95,7 +96,9 @@ def main() -> None:
         "command": "python bench/plan/peers.py",
         "notebooks": len(CASES),
         "labelled": dict(sorted(labelled.items())),
-        "recall": {name: {k: round(rows.get(k, 0) / labelled[k], 3) for k in sorted(labelled)} for name, rows in hits.items()},
+        "recall": {
+            name: {k: round(rows.get(k, 0) / labelled[k], 3) for k in sorted(labelled)} for name, rows in hits.items()
+        },
         "allmend_precision": {kind: round(ours[kind] / listed[kind], 3) for kind in sorted(listed)},
         "seconds_a_notebook": {name: round(value, 4) for name, value in seconds.items()},
         "not_installed": missing,

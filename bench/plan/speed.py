@@ -77,7 +77,9 @@ def first_line() -> float:
         found = []
         for _ in range(7):
             start = time.perf_counter()
-            with subprocess.Popen([sys.executable, "-m", "allmend", "plan", str(path)], stdout=subprocess.PIPE) as process:
+            with subprocess.Popen(
+                [sys.executable, "-m", "allmend", "plan", str(path)], stdout=subprocess.PIPE
+            ) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
                 found.append(time.perf_counter() - start)
@@ -98,7 +100,9 @@ def large() -> dict[str, float]:
         cells = ",".join('{"cell_type":"code","metadata":{},"source":["x=1"],' + output + "}" for _ in range(95))
         path.write_text('{"nbformat":4,"metadata":{},"cells":[' + cells + "]}")
         size = path.stat().st_size
-        printed = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+        printed = subprocess.run(
+            [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True
+        ).stdout
         seconds, mebibytes = (float(word) for word in printed.split())
         return {"bytes": size, "seconds": round(seconds, 2), "peak_mebibytes": round(mebibytes)}
 

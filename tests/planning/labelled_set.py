@@ -161,8 +161,8 @@ import pipelines_of_ours
 """,
         """
 0 clone https://github.com/lab/voicebox
-1 foreign_code voicebox/vocoder
-1 foreign_code voicebox/pipelines_of_ours
+1 foreign_code vocoder
+1 foreign_code pipelines_of_ours
 """,
     ),
     Case(

@@ -45,7 +45,7 @@ def read_bytes(data: bytes, *, name: str = "notebook") -> Notebook:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     data = data.removeprefix(b"\xef\xbb\xbf")
-    looks_json = data.lstrip()[:1] == b"{"
+    looks_json = data[:4096].lstrip()[:1] == b"{"
     script = name.lower().endswith((".py", ".pyw", ".sh", ".bash"))
     if not script and (looks_json or name.lower().endswith((".ipynb", ".json"))):
         return _from_json(data, digest, name)

@@ -12,7 +12,7 @@ LARGE = 4 * 2**20
 """Documents above this many bytes have their outputs cut out before parsing."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*+"|[\[\]{}]', re.DOTALL)
-_SCRIPT = re.compile(rb"<script\b|application/javascript", re.IGNORECASE)
+_SCRIPTS = (b"<script", b"<SCRIPT", b"application/javascript")
 _KEYS = frozenset({b'"outputs"', b'"widgets"', b'"attachments"'})
 
 _OPEN = b"[{"
@@ -42,7 +42,7 @@ def strip(data: bytes) -> tuple[bytes, list[int]]:
         kept.append(data[start:value_at])
         kept.append(b"[]" if data[value_at : value_at + 1] == b"[" else b"{}")
         if key == b'"outputs"':
-            scripts.append(sum(1 for _ in _SCRIPT.finditer(data, value_at, end)))
+            scripts.append(sum(data.count(word, value_at, end) for word in _SCRIPTS))
         start = position = end
         if position >= length:
             break

@@ -21,7 +21,7 @@ _ASSIGN = re.compile(
     r"^\s*(?P<name>[A-Za-z_][\w.]*(?:\[[^\]]+\])?)\s*(?::\s*(?P<hint>[^=]+?))?\s*=(?!=)\s*(?P<value>.*)$"
 )
 _OPTIONS = re.compile(r"\{.*\}\s*$")
-_BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
+_BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_][\w-]*)\s*:")
 _TYPES = {"string": "string", "str": "string", "boolean": "boolean", "bool": "boolean", "integer": "integer",
           "int": "integer", "number": "number", "float": "number", "raw": "raw", "date": "date"}  # fmt: skip
 _MAXIMUM = 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os.path
 import posixpath
 import shlex
@@ -260,6 +261,19 @@ def _cwd(python: Expressions, call: Call) -> Value:
     return PathText(python.session.world.cwd or python.session.start)
 
 
+def _decode(python: Expressions, call: Call) -> Value:
+    """Literal text in base64; remembered, because running it is worth a finding."""
+    text = call.args[0] if call.args else None
+    if isinstance(text, str) and not has_hole(text) and len(text) < 20_000:
+        try:
+            decoded = base64.b64decode(text.encode("ascii", "ignore")).decode("utf-8", "replace").replace("\0", "")
+        except ValueError:
+            return MISSING
+        python.session.facts.setdefault("decoded", set()).add(decoded)
+        return decoded
+    return MISSING
+
+
 def _len(python: Expressions, call: Call) -> Value:
     known = call.args and isinstance(call.args[0], list | tuple | dict)
     return len(call.args[0]) if known else python.unknown(call.node, "a length")
@@ -283,7 +297,8 @@ _FUNCTIONS: dict[str, Callable[[Expressions, Call], Value]] = {
     "os.path.dirname": _lifted(posixpath.dirname), "os.path.abspath": _lifted(lambda p: p),
     "os.path.realpath": _lifted(lambda p: p), "os.path.expanduser": _lifted(lambda p: p),
     "os.path.normpath": _lifted(os.path.normpath), "os.path.splitext": _lifted(_splitext),
-    "os.getcwd": _cwd, "pathlib.Path.cwd": _cwd, "os.path.relpath": _lifted(lambda p: p), "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
+    "os.getcwd": _cwd,
+    "base64.b64decode": _decode, "pathlib.Path.cwd": _cwd, "os.path.relpath": _lifted(lambda p: p), "os.fspath": _lifted(lambda p: p), "shlex.quote": _lifted(lambda p: p), "shlex.split": _split,
     "builtins.str": _str, "builtins.int": _int, "builtins.range": _range, "builtins.xrange": _range, "builtins.zip": _zip,
     "builtins.enumerate": _enumerate, "builtins.list": _same, "builtins.tuple": _same, "builtins.sorted": _same,
     "builtins.reversed": _same, "builtins.iter": _same, "builtins.dict": _dict, "builtins.getattr": _getattr,

@@ -96,7 +96,12 @@ class Session:
         rows = []
         source = segment(self.python.place, node) if node is not None else ""
         exact = literal if literal is not None else isinstance(node, ast.Constant)
+        holed = False
         for _, option in options(value):
+            if not isinstance(option, str | int | float) or (isinstance(option, str) and has_hole(option)):
+                if holed:
+                    continue
+                holed = True
             reason = None
             if isinstance(option, str):
                 text = option

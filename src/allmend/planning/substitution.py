@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Either, Unknown, Value, options
+from allmend.planning.values import DERIVED, Either, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.python import Python
@@ -44,7 +44,14 @@ def substitute(python: Python, text: str) -> list[str]:
     filled: list[str] = []
     for row in _rows(values):
         filled.append("".join(p if isinstance(p, str) else _marked(python, row[p]) for p in pieces))
-    return list(dict.fromkeys(filled))
+    return _told_apart(list(dict.fromkeys(filled)))
+
+
+def _told_apart(texts: list[str]) -> list[str]:
+    """Every text that is wholly known, and one of those that are not: their variants say nothing more."""
+    known = [text for text in texts if not has_hole(text)]
+    holed = [text for text in texts if has_hole(text)]
+    return [*known, *holed[:1]]
 
 
 def _rows(values: list[Value]) -> list[list[Value]]:

@@ -76,7 +76,7 @@ def _read(file: Path, thing: str, settings: PlanSettings) -> Plan:
 def _document(data: bytes, name: str, folder: Path | None, settings: PlanSettings) -> Plan:
     nearby = beside(folder) if folder is not None else None
     reader = following(nearby) if settings.follow else nearby
-    kind: Kind = "notebook" if data.lstrip()[:1] == b"{" else "script"
+    kind: Kind = "notebook" if data[:4096].lstrip()[:1] == b"{" else "script"
     return plan_notebook(read_bytes(data, name=name), path=name, kind=kind, reader=reader)
 
 

@@ -181,6 +181,9 @@ def _compiled(node: ast.Call) -> bool:
 
 
 def _how(session: Session, value: Value, depth: int = 6) -> dict[str, str]:
+    decoded = session.facts.get("decoded", ())
+    if isinstance(value, str) and any(text and text in value for text in decoded):
+        return {"encoded": "yes"}
     while isinstance(value, Made) and depth:
         if value.path.startswith(_DECODERS) or ".b64decode" in value.path:
             return {"encoded": "yes"}

@@ -23,6 +23,10 @@ _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
     r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
 )
+_READS = re.compile(
+    r"load|read|open|glob|listdir|walk|Dataset|from_|show|play|Image|Video|Audio|extract|scan|import", re.IGNORECASE
+)
+"""Calls that are not known count as a read of the Drive only when their name says so."""
 _TWO_PATHS = frozenset({"shutil.copy", "shutil.copyfile", "shutil.copy2", "shutil.copytree", "shutil.move", "os.rename",
                         "os.replace", "os.symlink", "os.link", "shutil.unpack_archive"})  # fmt: skip
 _OUTPUT_KEYWORDS = re.compile(r"out|save|dest|target|log|checkpoint|ckpt_dir|cache|export|result", re.IGNORECASE)
@@ -179,6 +183,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
     world = session.world
     path = call.path
     writes = bool(_WRITES.search(path))
+    if path.startswith("?") and not writes and not _READS.search(path):
+        return
     if (
         isinstance(call.receiver, str)
         and path.startswith("path.")

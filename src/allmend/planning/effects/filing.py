@@ -214,7 +214,8 @@ def _unpacked(session: Session, line: Line, archive: str, folder: str | None) ->
         world.make(place, line.cwd)
         if origin and not has_hole(place) and world.key(place, line.cwd):
             world.fetched.setdefault(world.key(place, line.cwd), origin)
-    session.facts["unpacked"] = True
+    if origin and folder is None:
+        session.facts["loose"] = origin
 
 
 def tar(session: Session, line: Line) -> None:

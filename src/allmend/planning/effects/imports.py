@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,7 @@ def on_import(session: Session, module: str) -> None:
         return
     clone = session.world.clone_of(folder, "")
     pinned = clone.pinned if clone else False
-    session.add(
-        "foreign_code", posixpath.join(folder, top) if folder else top, literal=False, detail={"pinned": pinned}
-    )
+    session.add("foreign_code", top, literal=True, detail={"pinned": pinned, "from": folder or top})
 
 
 def _own(session: Session, top: str) -> bool:

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 
+_FOLDER = re.compile(
+    r"(?:save|output|out|ckpt|checkpoint|log|local|results?)_?(?:dir|path|folder)\w*$|_dir(?:ectory)?$", re.IGNORECASE
+)
+"""Names of folders that a notebook fills itself; a value of theirs that is not known is no model of a hub."""
 _LOADED = re.compile(
     r"from_pretrained|from_config|Model|Config|\.load|Tokenizer|hub_download|snapshot_download|pipeline|Class"
 )
@@ -540,7 +544,7 @@ def url_or_hub(session: Session, call: Call, row: Row) -> None:
             _add(session, call, row, plain(value), value, node)
         elif isinstance(value, str) and hub_name(value) and "/" in value and not session.world.was_made(value):
             _add(session, call, row, plain(value), value, node, prefix="")
-        elif isinstance(value, Unknown | Made):
+        elif isinstance(value, Unknown) or (isinstance(value, Made) and "load" not in value.path):
             _unknown(session, call, row, value, node)
 
 
@@ -603,7 +607,7 @@ def path(session: Session, call: Call, row: Row) -> None:
     if value is MISSING:
         return
     for _, option in options(value):
-        if isinstance(option, Made) and option.path.endswith("open()") and option.args:
+        if isinstance(option, Made) and option.path.endswith(("open()", "open_url()")) and option.args:
             inner = option.args[0]
             for _, text in options(inner):
                 if isinstance(text, str) and not has_hole(text):

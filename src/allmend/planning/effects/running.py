@@ -516,7 +516,12 @@ def started(session: Session, line: Line) -> None:
         return
     world = session.world
     clone = world.clone_of(word, line.cwd)
-    if clone is None and world.source_of(word, line.cwd) is None:
+    loose = (
+        session.facts.get("loose")
+        and not word.startswith(("/usr", "/bin", "/opt", "~"))
+        and not world.was_made(word, line.cwd)
+    )
+    if clone is None and world.source_of(word, line.cwd) is None and not loose:
         return
     key = world.key(word, line.cwd)
     if key in world.texts:

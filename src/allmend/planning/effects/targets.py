@@ -8,7 +8,7 @@ from allmend.planning.values import DERIVED, HOLE_START
 
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//(?:[^/@\s]*@)?(?P<host>\[[^\]]+\]|[^/:?#\s]+)", re.IGNORECASE)
 _SCP = re.compile(r"^[\w.-]+@(?P<host>[\w.-]+):(?P<path>.+)$")
-_DRIVE_ID = re.compile(r"(?:[?&]id=|/d/|/folders/|/file/d/)(?P<id>[\w-]{10,})")
+_DRIVE_ID = re.compile(r"(?:[?&]id=(?P<id>[\w-]+)|(?:/d/|/folders/|/file/d/)(?P<id2>[\w-]{10,}))")
 _COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
 _VERSION = re.compile(r"^(?:[A-Za-z][\w]*[-_/])*v?\d+(?:\.\d+)+[\w.+-]*$|^v\d+$|^release[-_/]?v?\d[\w.-]*$")
 _LOOPBACK = re.compile(
@@ -66,7 +66,7 @@ def commit(name: str) -> bool:
 def drive_id(text: str) -> str | None:
     """The id in a Google Drive link."""
     match = _DRIVE_ID.search(plain(text))
-    return match["id"] if match else None
+    return (match["id"] or match["id2"]) if match else None
 
 
 def drive_host(text: str) -> bool:
