@@ -80,9 +80,10 @@ def of(python: str = sys.executable, profile: str = "this") -> Environment:
 def make_layer(
     environment: Environment, folder: Path, inside: str, stand_ins: str, below: tuple[str, ...] = ()
 ) -> None:
-    """Write the run's own layer into `folder`, which appears at `inside`, the stand-ins at `stand_ins`; `below` are
-    package folders beneath
-    it."""
+    """Write the run's own layer into `folder`, which appears at `inside`.
+
+    The stand-ins appear at `stand_ins` (empty without a box); `below` are package folders beneath the layer.
+    """
     packages = folder / "lib" / environment.short / "site-packages"
     packages.mkdir(parents=True)
     programs = folder / "bin"
@@ -95,14 +96,11 @@ def make_layer(
     for name in ("python3", environment.short):
         (programs / name).symlink_to("python")
     lines = [f"import site; site.addsitedir({site!r})\n" for site in (*below, *environment.sites)]
-    # What their own .pth files add beyond what is shown could not be entered, and pip would stumble over it.
-    shown = (
-        "/usr/",
-        f"{inside}/",
-        stand_ins,
-        *(f"{path}" for path in (*below, *environment.sites, *environment.roots)),
-    )
-    lines.append(f"import sys; sys.path[:] = [path for path in sys.path if path.startswith({shown!r})]\n")
+    if stand_ins:
+        # What their own .pth files add beyond what is shown could not be entered, and pip would stumble over it.
+        shown = ("/usr/", f"{inside}/", stand_ins, *below, *environment.sites, *environment.roots)
+        kept = f"[path for path in sys.path if path.startswith({shown!r})]"
+        lines.append(f"import sys; sys.path[:] = {kept}\n")
     (packages / "_beneath.pth").write_text("".join(lines))
     if environment.pip:
         text = f"#!{inside}/bin/python\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"

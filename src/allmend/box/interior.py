@@ -85,7 +85,7 @@ class Interior:
     def furnish_plainly(self) -> view.View:
         """Level D: the connection file, and a layer so that installs do not reach what is shared."""
         environment.make_layer(
-            self.settings.environment, self.scratch.layer, self.places.layer, self.inside, self.settings.below
+            self.settings.environment, self.scratch.layer, self.places.layer, "", self.settings.below
         )
         self.connection = self._new_connection()
         file = self.scratch.etc / "connection.json"
