@@ -73,7 +73,9 @@ def rows(lengths: list[int], prefix: int = 0, seed: int = 0) -> list[Tokens]:
     return made
 
 
-def outcome(network: Any, lora: LoraSet, learn: list[Tokens], tricks: Tricks) -> tuple[float, list[torch.Tensor], Passes]:
+def outcome(
+    network: Any, lora: LoraSet, learn: list[Tokens], tricks: Tricks
+) -> tuple[float, list[torch.Tensor], Passes]:
     loaded: Any = SimpleNamespace(model=network, device=torch.device("cpu"))
     passes = Passes.of(loaded, lora, tricks, 4096)
     total = 0.0

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from allmend import runs
 from allmend.errors import InputError, UsageError
 from allmend.verbs.replay import replay

@@ -18,7 +18,7 @@ from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
-from allmend.tuning import checkpoint
+from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
@@ -167,7 +167,7 @@ class _Trainer:
             if time.perf_counter() - saved > self.plan.checkpoint_seconds:
                 self._save()
                 saved = time.perf_counter()
-            if self.stop() and self.progress.step < self.progress.steps:
+            if together.agreed(self.stop()) and self.progress.step < self.progress.steps:
                 self._save()
                 raise KeyboardInterrupt
         self._save()
@@ -176,15 +176,17 @@ class _Trainer:
 
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
-        parts: list[Pack] = self.passes.packs(rows)
-        learned = sum(part.targets.numel() for part in parts)
+        parts: list[Pack] = self.passes.packs(together.share(rows))
+        device = self.passes.loaded.device
+        learned = together.total(sum(part.targets.numel() for part in parts), device)
         total = 0.0
         for part in parts:
             loss = self.passes.loss(part)
             (loss / learned).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self.progress.tokens += part.tokens
-        mean = total / learned
+        self.progress.tokens += sum(map(len, rows))
+        together.add_gradients(self.lora.parameters())
+        mean = together.total(total, device) / learned
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
         self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
@@ -235,6 +237,7 @@ class _Trainer:
             return
         each = progress.seconds / progress.step
         possible = progress.step + int(max(0.0, self.plan.deadline - progress.seconds) / each)
+        possible = together.agreed(possible)
         # Small misses are noise of a shared machine; near the end every step counts.
         if possible < progress.steps and (possible < progress.steps * 0.95 or progress.steps - progress.step < 5):
             progress.steps = max(possible, progress.step)

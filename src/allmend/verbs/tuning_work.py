@@ -20,6 +20,7 @@ from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.nouns.choice import Choice
 from allmend.tuning import probe as probing
+from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import batches
 from allmend.tuning.passes import Passes
@@ -64,6 +65,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
         replayed: what a finished run recorded; nothing is measured anew then.
     """
     Tricks.without(*settings.without)
+    processes = together.join()
     watch.stage(f"Looking up {settings.model}")
     model = resolve(settings.model, watch.amount)
     watch.model(model)
@@ -80,6 +82,8 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
         tuning.describe(source)
+        if processes > 1:
+            tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
         verdict = tuning.go()
         write_verdict(run, verdict)
     return runs.show(run.id)
@@ -310,7 +314,7 @@ class _Tuning:
         first = [
             [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
         ]
-        fit = probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes)
+        fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
         # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
         evaluation = 4 * fit.seconds(sum(map(len, select))) / 3
