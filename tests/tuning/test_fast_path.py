@@ -116,7 +116,7 @@ def test_all_tricks_give_the_loss_and_gradients_of_none(kind: str, prefix: int) 
     assert_equal(fast, plain)
 
 
-@pytest.mark.parametrize("trick", [name for name in Tricks.__dataclass_fields__])
+@pytest.mark.parametrize("trick", list(Tricks.__dataclass_fields__))
 @pytest.mark.parametrize("kind", ["gemma3", "qwen2"])
 def test_each_trick_can_be_turned_off(kind: str, trick: str) -> None:
     network = model(kind)

@@ -48,6 +48,8 @@ class Plan:
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
+    threads: int | None = None
+    """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
 
 
@@ -99,6 +101,9 @@ def train(
         InputError: the checkpoint is damaged.
     """
     own = passes is None
+    threads = torch.get_num_threads()
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
     passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
     try:
         trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
@@ -106,6 +111,7 @@ def train(
         return trainer.run()
     finally:
         loaded.model.eval()
+        torch.set_num_threads(threads)
         if own:
             passes.close()
 

@@ -254,6 +254,9 @@ class _Tuning:
         key = self._key()
         (folder / "key").write_text(key)
         probing.check_disk(folder, lora)
+        import torch
+
+        before = torch.get_num_threads()
         passes = Passes.of(self.loaded, lora, Tricks.without(*self.settings.without), PACK_TOKENS)
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
@@ -263,6 +266,7 @@ class _Tuning:
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
+            torch.set_num_threads(before)
             self._keep(lora)
 
     def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
@@ -314,6 +318,8 @@ class _Tuning:
         first = [
             [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
         ]
+        threads = probing.choose_threads(passes, first[0])
+        self.choose(threads.name, threads.value, threads.reason)
         fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
         # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
@@ -340,6 +346,7 @@ class _Tuning:
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
             deadline=settings.budget,
+            threads=threads.value,
             tricks=passes.tricks,
         )
 
