@@ -18,7 +18,7 @@ from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
-from allmend.tuning import checkpoint
+from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
@@ -50,6 +50,8 @@ class Plan:
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
     """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
+    threads: int | None = None
+    """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
 
 
@@ -101,6 +103,9 @@ def train(
         InputError: the checkpoint is damaged.
     """
     own = passes is None
+    threads = torch.get_num_threads()
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
     passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
     try:
         trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
@@ -108,6 +113,7 @@ def train(
         return trainer.run()
     finally:
         loaded.model.eval()
+        torch.set_num_threads(threads)
         if own:
             passes.close()
 
@@ -172,7 +178,7 @@ class _Trainer:
                 self._save()
                 saved = time.perf_counter()
                 wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
-            if self.stop() and self.progress.step < self.progress.steps:
+            if together.agreed(self.stop()) and self.progress.step < self.progress.steps:
                 self._save()
                 raise KeyboardInterrupt
         self._save()
@@ -181,15 +187,17 @@ class _Trainer:
 
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
-        parts: list[Pack] = self.passes.packs(rows)
-        learned = sum(part.targets.numel() for part in parts)
+        parts: list[Pack] = self.passes.packs(together.share(rows))
+        device = self.passes.loaded.device
+        learned = together.total(sum(part.targets.numel() for part in parts), device)
         total = 0.0
         for part in parts:
             loss = self.passes.loss(part)
             (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self.progress.tokens += part.tokens
-        mean = total / max(1, learned)
+        self.progress.tokens += sum(map(len, rows))
+        together.add_gradients(self.lora.parameters())
+        mean = together.total(total, device) / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
         self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
@@ -201,7 +209,7 @@ class _Trainer:
         if self.progress.first_loss is None and math.isfinite(loss):
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
-# A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
+        # A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
         self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
         if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
             return
@@ -241,6 +249,7 @@ class _Trainer:
             return
         each = progress.seconds / progress.step
         possible = progress.step + int(max(0.0, self.plan.deadline - progress.seconds) / each)
+        possible = together.agreed(possible)
         # Small misses are noise of a shared machine; near the end every step counts.
         if possible < progress.steps and (possible < progress.steps * 0.95 or progress.steps - progress.step < 5):
             progress.steps = max(possible, progress.step)

@@ -19,6 +19,7 @@ from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import DoesNotFit
 from allmend.models.loading import Loaded
+from allmend.nouns.choice import Choice
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
 
@@ -76,6 +77,34 @@ def probe(
         slope = large / tokens_large
     fixed = max(0.0, large - slope * tokens_large)
     return Fit(slope, fixed, peak_memory(loaded.device), tokens_large / large)
+
+
+def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
+    """As many threads as are fastest here, by running real rows; torch is left set to them.
+
+    More is not always faster: where other work keeps a core busy, each of a step's thousand small joint pieces of
+    work waits for the thread that was held up.
+    """
+    most = torch.get_num_threads()
+    if passes.loaded.device.type != "cpu" or most == 1:
+        return Choice(name="threads", value=most, reason="there is no other number to try")
+    before = passes.lora.state()
+    passes.loaded.model.train()
+    speeds: dict[int, float] = {}
+    try:
+        for count in sorted({most, max(1, most // 2), 1}, reverse=True):
+            torch.set_num_threads(count)
+            seconds = min(_timed(lambda: _step(passes, rows)) for _ in "123")
+            speeds[count] = sum(map(len, rows)) / seconds
+    finally:
+        passes.lora.load_state(before)
+        passes.stepped()
+        passes.loaded.model.eval()
+    # A tie goes to more threads: what held one up may be over soon.
+    best = max(speeds, key=lambda count: speeds[count] * (1.1 if count == most else 1.0))
+    torch.set_num_threads(best)
+    tried = ", ".join(f"{speed:.0f} tokens/s with {count}" for count, speed in speeds.items())
+    return Choice(name="threads", value=best, reason=tried)
 
 
 def _step(passes: Passes, rows: Sequence[Tokens]) -> None:

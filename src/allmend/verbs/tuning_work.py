@@ -20,6 +20,7 @@ from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.nouns.choice import Choice
 from allmend.tuning import probe as probing
+from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import batches
 from allmend.tuning.passes import Passes
@@ -69,6 +70,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Tricks.without(*settings.without)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
+    processes = together.join()
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
@@ -85,6 +87,8 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
         tuning.describe(source)
+        if processes > 1:
+            tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
         verdict = tuning.go()
         write_verdict(run, verdict)
     return runs.show(run.id)
@@ -255,6 +259,9 @@ class _Tuning:
         key = self._key()
         (folder / "key").write_text(key)
         probing.check_disk(folder, lora)
+        import torch
+
+        before = torch.get_num_threads()
         passes = Passes.of(self.loaded, lora, Tricks.without(*self.settings.without), PACK_TOKENS)
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
@@ -264,6 +271,7 @@ class _Tuning:
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
+            torch.set_num_threads(before)
             self._keep(lora)
 
     def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
@@ -315,7 +323,9 @@ class _Tuning:
         first = [
             [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
         ]
-        fit = probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes)
+        threads = probing.choose_threads(passes, first[0])
+        self.choose(threads.name, threads.value, threads.reason)
+        fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
         # Evaluating is a forward pass, about a third of a step, over the selection rows.
         once = fit.seconds(sum(map(len, select))) / 3
@@ -345,6 +355,7 @@ class _Tuning:
             pack_tokens=PACK_TOKENS,
             evaluations=evaluations,
             deadline=settings.budget,
+            threads=threads.value,
             tricks=passes.tricks,
         )
 

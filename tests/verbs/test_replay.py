@@ -1,0 +1,53 @@
+"""A tuning run replays to the same bytes, and says so when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from allmend import runs
+from allmend.errors import InputError, UsageError
+from allmend.verbs.replay import replay
+from allmend.verbs.tune import tune
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALLMEND_HOME", str(tmp_path / "home"))
+    network = tiny.model("llama", initializer_range=0.05)
+    network.save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    words = ["red", "green", "blue", "white", "black", "grey"]
+    with (tmp_path / "rows.jsonl").open("w") as out:
+        for place in range(90):
+            word = words[place % 6]
+            prompt = f"{place}: is {word} {words[place // 6 % 6]} a colour?"
+            out.write(json.dumps({"prompt": prompt, "completion": "yes" if place % 6 < 3 else "no"}) + "\n")
+    return tmp_path
+
+
+def test_a_finished_run_replays_bit_for_bit(folder: Path) -> None:
+    data = folder / "rows.jsonl"
+    first = tune(data, model=str(folder / "base"), budget=60, epochs=1, rank=2, batch=8, dtype="float32")
+    assert first.choice("layers") == "lean"
+    found = replay(first.id)
+    assert found.equal, found
+    assert found.different == []
+    again = runs.show(found.replay)
+    assert again.choice("steps") == first.choice("steps")
+    assert again.choice("predicted_minutes") is None  # nothing was measured anew
+
+    with data.open("a") as out:
+        out.write(json.dumps({"prompt": "one more", "completion": "no"}) + "\n")
+    with pytest.raises(InputError, match="changed"):
+        replay(first.id)
+
+
+def test_only_finished_runs_of_tune_replay(folder: Path) -> None:
+    with runs.record("data check", subject="x") as run:
+        pass
+    with pytest.raises(UsageError, match="data check"):
+        replay(run.id)
