@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ def place(tmp_path_factory, shared_home):
         who, how = chance.choice(parts[0]), chance.choice(parts[1])
         lines.append(f"{who} {how} {word} in scene {number}.,{'good' if good else 'bad'}")
     (folder / "reviews.csv").write_text("\n".join(lines))
+    cells = [nbformat.v4.new_code_cell('print("hello")'), nbformat.v4.new_code_cell("!pip --version")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebook.ipynb")
     environment = {**os.environ, **shared_home(folder / "home"), "OMP_NUM_THREADS": "2"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return folder, environment
@@ -45,6 +48,7 @@ def place(tmp_path_factory, shared_home):
 
 def run(line: str, folder: Path, environment: dict[str, str]) -> str:
     line = re.sub(r"--budget \w+", "--budget 10s", line)
+    line = re.sub(r"^allmend run .*", r"\g<0> --yes", line)  # There is nobody at a terminal to ask.
     done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -35,3 +35,7 @@ def test_the_tour_tunes_judges_serves_and_asks(tmp_path, shared_home):
     assert result["exchanges"] and all(exchange["base"] and exchange["tuned"] for exchange in result["exchanges"])
     assert all(Path(path).exists() for path in result["places"].values())
     assert "not fetched again" in done.stderr
+    assert result["boxed"], done.stderr
+    receipt = json.loads(Path(result["places"]["receipt"]).with_suffix(".json").read_text())
+    assert receipt["ended"] == "finished" and receipt["enforcement"]["level"] == "A"
+    assert receipt["hosts"] == [] and not [event for event in receipt["events"] if event["verdict"] == "denied"]
