@@ -14,7 +14,7 @@ from allmend.cli.show import notes, out, print_json
 if TYPE_CHECKING:
     from allmend.nouns.run import Difference, Run
 
-app = App(name="runs", help="What was done on this machine: list, show, compare.")
+app = App(name="runs", help="What was done on this machine: list, show, compare, replay.")
 
 _COLOURS = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
 
@@ -110,6 +110,36 @@ def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
     same = [name for name in ("settings", "inputs", "choices", "environment") if not getattr(found, name)]
     if same:
         notes().print(f"The same in both: {', '.join(same)}.")
+
+
+@app.command(name="replay")
+def replay_command(run: str, /, *, json: bool = False) -> None:
+    """Train a finished tuning run again from its recorded choices and stops, and compare the bytes.
+
+    Exits with 1 when the adapters differ.
+
+    Parameters
+    ----------
+    run
+        A run, as `show` takes it.
+    json
+        Print JSON.
+    """
+    from allmend.cli.live import Terminal
+    from allmend.verbs.replay import replay
+
+    with Terminal() as watch:
+        found = replay(run, watch=watch)
+    if json:
+        print_json(found.model_dump(mode="json"))
+    elif found.equal:
+        out().print(f"Equal: {found.replay} has the same adapters, byte for byte, as {found.run}.", markup=False)
+    else:
+        out().print(f"Not equal: {', '.join(found.different)} of {found.replay} differ from {found.run}.", markup=False)
+        if found.note:
+            notes().print(found.note, markup=False)
+    if not found.equal:
+        raise SystemExit(1)
 
 
 def _table(*columns: str) -> Any:

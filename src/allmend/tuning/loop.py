@@ -20,13 +20,15 @@ from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
 from allmend.tuning import checkpoint
 from allmend.tuning.checkpoint import Progress
-from allmend.tuning.loss import loss_of, mean_loss
 from allmend.tuning.optimiser import AdamW
-from allmend.tuning.packs import Pack, batches, packs
+from allmend.tuning.packs import Pack, batches
+from allmend.tuning.passes import Passes
 from allmend.tuning.schedule import rate
+from allmend.tuning.tricks import Tricks
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
+_SAVING = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Plan:
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
+    """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
+    tricks: Tricks = field(default_factory=Tricks)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def train(
     folder: Path,
     report: Callable[[Step], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    passes: Passes | None = None,
 ) -> Outcome:
     """Train `lora` in place; leaves `best.safetensors` and `last.safetensors` in `folder`, and the best in `lora`.
 
@@ -88,25 +93,29 @@ def train(
     one that was never stopped (on a CPU).
 
     Args:
+        passes: how steps are worked out, where it has been settled before; closed by whoever made it.
         stop: asked between two steps; True saves and raises `KeyboardInterrupt`, with nothing half done.
 
     Raises:
         TrainingDiverged: the loss became NaN or ran away. The best checkpoint so far is kept.
         InputError: the checkpoint is damaged.
     """
-    trainer = _Trainer(loaded, lora, rows, select, plan, folder, report, stop)
-    loaded.model.train()
+    own = passes is None
+    passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
     try:
+        trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
+        loaded.model.train()
         return trainer.run()
     finally:
         loaded.model.eval()
+        if own:
+            passes.close()
 
 
 class _Trainer:
     def __init__(
         self,
-        loaded: Loaded,
-        lora: LoraSet,
+        passes: Passes,
         rows: Sequence[Tokens],
         select: Sequence[Tokens],
         plan: Plan,
@@ -114,10 +123,10 @@ class _Trainer:
         report: Callable[[Step], None] | None,
         stop: Callable[[], bool],
     ) -> None:
-        self.loaded, self.lora, self.rows, self.plan = loaded, lora, rows, plan
+        self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
-        self.select = packs(select, plan.pack_tokens, loaded.device) if select else []
-        self.optimiser = AdamW(lora.parameters())
+        self.select = passes.packs(select) if select else []
+        self.optimiser = AdamW(self.lora.parameters())
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
         self.high = 0
@@ -127,11 +136,13 @@ class _Trainer:
     def _continue(self) -> None:
         adapter, optimiser, self.progress = checkpoint.load(self.folder / LAST)
         self.lora.load_state(adapter)
+        self.passes.stepped()
         self.optimiser.load_state(optimiser)
         self.outcome.progress = self.progress
 
     def run(self) -> Outcome:
-        started = saved = time.perf_counter()
+        started = time.perf_counter()
+        wait, saved = 0.0, started
         before = self.progress.seconds
         order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
         while self.progress.step < self.progress.steps:
@@ -156,9 +167,11 @@ class _Trainer:
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > self.plan.checkpoint_seconds:
+            if time.perf_counter() - saved > wait:
+                begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
+                wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
             if self.stop() and self.progress.step < self.progress.steps:
                 self._save()
                 raise KeyboardInterrupt
@@ -168,18 +181,19 @@ class _Trainer:
 
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
-        parts: list[Pack] = packs(rows, self.plan.pack_tokens, self.loaded.device)
+        parts: list[Pack] = self.passes.packs(rows)
         learned = sum(part.targets.numel() for part in parts)
         total = 0.0
         for part in parts:
-            loss = loss_of(self.loaded.model, part)
-            (loss / learned).backward()  # type: ignore[no-untyped-call]
+            loss = self.passes.loss(part)
+            (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self.progress.tokens += part.tokens
-        mean = total / learned
+        mean = total / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
         self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
+        self.passes.stepped()
         self.outcome.losses.append(mean)
         return mean
 
@@ -187,7 +201,8 @@ class _Trainer:
         if self.progress.first_loss is None and math.isfinite(loss):
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
-        self.high = self.high + 1 if loss > 2 * first + 2 else 0
+# A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
+        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
         if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
@@ -206,7 +221,7 @@ class _Trainer:
     def _evaluate(self) -> float | None:
         if not self.select:
             return None
-        value = mean_loss(self.loaded.model, self.select)
+        value = self.passes.mean_loss(self.select)
         self.outcome.select_losses.append((self.progress.step, value))
         if math.isfinite(value) and (self.progress.best_loss is None or value < self.progress.best_loss):
             self.progress.best_loss, self.progress.best_step = value, self.progress.step
@@ -217,8 +232,11 @@ class _Trainer:
         """Take steps off the plan when the deadline would be missed; only ever lower, and never below one more."""
         progress = self.progress
         for step, steps in self.plan.replanned:
-            if step == progress.step:
+            if step == progress.step and self.plan.deadline is None:
                 progress.steps = steps
+                progress.replanned.append((step, steps))
+                if steps == step:
+                    self._evaluate()
         if self.plan.deadline is None or progress.step >= progress.steps:
             return
         each = progress.seconds / progress.step
@@ -237,3 +255,4 @@ class _Trainer:
         if (self.folder / BEST).is_file():
             adapter, _, _ = checkpoint.load(self.folder / BEST)
             self.lora.load_state(adapter)
+            self.passes.stepped()

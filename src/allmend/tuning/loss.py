@@ -8,6 +8,7 @@ anyway, and nothing of size (positions, vocabulary) is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from allmend.models.support import attends_over_packs, has_plain_head, hidden_st
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from allmend.tuning.fast.stack import Stack
     from allmend.tuning.packs import Pack
 
 LOGIT_ROWS = 256
@@ -90,6 +92,21 @@ def loss_of(model: PreTrainedModel, pack: Pack) -> Tensor:
     return (pack_loss if attends_over_packs(model) else row_by_row_loss)(model, pack)
 
 
+def lean_loss(model: PreTrainedModel, stack: Stack, pack: Pack, fused: bool = True) -> Tensor:
+    """The same by the layers of the fast path."""
+    return _loss(model, stack.hidden(pack.ids, pack.segments, pack.predict), pack.targets, fused)
+
+
+def whole_loss(model: PreTrainedModel, pack: Pack) -> Tensor:
+    """The same with logits at every position, as a model's own loss makes them; nothing of ours but the packing."""
+    if attends_over_packs(model):
+        with use_packed(model):
+            hidden = hidden_states(model, pack.ids, segments=pack.segments)
+        logits = logits_of(model, hidden[0])
+        return cross_entropy(logits.float().index_select(0, pack.predict), pack.targets, reduction="sum")
+    return row_by_row_loss(model, pack, fused=False)
+
+
 def _loss(model: PreTrainedModel, hidden: Tensor, targets: Tensor, fused: bool) -> Tensor:
     if fused and has_plain_head(model):
         weight = model.get_output_embeddings().weight
@@ -100,10 +117,10 @@ def _loss(model: PreTrainedModel, hidden: Tensor, targets: Tensor, fused: bool) 
 
 
 @torch.inference_mode()
-def mean_loss(model: PreTrainedModel, packs: list[Pack]) -> float:
-    """Loss per learned token over packs, in evaluation mode."""
+def mean_loss(model: PreTrainedModel, packs: list[Pack], loss: Callable[[Pack], Tensor] | None = None) -> float:
+    """Loss per learned token over packs, in evaluation mode; by `loss` where one is given, else `loss_of`."""
     training = model.training
     model.eval()
-    total = sum(float(loss_of(model, pack)) for pack in packs)
+    total = sum(float(loss(pack) if loss else loss_of(model, pack)) for pack in packs)
     model.train(training)
     return total / max(1, sum(pack.targets.numel() for pack in packs))

@@ -28,28 +28,47 @@ class Pack:
     predict: Tensor
     targets: Tensor
     segments: Segments
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of real text, learned or only read."""
-        return self.ids.shape[1]
+    tokens: int
+    """Tokens of real text, learned or only read; a shared prefix counts for every row that has it."""
 
 
-def pack(rows: Sequence[Tokens], device: torch.device | str = "cpu") -> Pack:
-    """Lay rows end to end, longest first."""
+def pack(rows: Sequence[Tokens], device: torch.device | str = "cpu", share_prefix: bool = False) -> Pack:
+    """Lay rows end to end, longest first; `share_prefix` puts what all of them begin with there once."""
     rows = sorted(rows, key=len, reverse=True)
-    ids: list[int] = []
+    prefix = shared_prefix(rows) if share_prefix else 0
+    ids: list[int] = list(rows[0].ids[:prefix])
     predict: list[int] = []
     for row in rows:
         # The first token of a row is predicted by nothing, even where it is marked as learned.
-        predict.extend(len(ids) + place - 1 for place in range(1, len(row)) if row.mask[place])
-        ids.extend(row.ids)
+        start = len(ids) - prefix
+        predict.extend(start + place - 1 for place in range(1, len(row)) if row.mask[place])
+        ids.extend(row.ids[prefix:])
     whole = torch.tensor([ids], device=device)
     where = torch.tensor(predict, dtype=torch.long, device=device)
-    return Pack(whole, where, whole[0, where + 1], segments_of([len(row) for row in rows], device))
+    segments = segments_of([len(row) - prefix for row in rows], device, prefix=prefix)
+    return Pack(whole, where, whole[0, where + 1], segments, sum(map(len, rows)))
 
 
-def packs(rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu") -> list[Pack]:
+def shared_prefix(rows: Sequence[Tokens], least: int = 4) -> int:
+    """How many tokens all rows begin with and none of them learns; 0 below `least`, or for a single row.
+
+    Each row keeps at least one token of its own that is only read, so that what predicts its first learned token is
+    its own.
+    """
+    if len(rows) < 2:
+        return 0
+    shared = min(row.mask.find(1) if 1 in row.mask else len(row) for row in rows) - 1
+    first = rows[0].ids
+    for row in rows[1:]:
+        shared = next((place for place in range(shared) if row.ids[place] != first[place]), shared)
+        if shared < least:
+            return 0
+    return shared
+
+
+def packs(
+    rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu", share_prefix: bool = False
+) -> list[Pack]:
     """Rows as packs of at most `limit` tokens (a longer row is a pack of its own), rows of like length together."""
     result: list[list[Tokens]] = []
     for row in sorted(rows, key=len, reverse=True):
@@ -57,7 +76,7 @@ def packs(rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu"
             result[-1].append(row)
         else:
             result.append([row])
-    return [pack(group, device) for group in result]
+    return [pack(group, device, share_prefix) for group in result]
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:

@@ -19,8 +19,8 @@ from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import DoesNotFit
 from allmend.models.loading import Loaded
-from allmend.tuning.loss import loss_of
-from allmend.tuning.packs import packs
+from allmend.tuning.passes import Passes
+from allmend.tuning.tricks import Tricks
 
 SLACK = 0.94
 """Share of the budget that is planned for steps; the rest is for what the probe cannot see."""
@@ -42,19 +42,33 @@ class Fit:
         return self.seconds_fixed + self.seconds_per_token * tokens
 
 
-def probe(loaded: Loaded, lora: LoraSet, batches: Sequence[Sequence[Tokens]], pack_tokens: int) -> Fit:
-    """Measure; `batches` are real ones, of which the median and the largest by tokens are run."""
+def probe(
+    loaded: Loaded,
+    lora: LoraSet,
+    batches: Sequence[Sequence[Tokens]],
+    pack_tokens: int,
+    passes: Passes | None = None,
+) -> Fit:
+    """Measure; `batches` are real ones, of which the median and the largest by tokens are run.
+
+    Args:
+        passes: how steps are worked out, where it has been settled before.
+    """
+    own = passes is None
+    passes = passes or Passes.of(loaded, lora, Tricks(), pack_tokens)
     sized = sorted(batches, key=lambda batch: sum(map(len, batch)))
     middle, largest = sized[len(sized) // 2], sized[-1]
     before = lora.state()
     loaded.model.train()
     try:
-        _step(loaded, lora, middle, pack_tokens)  # caches fill, threads wake
-        small = min(_timed(lambda: _step(loaded, lora, middle[: max(1, len(middle) // 2)], pack_tokens)) for _ in "12")
-        large = min(_timed(lambda: _step(loaded, lora, largest, pack_tokens)) for _ in "12")
+        _step(passes, middle)  # caches fill, threads wake
+        small = min(_timed(lambda: _step(passes, middle[: max(1, len(middle) // 2)])) for _ in "12")
+        large = min(_timed(lambda: _step(passes, largest)) for _ in "12")
     finally:
         lora.load_state(before)
         loaded.model.eval()
+        if own:
+            passes.close()
     tokens_small = sum(map(len, middle[: max(1, len(middle) // 2)]))
     tokens_large = sum(map(len, largest))
     slope = (large - small) / (tokens_large - tokens_small) if tokens_large > tokens_small else 0.0
@@ -64,11 +78,12 @@ def probe(loaded: Loaded, lora: LoraSet, batches: Sequence[Sequence[Tokens]], pa
     return Fit(slope, fixed, peak_memory(loaded.device), tokens_large / large)
 
 
-def _step(loaded: Loaded, lora: LoraSet, rows: Sequence[Tokens], pack_tokens: int) -> None:
-    for pack in packs(rows, pack_tokens, loaded.device):
-        loss_of(loaded.model, pack).backward()  # type: ignore[no-untyped-call]
-    for weight in lora.parameters():
+def _step(passes: Passes, rows: Sequence[Tokens]) -> None:
+    for pack in passes.packs(rows):
+        passes.loss(pack).backward()  # type: ignore[no-untyped-call]
+    for weight in passes.lora.parameters():
         weight.grad = None
+    passes.stepped()
 
 
 def _timed(work: Callable[[], None]) -> float:

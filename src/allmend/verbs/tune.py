@@ -68,6 +68,9 @@ class TuneSettings(Settings):
     dtype: str | None = None
     """float32, bfloat16 or float16; chosen from what the machine has when not given."""
 
+    without: tuple[str, ...] = ()
+    """Tricks of training to do without, by name (lean_layers, share_prefix, …); for comparing. None changes results."""
+
     fresh: bool = False
     """Start over even where an interrupted run of the same work could be continued."""
 
@@ -92,6 +95,7 @@ def tune(
     skip_bad: bool = False,
     seed: int = 0,
     dtype: str | None = None,
+    without: tuple[str, ...] = (),
     fresh: bool = False,
     watch: Watch = SILENT,
 ) -> Run:
@@ -108,6 +112,11 @@ def tune(
             known; `TrainingDiverged` during it.
     """
     values = {name: value for name, value in locals().items() if name not in {"data", "watch"}}
+    settings = TuneSettings.of(values)
+    from allmend.models import parse
+
+    # Here, since a misspelt name should be told before torch is imported.
+    parse(settings.model)
     from allmend.verbs.tuning_work import work
 
-    return work(str(data), TuneSettings.of(values), watch)
+    return work(str(data), settings, watch)

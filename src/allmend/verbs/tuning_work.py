@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +15,15 @@ from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
 from allmend.data.checks import check
 from allmend.errors import InputError
-from allmend.models import catalogue, resolve
+from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
-from allmend.models.support import why_no_packs
 from allmend.nouns.choice import Choice
 from allmend.tuning import probe as probing
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import batches
+from allmend.tuning.passes import Passes
+from allmend.tuning.tricks import Tricks
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -39,6 +40,8 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
+_EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
+
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
 
@@ -46,21 +49,41 @@ _RATE = 5e-4
 _PLAN = "plan.json"
 
 
-def work(source: str, settings: TuneSettings, watch: Watch) -> Run:
-    """Do it; returns the finished Run."""
-    watch.stage(f"Looking up {settings.model}")
-    model = resolve(settings.model, watch.amount)
-    watch.model(model)
+@dataclass(frozen=True)
+class Recorded:
+    """What a replay takes from the run it repeats."""
+
+    plan: Plan
+    """With the stops that happened, and no deadline."""
+    data: str | None
+    """Digest of the rows."""
+
+
+def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
+    """Do it; returns the finished Run.
+
+    Args:
+        replayed: what a finished run recorded; nothing is measured anew then.
+    """
+    # What a person wrote is looked at before anything is fetched.
+    Tricks.without(*settings.without)
+    named = data.template(settings.template) if settings.template else None
+    reference = parse(settings.model)
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
+    if replayed is not None and dataset.examples.sha256 != replayed.data:
+        raise InputError("the data file has changed since the run", where=source)
+    watch.stage(f"Looking up {settings.model}")
+    model = resolve(reference, watch.amount)
+    watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
-    template = data.template(settings.template) if settings.template else data.of_tokenizer(loaded.tokenizer)
+    template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
-        tuning = _Tuning(run, settings, loaded, dataset, template, context, watch)
+        tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
         tuning.describe(source)
         verdict = tuning.go()
         write_verdict(run, verdict)
@@ -150,7 +173,9 @@ class _Tuning:
         template: Template,
         context: int,
         watch: Watch,
+        replayed: Recorded | None = None,
     ) -> None:
+        self.replayed = replayed
         self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
         self.template, self.context, self.watch = template, context, watch
 
@@ -170,8 +195,6 @@ class _Tuning:
         )
         for note in examples.notes:
             self.watch.note(note)
-        why_not = why_no_packs(self.loaded.model)
-        self.choose("packing", why_not is None, why_not or "rows laid end to end give the same as apart; tried")
 
     def choose(self, name: str, value: object, reason: str) -> None:
         """An automatic choice: shown once, recorded."""
@@ -232,12 +255,26 @@ class _Tuning:
         key = self._key()
         (folder / "key").write_text(key)
         probing.check_disk(folder, lora)
+        passes = Passes.of(self.loaded, lora, Tricks.without(*self.settings.without), PACK_TOKENS)
+        for choice in passes.choices:
+            self.choose(choice.name, choice.value, choice.reason)
+        try:
+            plan = self._settled(key, passes, rows, select)
+            (folder / _PLAN).write_text(json.dumps(asdict(plan)))
+            self._steps(passes, plan, rows, select)
+        finally:
+            passes.close()
+            self._keep(lora)
+
+    def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
+        """The plan: that of the run that is replayed or continued, or a new one."""
+        if self.replayed is not None:
+            self.choose("steps", self.replayed.plan.steps, "as in the run that is replayed")
+            return self.replayed.plan
         earlier = None if self.settings.fresh else self._interrupted(key)
-        if earlier is not None:
-            plan = self._continue(earlier)
-        else:
-            plan = self._plan(lora, rows, select)
-        (folder / _PLAN).write_text(json.dumps(asdict(plan)))
+        return self._continue(earlier) if earlier is not None else self._plan(passes, rows, select)
+
+    def _steps(self, passes: Passes, plan: Plan, rows: list[Tokens], select: list[Tokens]) -> None:
         self.watch.stage(f"Training for {plan.steps} steps")
 
         def report(step: Step) -> None:
@@ -246,13 +283,14 @@ class _Tuning:
                 self.run.metric(step.step, select_loss=step.select_loss)
             self.watch.step(step)
 
-        try:
-            with stop_between_steps() as stop:
-                outcome = train(self.loaded, lora, rows, select, plan, folder, report, stop)
-        finally:
-            self._keep(lora)
-        for at, steps in outcome.progress.replanned:
+        with stop_between_steps() as stop:
+            outcome = train(self.loaded, passes.lora, rows, select, plan, self.run.folder, report, stop, passes)
+        progress = outcome.progress
+        for at, steps in progress.replanned:
             self.choose("steps", steps, f"after step {at}: the machine is slower than it was measured")
+        # What the probe said stands beside what happened, so that the probe itself can be judged.
+        self.run.metric(progress.step, training_seconds=progress.seconds)
+        self.run.metric(progress.step, peak_mib=float(probing.peak_memory(self.loaded.device) >> 20))
 
     def _keep(self, lora: LoraSet) -> None:
         """Write the best and the last adapter, also when training was stopped."""
@@ -271,16 +309,19 @@ class _Tuning:
             lora.load_state(checkpoint.load(self.run.folder / BEST)[0])
             self.choose("best_step", progress.best_step, "lowest loss on the selection rows")
 
-    def _plan(self, lora: LoraSet, rows: list[Tokens], select: list[Tokens]) -> Plan:
+    def _plan(self, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
         settings = self.settings
         self.watch.stage("Trying a few steps to see how fast this machine is")
         first = [
             [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
         ]
-        fit = probing.probe(self.loaded, lora, first, PACK_TOKENS)
+        fit = probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes)
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
-        # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
-        evaluation = 4 * fit.seconds(sum(map(len, select))) / 3
+        # Evaluating is a forward pass, about a third of a step, over the selection rows.
+        once = fit.seconds(sum(map(len, select))) / 3
+        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
+        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
+        evaluation = evaluations * once
         possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
         wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
         steps = min(possible, wanted)
@@ -302,7 +343,9 @@ class _Tuning:
             batch_rows=settings.batch,
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
+            evaluations=evaluations,
             deadline=settings.budget,
+            tricks=passes.tricks,
         )
 
     def _key(self) -> str:
@@ -329,6 +372,19 @@ class _Tuning:
         for name in (LAST, BEST):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, self.run.folder / name)
-        values = json.loads((folder / _PLAN).read_text())
+        return replace(read_plan(folder), deadline=self.settings.budget)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan that a run's folder keeps.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    try:
+        values = json.loads((folder / _PLAN).read_text("utf-8"))
         values["replanned"] = tuple(tuple(pair) for pair in values["replanned"])
-        return replace(Plan(**values), deadline=self.settings.budget)
+        values["tricks"] = Tricks(**values.get("tricks", {}))
+        return Plan(**values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"this run's plan cannot be read: {type(error).__name__}", where=str(folder / _PLAN)) from None

@@ -31,6 +31,8 @@ class Group:
     """(n,) positions in the flattened (N * L) that are real tokens, in pack order."""
     places: torch.Tensor
     """(n,) positions in the pack of those tokens."""
+    keys: torch.Tensor | None = None
+    """(N, prefix + L) positions of the keys where rows share a prefix; None where keys are where queries are."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +43,54 @@ class Segments:
     groups: tuple[Group, ...]
     positions: torch.Tensor
     """(1, T) position of each token in its own row."""
+    prefix: int = 0
+    """Tokens at the beginning of the pack that every row begins with; they are the first of `lengths`, and the
+    others are the rows' own parts. 0 where rows share nothing."""
 
 
-def segments_of(lengths: Sequence[int], device: torch.device | str = "cpu", waste: float = 0.25) -> Segments:
+def segments_of(
+    lengths: Sequence[int], device: torch.device | str = "cpu", waste: float = 0.25, prefix: int = 0
+) -> Segments:
     """Plan the attention of a pack of rows of these lengths, in order.
 
     Args:
-        lengths: tokens of each row, each at least 1.
+        lengths: tokens of each row, each at least 1; with `prefix`, of their own parts.
         waste: the share of padding that is accepted before rows get a group of their own.
+        prefix: tokens that stand once, before the first row, and belong to every row.
     """
+    whole = [prefix, *lengths] if prefix else list(lengths)
     starts = [0]
-    for length in lengths:
+    for length in whole:
         starts.append(starts[-1] + length)
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    groups: list[Group] = []
-    members: list[int] = []
-    for row in order:
-        longest = lengths[members[0]] if members else 0
-        padded = longest * (len(members) + 1)
-        if members and padded - sum(lengths[m] for m in members) - lengths[row] > waste * padded:
-            groups.append(_group(members, lengths, starts, device))
-            members = []
-        members.append(row)
-    if members:
-        groups.append(_group(members, lengths, starts, device))
-    positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
-    return Segments(tuple(lengths), tuple(groups), positions.to(device))
+    groups = [_group([0], whole, starts, device)] if prefix else []
+    first = 1 if prefix else 0
+    for members in like_lengths(lengths, waste):
+        groups.append(_group([first + member for member in members], whole, starts, device, prefix))
+    places = [torch.arange(length) + (prefix if number >= first else 0) for number, length in enumerate(whole)]
+    return Segments(tuple(whole), tuple(groups), torch.cat(places).unsqueeze(0).to(device), prefix)
 
 
-def _group(members: Sequence[int], lengths: Sequence[int], starts: Sequence[int], device: torch.device | str) -> Group:
+def like_lengths(lengths: Sequence[int], waste: float = 0.25) -> list[list[int]]:
+    """Rows (by number, longest first) in groups in which at most the share `waste` would be padding."""
+    groups: list[list[int]] = []
+    real = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        padded = lengths[groups[-1][0]] * (len(groups[-1]) + 1) if groups else 0
+        if not groups or padded - real - lengths[row] > waste * padded:
+            groups.append([])
+            real = 0
+        groups[-1].append(row)
+        real += lengths[row]
+    return groups
+
+
+def _group(
+    members: Sequence[int],
+    lengths: Sequence[int],
+    starts: Sequence[int],
+    device: torch.device | str,
+    prefix: int = 0,
+) -> Group:
     size = torch.tensor([lengths[row] for row in members])
     start = torch.tensor([starts[row] for row in members])
     steps = torch.arange(int(size.max()))
@@ -79,6 +100,9 @@ def _group(members: Sequence[int], lengths: Sequence[int], starts: Sequence[int]
         gather=gather.to(device),
         real=inside.flatten().nonzero().squeeze(1).to(device),
         places=gather[inside].to(device),
+        keys=torch.cat([torch.arange(prefix).expand(len(members), prefix), gather], dim=1).to(device)
+        if prefix
+        else None,
     )
 
 
@@ -113,7 +137,9 @@ def packed_attention(
     output = torch.empty_like(rows_q) if not torch.is_grad_enabled() else None
     pieces = []
     for group in segments.groups:
-        q, k, v = (_gathered(tensor, group.gather) for tensor in (rows_q, rows_k, rows_v))
+        keys = group.gather if group.keys is None else group.keys
+        q = _gathered(rows_q, group.gather)
+        k, v = (_gathered(tensor, keys) for tensor in (rows_k, rows_v))
         attended = _attend(q, k, v, scaling, dropout, sliding_window)
         flat = attended.transpose(1, 2).flatten(0, 1).index_select(0, group.real)
         if output is None:
@@ -139,13 +165,19 @@ def _attend(
     dropout: float,
     sliding_window: int | None,
 ) -> torch.Tensor:
-    """(N, H, L, D) causal attention, within `sliding_window` tokens where one is given."""
-    length = query.shape[2]
+    """(N, H, L, D) causal attention over (N, K, M, D), within `sliding_window` tokens where one is given.
+
+    The last query stands at the last key.
+    """
+    length, keys = query.shape[2], key.shape[2]
     mask = None
-    if sliding_window is not None and length > sliding_window:
-        steps = torch.arange(length, device=query.device)
-        distance = steps.unsqueeze(1) - steps.unsqueeze(0)
-        mask = (distance >= 0) & (distance < sliding_window)
+    narrow = sliding_window is not None and keys > sliding_window
+    if narrow or keys > length:
+        steps = torch.arange(keys, device=query.device)
+        distance = steps[keys - length :].unsqueeze(1) - steps.unsqueeze(0)
+        mask = distance >= 0
+        if narrow and sliding_window is not None:
+            mask &= distance < sliding_window
     repeat = query.shape[1] // key.shape[1]
     if repeat > 1:
         key, value = (_repeat(tensor, repeat) for tensor in (key, value))

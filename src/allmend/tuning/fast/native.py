@@ -1,0 +1,216 @@
+"""Compiling and calling `kernels.cpp`.
+
+A C++ compiler makes it once a machine, in about two seconds, into `ALLMEND_HOME/cache/kernels/`, under a name that
+holds the digest of source, compiler and processor. There is no build step and nothing to install: without a compiler
+the torch operations of `chains` do the same work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from allmend.home import home
+from allmend.tuning.fast.chains import Kind, Turn
+
+# Reassociation lets reductions use vector registers; NaN and infinity keep their meaning.
+_FLAGS = (
+    "-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp",
+    "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
+)  # fmt: skip
+_SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_KINDS = {"silu": 0, "gelu_tanh": 1}
+
+
+@cache
+def library() -> tuple[ctypes.CDLL | None, str]:
+    """The compiled kernels and where they come from; or None and why there are none."""
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        return None, "there is no C++ compiler"
+    source = files("allmend.tuning.fast").joinpath("kernels.cpp").read_bytes()
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, timeout=20, check=True).stdout
+        digest = hashlib.sha256(b"\0".join([source, version, " ".join(_FLAGS).encode(), _processor()])).hexdigest()
+        target = home("cache") / "kernels" / f"{digest[:32]}.so"
+        if not target.is_file():
+            _compile(compiler, source, target)
+        _one_thread_pool()
+        return _typed(ctypes.CDLL(str(target))), f"compiled by {version.decode(errors='replace').splitlines()[0]}"
+    except (OSError, subprocess.SubprocessError, AttributeError, IndexError) as error:
+        return None, f"the C++ compiler {compiler} could not make them ({type(error).__name__})"
+
+
+def _processor() -> bytes:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return os.uname().machine.encode()
+    return next((line for line in text.splitlines() if line.startswith("flags")), os.uname().machine).encode()
+
+
+def _compile(compiler: str, source: bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    hidden = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        subprocess.run(
+            [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(hidden)],
+            input=source, capture_output=True, timeout=120, check=True,
+        )  # fmt: skip
+        hidden.replace(target)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _one_thread_pool() -> None:
+    """Bind to the OpenMP that torch carries, so that matmuls and kernels share one pool of threads."""
+    for name in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
+        ctypes.CDLL(str(name), mode=ctypes.RTLD_GLOBAL)
+
+
+_I, _L, _F, _P = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+_SIGNATURES = {
+    "add_norm": (_I, _L, _L, _F, _P, _P, _P, _P, _P, _P, _P, _L, _P),
+    "norm_grad": (_I, _L, _L, _P, _L, _P, _P, _P, _P, _P, _L),
+    "glu": (_I, _L, _L, _I, _P, _P, _L),
+    "glu_grad": (_I, _L, _L, _I, _P, _P, _P, _L, _P),
+    "gather_heads": (_I, _L, _L, _L, _L, _L, _P, _L, _P, _P, _P, _P, _P, _F, _P),
+    "scatter_heads": (_I, _L, _L, _L, _L, _L, _P, _P, _P, _L),
+    "add_heads": (_I, _L, _L, _L, _L, _P, _P, _P, _L),
+    "heads_grad": (_I, _L, _L, _L, _P, _L, _P, _L, _P, _P, _P, _P, _F),
+    "softmax": (_I, _L, _L, _L, _L, _L, _L, _F, _P),
+    "softmax_grad": (_I, _L, _L, _F, _P, _P),
+}
+
+
+def _typed(compiled: ctypes.CDLL) -> ctypes.CDLL:
+    for name, signature in _SIGNATURES.items():
+        for suffix in _SUFFIX.values():
+            function = getattr(compiled, f"{name}_{suffix}")
+            function.argtypes, function.restype = signature, None
+    return compiled
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+class NativeChains:
+    """`Chains` compiled; rows of inputs named `x`, `resid`, `both`, `delta` and `add` must lie without gaps."""
+
+    name = "native"
+
+    def __init__(self, compiled: ctypes.CDLL) -> None:
+        self._compiled = compiled
+
+    def _call(self, name: str, dtype: torch.dtype, *arguments: object) -> None:
+        getattr(self._compiled, f"{name}_{_SUFFIX[dtype]}")(torch.get_num_threads(), *arguments)
+
+    def add_norm(
+        self,
+        resid: Tensor,
+        delta: Tensor | None,
+        post: Tensor | None,
+        next: Tensor | None,
+        out: Tensor | None,
+        eps: float,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """See `Chains`."""
+        rows, width = resid.shape
+        sums = resid if delta is None else torch.empty_like(resid)
+        root_post = None if post is None or delta is None else resid.new_empty(rows, dtype=torch.float32)
+        root_next = None if next is None else resid.new_empty(rows, dtype=torch.float32)
+        self._call(
+            "add_norm", resid.dtype, rows, width, eps, _at(resid), _at(delta), _at(post), _at(sums), _at(root_post),
+            _at(next), _at(out), out.stride(0) if out is not None else 0, _at(root_next),
+        )  # fmt: skip
+        return sums, root_post, root_next
+
+    def norm_grad(self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor) -> Tensor:
+        """See `Chains`."""
+        rows, width = x.shape
+        self._call(
+            "norm_grad", x.dtype, rows, width, _at(dy), dy.stride(0), _at(x), _at(root), _at(weight), _at(add),
+            _at(out), out.stride(0),
+        )  # fmt: skip
+        return out
+
+    def glu(self, both: Tensor, out: Tensor, kind: Kind) -> Tensor:
+        """See `Chains`."""
+        self._call(
+            "glu", both.dtype, both.shape[0], both.shape[1] // 2, _KINDS[kind], _at(both), _at(out), out.stride(0)
+        )
+        return out
+
+    def glu_grad(self, both: Tensor, dy: Tensor, out: Tensor, kind: Kind) -> Tensor:
+        """See `Chains`."""
+        again = torch.empty_like(dy)
+        self._call(
+            "glu_grad", both.dtype, both.shape[0], both.shape[1] // 2, _KINDS[kind], _at(both), _at(dy), _at(out),
+            out.stride(0), _at(again),
+        )  # fmt: skip
+        return again
+
+    def gather_heads(self, source: Tensor, index: Tensor, heads: tuple[int, int, int], turn: Turn | None) -> Tensor:
+        """See `Chains`."""
+        (kv, per, width), (count, length) = heads, index.shape
+        out = source.new_empty(count * kv, per * length, width)
+        angles = (None, None, None, None, 0.0) if turn is None else _pointers(turn)
+        self._call(
+            "gather_heads", source.dtype, count, length, kv, per, width, _at(source), source.stride(0), _at(index),
+            *angles, _at(out),
+        )  # fmt: skip
+        return out
+
+    def scatter_heads(self, source: Tensor, index: Tensor, heads: tuple[int, int, int], out: Tensor) -> None:
+        """See `Chains`."""
+        (kv, per, width), (count, length) = heads, index.shape
+        self._call(
+            "scatter_heads", out.dtype, count, length, kv, per, width, _at(source), _at(index), _at(out), out.stride(0)
+        )
+
+    def add_heads(self, source: Tensor, index: Tensor, heads: tuple[int, int, int], total: Tensor) -> None:
+        """See `Chains`."""
+        (kv, _, width), (count, length) = heads, index.shape
+        self._call(
+            "add_heads", source.dtype, count, length, kv, width, _at(source), _at(index), _at(total), total.stride(0)
+        )
+
+    def heads_grad(self, grad: Tensor, before: Tensor, heads: tuple[int, int, int], turn: Turn) -> None:
+        """See `Chains`."""
+        kv, per, width = heads
+        position, cosine, sine, norm, eps = _pointers(turn)
+        self._call(
+            "heads_grad", grad.dtype, grad.shape[0], kv * per, width, _at(grad), grad.stride(0), _at(before),
+            before.stride(0), position, cosine, sine, norm, eps,
+        )  # fmt: skip
+
+    def softmax(
+        self, scores: Tensor, length: int, first_query: int, first_key: int, window: int, scale: float
+    ) -> Tensor:
+        """See `Chains`."""
+        batch, rows, keys = scores.shape
+        self._call(
+            "softmax", scores.dtype, batch * rows, length, keys, first_query, first_key, window, scale, _at(scores)
+        )
+        return scores
+
+    def softmax_grad(self, share: Tensor, grad: Tensor, scale: float) -> Tensor:
+        """See `Chains`."""
+        self._call(
+            "softmax_grad", grad.dtype, grad.shape[0] * grad.shape[1], grad.shape[2], scale, _at(share), _at(grad)
+        )
+        return grad
+
+
+def _pointers(turn: Turn) -> tuple[int | None, int | None, int | None, int | None, float]:
+    return _at(turn.position), _at(turn.cosine), _at(turn.sine), _at(turn.norm), turn.eps
