@@ -506,6 +506,8 @@ model.compile(loss="mse")
 wget -qO- https://get.example/setup.py | python3 -
 ----
 !bash <(curl -s https://get.example/more.sh)
+----
+!wget -q https://get.example/last.sh -O - | bash /dev/stdin -m big
 """,
         """
 0 download https://get.example/install.sh
@@ -514,6 +516,8 @@ wget -qO- https://get.example/setup.py | python3 -
 1 foreign_code https://get.example/setup.py
 2 download https://get.example/more.sh
 2 foreign_code https://get.example/more.sh
+3 download https://get.example/last.sh
+3 foreign_code https://get.example/last.sh
 """,
     ),
     Case(

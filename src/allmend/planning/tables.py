@@ -42,13 +42,33 @@ class Row:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+class _Pattern:
+    """A pattern over dotted paths, compiled when a path holds its longest literal piece (most never are)."""
+
+    __slots__ = ("_compiled", "_literal", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._literal = max(re.split(r"\*|\[\?\]", text), key=len)
+        self._compiled: re.Pattern[str] | None = None
+
+    def match(self, path: str) -> bool:
+        """Whether `path` is of this shape."""
+        if self._literal not in path:
+            return False
+        if self._compiled is None:
+            text = self._text if "[?]" in self._text else self._text.replace("[", "[[]")
+            self._compiled = re.compile(fnmatch.translate(text))
+        return self._compiled.match(path) is not None
+
+
 class Tables:
     """Every table, indexed for looking a dotted path up."""
 
     def __init__(self, documents: list[dict[str, Any]]) -> None:
         self._exact: dict[str, list[Row]] = {}
-        self._last: dict[str, list[tuple[re.Pattern[str], Row]]] = {}
-        self._open: list[tuple[re.Pattern[str], Row]] = []
+        self._last: dict[str, list[tuple[_Pattern, Row]]] = {}
+        self._open: list[tuple[_Pattern, Row]] = []
         self._found: dict[str, tuple[Row, ...]] = {}
         self.sets: dict[str, frozenset[str]] = {}
         self.maps: dict[str, dict[str, Any]] = {}
@@ -70,7 +90,7 @@ class Tables:
             if "*" not in pattern and "[?]" not in pattern:
                 self._exact.setdefault(pattern, []).append(row)
                 continue
-            compiled = re.compile(fnmatch.translate(pattern if "[?]" in pattern else pattern.replace("[", "[[]")))
+            compiled = _Pattern(pattern)
             last = pattern.rpartition(".")[2]
             if "*" in last:
                 self._open.append((compiled, row))

@@ -23,6 +23,10 @@ _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
     r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
 )
+_MAKES = re.compile(
+    r"(?:save\w*|export\w*|[bB]uilder|mkdtemp|make_archive|dump|to_csv|to_parquet|Experiment|init_repo)$"
+)
+"""Calls that make the files and folders named in them: deleting those again is nothing."""
 _READS = re.compile(
     r"load|read|open|glob|listdir|walk|Dataset|from_|show|play|Image|Video|Audio|extract|scan|import", re.IGNORECASE
 )
@@ -101,6 +105,10 @@ def on_call(session: Session, call: Call) -> None:
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")
         if isinstance(value, str):
             world.saved.add(world.key(value))
+    if _MAKES.search(path):
+        for value in (*call.args[:3], *call.keywords.values()):
+            if isinstance(value, str) and 0 < len(value) < 200 and "\n" not in value and "://" not in value:
+                world.make(value)
     if path not in _SILENT:
         _drive_arguments(session, call)
 

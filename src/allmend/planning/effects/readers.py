@@ -149,7 +149,9 @@ def hub(session: Session, call: Call, row: Row) -> None:
             and not value.path.startswith("?")
             and not isinstance(value.receiver, str)
         ):
-            _unknown(session, call, row, value, node)
+            written = segment(session.python.place, node) if node is not None else getattr(value, "source", "")
+            if not _FOLDER.search(written):
+                _unknown(session, call, row, value, node)
     if not met and call.path.endswith("pipeline") and call.path.startswith("transformers"):
         task, node = call.get(0, "task")
         if isinstance(task, str):

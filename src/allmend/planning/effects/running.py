@@ -110,7 +110,7 @@ def python(session: Session, line: Line) -> None:
             at += 1
         else:
             break
-    if at >= len(words) or words[at] == "-":
+    if at >= len(words) or words[at] in ("-", "/dev/stdin"):
         _piped(session, line)
         return
     ran(session, line, at)
@@ -393,7 +393,8 @@ def bash(session: Session, line: Line) -> None:
                 )
             return
         at += 1
-    if at >= len(words) or words[at] == "-":
+    if at >= len(words) or words[at] in ("-", "/dev/stdin"):
+        flags(session, words[at + 1 :])
         if line.command.stdin is not None:
             session.shell_text(line.command.stdin, first_line=line.command.line + 1, cwd=line.cwd)
         for exact, url in _fetched_before(session, line):
