@@ -209,3 +209,11 @@ def test_stopping_ends_with_130_in_words(tmp_path: Path, number: int) -> None:
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert "Stopped" in said and "Traceback" not in said
+
+
+def test_a_misspelt_member_of_a_group_names_the_nearest(capsys):
+    from allmend.cli import run
+
+    assert run(["runs", "shwo"]) == 2
+    shown = capsys.readouterr().err
+    assert "'shwo'" in shown and "'show'" in shown

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from allmend.errors import AllmendError, UsageError, nearest
+from allmend.errors import AllmendError, UsageError, nearest, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,6 +88,12 @@ def _as_usage_error(error: Exception) -> UsageError:
 
             return usage_error(cause, {})
         cause = cause.__cause__
+    from cyclopts.exceptions import UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError) and error.app is not None and error.unused_tokens:
+        word, names = error.unused_tokens[0], [name for name in error.app if not name.startswith("-")]
+        group = " ".join(error.command_chain or ())
+        return UsageError(f"there is no {word!r} under `allmend {group}`", hint=nearest(word, names) or None)
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
 
 
