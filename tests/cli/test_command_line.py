@@ -211,9 +211,7 @@ def test_stopping_ends_with_130_in_words(tmp_path: Path, number: int) -> None:
     assert "Stopped" in said and "Traceback" not in said
 
 
-def test_a_misspelt_member_of_a_group_names_the_nearest(capsys):
-    from allmend.cli import run
-
-    assert run(["runs", "shwo"]) == 2
-    shown = capsys.readouterr().err
-    assert "'shwo'" in shown and "'show'" in shown
+def test_a_misspelt_member_of_a_group_names_the_nearest(tmp_path: Path) -> None:
+    answer = run(tmp_path, "runs", "shwo")
+    assert answer.returncode == 2
+    assert "'shwo'" in answer.stderr and "'show'" in answer.stderr

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from allmend.errors import AllmendError, UsageError, nearest, nearest
+from allmend.errors import AllmendError, UsageError, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
