@@ -18,7 +18,7 @@ from allmend.models.rated_rows import examples_file
 from allmend.verbs.tune import tune
 
 JOINED = {"short": 1, "long": 6}
-TRAIN, HELD_OUT = {"short": 600, "long": 160}, 60
+TRAIN, HELD_OUT = {"short": 240, "long": 80}, 24
 
 
 def one(kind: str, folder: Path) -> dict[str, Any]:
@@ -33,7 +33,9 @@ def one(kind: str, folder: Path) -> dict[str, Any]:
         rows.append({"prompt": f"Positive or negative?\n\n{texts}", "completion": part[0]["completion"]})
     for name, part_rows in (("train", rows[HELD_OUT:]), ("held", rows[:HELD_OUT])):
         (folder / f"{kind}-{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part_rows))
-    run = tune(folder / f"{kind}-train.jsonl", held_out=folder / f"{kind}-held.jsonl", budget="10m", epochs=1, fresh=True)
+    run = tune(
+        folder / f"{kind}-train.jsonl", held_out=folder / f"{kind}-held.jsonl", budget="10m", epochs=1, fresh=True
+    )
     seconds, peak = run.metric("training_seconds"), run.metric("peak_mib")
     assert seconds is not None and seconds.last is not None and peak is not None
     return {
