@@ -1,6 +1,6 @@
 """allmend's training against TRL's SFTTrainer with PEFT, on the same real rows; and each trick turned off.
 
-    OMP_NUM_THREADS=1 python bench/tune/against.py [--steps 2] [--only-tricks]
+    OMP_NUM_THREADS=1 python bench/tune/against.py [--steps 3] [--rounds 2] [--tricks]
 
 Every side runs in a process of its own, in turns, on one thread; a step's cost is its CPU time, which other work on
 the machine lengthens little, and the bf16 matmul peak is measured in the same process on the same clock. TRL is run at
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--default-rounds", type=int, default=1)
     parser.add_argument("--tricks", action="store_true", help="only each trick turned off")
+    parser.add_argument("--kinds", nargs="+", choices=list(ROWS), default=list(ROWS))
     settings = parser.parse_args()
     target = HERE / ("tricks.json" if settings.tricks else "against.json")
     runs: dict[str, list[dict[str, Any]]] = {}
@@ -71,7 +72,7 @@ def main() -> None:
         names = ["allmend", *(f"allmend:{field.name}" for field in fields(Tricks)), "allmend-plain"]
     else:
         names = ["allmend", "trl-best", "trl-default"]
-    for kind in ROWS:
+    for kind in settings.kinds:
         for turn in range(settings.rounds):
             for name in names:
                 if name != "trl-default" or turn < settings.default_rounds:

@@ -14,8 +14,8 @@ class Tricks:
     pack: bool = True
     """Rows laid end to end, attention row by row; off: one row a forward pass."""
     label_head: bool = True
-    """The output head only where a token is learned, in one function with the loss that keeps no logits; off: logits
-    of every position, and torch's cross-entropy."""
+    """Head and loss in one function that keeps no logits, only where a token is learned; off: torch's cross-entropy
+    over logits of every position, or of what `top_layer_where_learned` leaves."""
     share_prefix: bool = True
     """What all rows of a pack begin with is worked out once."""
     lean_layers: bool = True

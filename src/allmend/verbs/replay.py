@@ -10,7 +10,7 @@ from allmend.verbs.watching import SILENT, Watch
 
 if TYPE_CHECKING:
     from allmend.nouns.run import Run
-    from allmend.verbs.tuning_work import Recorded
+    from allmend.verbs.recorded_plan import Recorded
 
 
 class Replayed(Part):
@@ -65,7 +65,7 @@ def _recorded(earlier: Run) -> tuple[str, Recorded]:
     from allmend.errors import InputError
     from allmend.tuning import checkpoint
     from allmend.tuning.loop import LAST
-    from allmend.verbs.tuning_work import Recorded, read_plan
+    from allmend.verbs.recorded_plan import Recorded, read_plan
 
     data = next((file for file in earlier.inputs if file.name == "data"), None)
     if data is None or not Path(data.path).exists():

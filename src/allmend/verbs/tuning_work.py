@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import batches
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
+from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -47,17 +48,6 @@ _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
 
 _RATE = 5e-4
-_PLAN = "plan.json"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What a replay takes from the run it repeats."""
-
-    plan: Plan
-    """With the stops that happened, and no deadline."""
-    data: str | None
-    """Digest of the rows."""
 
 
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
@@ -267,7 +257,7 @@ class _Tuning:
             self.choose(choice.name, choice.value, choice.reason)
         try:
             plan = self._settled(key, passes, rows, select)
-            (folder / _PLAN).write_text(json.dumps(asdict(plan)))
+            (folder / PLAN).write_text(json.dumps(asdict(plan)))
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
@@ -371,7 +361,7 @@ class _Tuning:
             folder = Path(earlier.folder)
             if earlier.id == self.run.id or not (folder / "key").is_file() or (folder / "key").read_text() != key:
                 continue
-            if earlier.state == "interrupted" and (folder / LAST).is_file() and (folder / _PLAN).is_file():
+            if earlier.state == "interrupted" and (folder / LAST).is_file() and (folder / PLAN).is_file():
                 self.choose(
                     "continues", earlier.id, "it was interrupted, and its settings, data and model are the same"
                 )
@@ -384,18 +374,3 @@ class _Tuning:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, self.run.folder / name)
         return replace(read_plan(folder), deadline=self.settings.budget)
-
-
-def read_plan(folder: Path) -> Plan:
-    """The plan that a run's folder keeps.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    try:
-        values = json.loads((folder / _PLAN).read_text("utf-8"))
-        values["replanned"] = tuple(tuple(pair) for pair in values["replanned"])
-        values["tricks"] = Tricks(**values.get("tricks", {}))
-        return Plan(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"this run's plan cannot be read: {type(error).__name__}", where=str(folder / _PLAN)) from None
