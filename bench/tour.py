@@ -55,8 +55,7 @@ def main() -> None:
         )  # fmt: skip
         run = json.loads(shown.stdout)
         verdict = json.loads((Path(run["folder"]) / "verdict.json").read_text())
-    text = re.sub(r"(/[\w.~-]+)+/(?=(models|data|runs|converted)/)", "~/.local/share/allmend/", done.stdout)
-    text = "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+    text = shareable(done.stdout)
     (HERE / "tour.txt").write_text(text)
     result = {
         "command": f"python bench/tour.py --budget {given.budget}" + (" --fresh" if given.fresh else ""),
@@ -69,8 +68,31 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version()},
     }
     (HERE / "tour.json").write_text(json.dumps(result, indent=2) + "\n")
-    page = README.read_text()
-    before, _, rest = page.partition(BEGIN)
+    into_readme(text)
+
+
+def shareable(text: str) -> str:
+    """What was shown, without this machine's paths and without the reviews, which others wrote."""
+    text = re.sub(r"(/[\w.~-]+)+/(?=(models|data|runs|converted|tour)/)", "~/.local/share/allmend/", text)
+    text = re.sub(r"(became \w+): .* (\(\w+ → \w+\))$", r"\1: (a review) \2", text, flags=re.MULTILINE)
+    lines, table = [], False
+    for line in text.strip().splitlines():
+        if line.startswith("Where things lie"):
+            table = False
+        if table and line.strip() and not line.startswith("review"):
+            # A review's first line carries the three answers, its other lines only go on with it.
+            if not re.search(r"  (positive|negative)  ", line):
+                continue
+            line = "(a review)".ljust(62) + line[62:]
+        if line.startswith("Asked over HTTP"):
+            table = True
+        lines.append(line.rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def into_readme(text: str) -> None:
+    """Put the recorded tour into the README."""
+    before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     README.write_text(before + BEGIN + text + END + after)
 

@@ -8,8 +8,10 @@ converted model is held equal to that of the direct load in a test.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +73,10 @@ def _convert(model: Model, target: Path, progress: Progress | None) -> None:
         tokenizer = AutoTokenizer.from_pretrained(model.path.parent, **source)
         if progress:
             progress(what, 1, 3)
-        network = AutoModelForCausalLM.from_pretrained(model.path.parent, dtype=torch.bfloat16, **source)
+        # Its bars would run through ours.
+        with redirect_stderr(io.StringIO()):
+            network = AutoModelForCausalLM.from_pretrained(model.path.parent, dtype=torch.float32, **source)
+        network.to(torch.bfloat16)
     except Exception as error:  # the reader raises whatever a damaged header makes it raise
         raise InputError(
             f"this GGUF file cannot be read: {type(error).__name__}: {str(error)[:300]}",
