@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-DEFAULT_INDEX = "https://pypi.org/simple"
+from allmend.models.index import default_index
+
 _FILES_OF = {"pypi.org": ("files.pythonhosted.org",)}
 _KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host", "no-index", "cert")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -89,7 +90,7 @@ def read(environment: Mapping[str, str] | None = None, apt: Path = Path("/etc/ap
     if no_index:
         operator.settings["no-index"] = ["true"]
     else:
-        urls = raw.get("index-url") or [DEFAULT_INDEX]
+        urls = raw.get("index-url") or [default_index()]
         _take(operator, "index-url", urls[:1])
         _take(operator, "extra-index-url", raw.get("extra-index-url", []))
     _take(operator, "find-links", raw.get("find-links", []))

@@ -27,6 +27,7 @@ from allmend.box.document import Document
 from allmend.box.environment import Environment
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, Unavailable, UsageError, nearest
+from allmend.models.index import default_index
 
 DATED = "2026-11-01"
 """The day the lists below were fixed; an index that knows upload times is asked for nothing newer."""
@@ -169,7 +170,7 @@ def uv_command(python: str, site: Path, operator: Operator) -> tuple[list[str], 
 def _knows_times(operator: Operator) -> bool:
     """Only the public index is known to tell upload times; uv refuses packages of an index that does not."""
     settings = operator.settings
-    plain = settings.get("index-url") in (None, [owner.DEFAULT_INDEX])
+    plain = settings.get("index-url") in (None, [default_index()])
     return plain and not settings.get("extra-index-url") and not settings.get("find-links")
 
 

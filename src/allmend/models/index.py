@@ -49,7 +49,7 @@ def pip_settings(environ: Mapping[str, str] | None = None) -> IndexSettings:
     if values.get("no-index", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         urls: list[str] = []
     else:
-        urls = [values.get("index-url") or _default_index(), *values.get("extra-index-url", "").split()]
+        urls = [values.get("index-url") or default_index(), *values.get("extra-index-url", "").split()]
     return IndexSettings(
         index_urls=tuple(url for url in urls if url),
         find_links=tuple(values.get("find-links", "").split()),
@@ -99,8 +99,8 @@ def _read_file(path: Path) -> dict[str, str]:
     return values
 
 
-def _default_index() -> str:
-    """The index pip uses when nobody configured one."""
+def default_index() -> str:
+    """The index pip uses when nobody configured one; empty where pip is not installed."""
     try:
         from pip._internal.models.index import PyPI
     except ImportError:
