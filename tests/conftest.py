@@ -3,7 +3,46 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 # One thread: tests run beside each other, and tiny matrices are faster without a crew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def model_cache() -> Path:
+    """A home with the default model and data, fetched and converted once a machine."""
+    named = os.environ.get("ALLMEND_TEST_HOME")
+    cache = Path(named) if named else Path.home() / ".cache" / "allmend-tests"
+    before = os.environ.get("ALLMEND_HOME")
+    os.environ["ALLMEND_HOME"] = str(cache)
+    try:
+        from allmend.models import resolve
+        from allmend.models.gguf import converted
+        from allmend.models.rated_rows import examples_file
+
+        converted(resolve("gemma-3-270m"))
+        examples_file("movie-reviews")
+    finally:
+        if before is None:
+            del os.environ["ALLMEND_HOME"]
+        else:
+            os.environ["ALLMEND_HOME"] = before
+    return cache
+
+
+@pytest.fixture(scope="session")
+def shared_home(model_cache: Path) -> Callable[[Path], dict[str, str]]:
+    """Makes a home of its own that shares the fetched model and data; gives the environment that names it."""
+
+    def make(folder: Path) -> dict[str, str]:
+        folder.mkdir(parents=True)
+        for name in ("models", "data", "converted", "cache"):
+            (folder / name).symlink_to(model_cache / name)
+        return {"ALLMEND_HOME": str(folder)}
+
+    return make

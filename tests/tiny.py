@@ -48,16 +48,20 @@ def model(kind: str, *, seed: int = 0, **changes: Any) -> Any:
     configs = {
         "llama": transformers.LlamaConfig,
         "qwen2": transformers.Qwen2Config,
+        "qwen3": transformers.Qwen3Config,
+        "gemma2": transformers.Gemma2Config,
         "gemma3": transformers.Gemma3TextConfig,
         "mistral": transformers.MistralConfig,
     }
     shape: dict[str, Any] = dict(_SHAPE)
     if kind == "gemma3":
         shape |= {"head_dim": 8, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]}
+    if kind in ("gemma2", "qwen3"):
+        shape |= {"head_dim": 8}
     if kind == "mistral":
         shape |= {"sliding_window": 24, "num_key_value_heads": 1}
     config = configs[kind](**(shape | {"initializer_range": 0.4} | changes))
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = "eager" if kind == "gemma2" else "sdpa"
     return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
@@ -93,3 +97,12 @@ def generate(base: Any, prompt: list[int], count: int) -> list[int]:
         do_sample=False,
     )
     return list(answer[0, len(prompt) :].tolist())
+
+
+def recurrent() -> Any:
+    """A model without attention: rows laid end to end would run into each other."""
+    torch.manual_seed(0)
+    config = transformers.MambaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, state_size=4, eos_token_id=256, bos_token_id=257
+    )
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

@@ -11,23 +11,56 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from allmend import data, runs
+    from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Plan
+    from allmend.nouns import Permissions, Plan, Receipt
     from allmend.verbs.chat import chat
+    from allmend.verbs.data_check import data_check
+    from allmend.verbs.doctor import doctor
+    from allmend.verbs.plan import plan
+    from allmend.verbs.run import run
     from allmend.verbs.serve import serve
+    from allmend.verbs.tour import tour
+    from allmend.verbs.tune import tune
+    from allmend.verbs.verdict import verdict
 
 _HOMES = {
     "AllmendError": "allmend.errors",
+    "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
+    "Receipt": "allmend.nouns",
     "chat": "allmend.verbs.chat",
+    "data_check": "allmend.verbs.data_check",
+    "doctor": "allmend.verbs.doctor",
+    "plan": "allmend.verbs.plan",
+    "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
+    "tour": "allmend.verbs.tour",
+    "tune": "allmend.verbs.tune",
+    "verdict": "allmend.verbs.verdict",
 }
 
-_ROOMS = ("data", "runs")
+_ROOMS = ("data", "models", "runs")
 """Group words: `allmend.runs.list()`."""
 
-__all__ = ["AllmendError", "Plan", "chat", "data", "runs", "serve"]
+__all__ = [
+    "AllmendError",
+    "Permissions",
+    "Plan",
+    "Receipt",
+    "chat",
+    "data",
+    "data_check",
+    "doctor",
+    "models",
+    "plan",
+    "run",
+    "runs",
+    "serve",
+    "tour",
+    "tune",
+    "verdict",
+]
 
 
 def __getattr__(name: str) -> object:

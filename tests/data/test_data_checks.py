@@ -120,7 +120,7 @@ def test_tokens_are_counted_with_a_tokenizer(tmp_path, with_bos):
     report = check(table(tmp_path, pairs), tokenizer=with_bos, context=200)
     assert report.problem("longer-than-context").count == 1
     assert report.problem("special-tokens").count == 1
-    assert [size.most for size in report.lengths if size.unit == "tokens" and size.of == "completion"] == [4]
+    assert [size.most for size in report.lengths if size.unit == "tokens" and size.of == "completion"] == [5]
     path = tmp_path / "long.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"q{n}", "completion": "y" * 50 * n}) + "\n" for n in range(1, 31)))
     assert check(path, tokenizer=with_bos, context=1000).problem("answer-too-long").severity == "blocking"

@@ -134,7 +134,7 @@ def test_the_plain_template_is_what_the_docs_say():
     row = Row("Is it good?", "Yes.")
     given_part, learned = PLAIN.parts(row, eos_token="<eos>")
     assert given_part == "User: Is it good?\nAssistant:"
-    assert learned == "Yes.<eos>\n"
+    assert learned == " Yes.<eos>\n"
     tool = PLAIN.render([{"role": "system", "content": "S"}, CALL, {"role": "tool", "content": "2"}])
     assert tool.startswith("System: S\nAssistant: [{")
     assert tool.endswith("\nResult: 2\n")

@@ -15,9 +15,9 @@ def learned(tokens, tokenizer):
 def test_only_the_completion_and_its_end_are_learned(with_bos):
     tokens = encode(Row("What?", "So.", place="f:1"), with_bos, PLAIN)
     assert with_bos.decode(tokens.ids) == "<bos>User: What?\nAssistant: So.<eos>"
-    assert learned(tokens, with_bos) == "So.<eos>"
-    assert tokens.labels_from == len(tokens) - 4
-    assert tokens.learned == 4
+    assert learned(tokens, with_bos) == " So.<eos>"
+    assert tokens.labels_from == len(tokens) - 5
+    assert tokens.learned == 5
     assert (tokens.place, tokens.cut) == ("f:1", 0)
 
 
@@ -88,7 +88,7 @@ def test_an_answer_is_never_cut(with_bos):
     with pytest.raises(DoesNotFit) as caught:
         encode(row, with_bos, PLAIN, context=40)
     assert caught.value.where == "f.csv:4"
-    assert encode(row, with_bos, PLAIN, context=52).learned == 51
+    assert encode(row, with_bos, PLAIN, context=53).learned == 52
 
 
 def test_a_row_with_nothing_to_learn_is_named(with_bos):
@@ -110,7 +110,7 @@ def test_many_rows_keep_their_order(with_bos):
     rows = [Row(f"question {number}", f"{number}", place=f"f:{number}") for number in range(1200)]
     tokens = list(encode_rows(rows, with_bos, PLAIN))
     assert [one.place for one in tokens] == [row.place for row in rows]
-    assert learned(tokens[777], with_bos) == "777<eos>"
+    assert learned(tokens[777], with_bos) == " 777<eos>"
 
 
 def test_a_tokenizer_without_an_end_is_refused(with_bos):

@@ -14,7 +14,7 @@ class LoraConfig(Part):
 
     rank: int = Field(16, ge=1, le=1024)
     """Rank of the update."""
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(32.0, gt=0, allow_inf_nan=False)
     """The update is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the adapter's inputs that is dropped while training."""

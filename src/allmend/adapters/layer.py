@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
 from allmend.adapters.config import LoraConfig
+from allmend.errors import InputError
 
 
 class LoraLinear(nn.Module):
@@ -33,6 +34,19 @@ class LoraLinear(nn.Module):
         self.lora_a = nn.Parameter(a.to(device))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, dtype=torch.float32, device=device))
         self.enabled = True
+
+    @property
+    def weight(self) -> Tensor:
+        """Refused: an architecture that multiplies by the weight itself would go around the update.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "this architecture reads the weights of some layers itself, so a LoRA on them would do nothing",
+            where="--targets",
+            hint="Name other layers; of a Mamba these are in_proj, x_proj and out_proj.",
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""

@@ -20,14 +20,16 @@ from safetensors.torch import load_file, save
 
 from allmend.adapters.attach import LoraSet
 from allmend.adapters.config import LoraConfig
+from allmend.digests import file_digest
 from allmend.errors import InputError, NotFound
-from allmend.models.fetch import sha256_of
 from allmend.nouns.adapter import Adapter
 from allmend.nouns.model import Model
 
 CONFIG, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 _MAX_BYTES = 8 << 30
+_NAME_PATTERN = re.compile(r"\^?(?:[A-Za-z0-9_\-.]|\\\.)+\$?")
+_PLAIN_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def write(folder: Path, lora: LoraSet, base: Model, template: str, template_name
         template: the chat template's Jinja text, kept beside the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    targets = sorted({name.rsplit(".", 1)[-1] for name in lora.layers})
+    # Where whole names were asked for, their ends would name other layers too.
+    whole = any("." in target for target in lora.config.targets)
+    targets = sorted(lora.layers if whole else {name.rsplit(".", 1)[-1] for name in lora.layers})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -130,25 +134,18 @@ def read(folder: Path | str) -> AdapterWeights:
         )
         raise InputError(f"this adapter cannot be opened: {why}", where=str(folder))
     config = _config(config_file)
+    lora, patterns = _lora(config, config_file), _patterns(config, config_file)
     modules = _modules(_tensors(weights_file), weights_file)
-    base_alpha = float(config["lora_alpha"])
-    patterns: dict[str, Any] = config.get("alpha_pattern") or {}
     notes = _notes(folder / "allmend.json")
-    template_file = folder / TEMPLATE
     return AdapterWeights(
         folder=folder,
-        config=LoraConfig(
-            rank=int(config["r"]),
-            alpha=base_alpha,
-            dropout=float(config.get("lora_dropout") or 0.0),
-            rslora=bool(config.get("use_rslora")),
-        ),
+        config=lora,
         base=str(notes.get("base") or config.get("base_model_name_or_path") or ""),
         base_digest=notes.get("base_digest"),
-        digest=sha256_of(weights_file),
+        digest=file_digest(weights_file),
         modules=modules,
-        alphas={name: _pattern_value(patterns, name, base_alpha) for name in modules},
-        template=template_file.read_text("utf-8") if template_file.is_file() else None,
+        alphas={name: _pattern_value(patterns, name, lora.alpha) for name in modules},
+        template=_template(folder / TEMPLATE),
         template_name=notes.get("template"),
     )
 
@@ -156,9 +153,10 @@ def read(folder: Path | str) -> AdapterWeights:
 def _config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"not an adapter configuration: {error!r}", where=str(path)) from None
+        if not isinstance(config, dict):
+            raise ValueError("it is not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"not an adapter configuration: {error}", where=str(path)) from None
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         raise InputError(f"this adapter is a {config['peft_type']}; only LoRA is supported", where=str(path))
     for key, plain, what in (
@@ -169,7 +167,55 @@ def _config(path: Path) -> dict[str, Any]:
     ):
         if config.get(key) not in plain:
             raise InputError(f"this adapter holds {what} ({key}), which is not supported", where=str(path))
+    # Some ways to begin (PiSSA, OLoRA, CorDA, LoftQ) change the base's weights, which the adapter then builds on.
+    begun = config.get("init_lora_weights")
+    if begun not in _PLAIN_BEGINNINGS:
+        raise InputError(
+            f"this adapter may need changed base weights (init_lora_weights = {begun!r}), which is not supported",
+            where=str(path),
+            hint="PEFT can convert it to a plain LoRA: save_pretrained(path_initial_model_for_weight_conversion=…).",
+        )
     return config
+
+
+def _lora(config: dict[str, Any], path: Path) -> LoraConfig:
+    try:
+        return LoraConfig(
+            rank=int(config["r"]),
+            alpha=float(config["lora_alpha"]),
+            dropout=float(config.get("lora_dropout") or 0.0),
+            rslora=bool(config.get("use_rslora")),
+        )
+    except KeyError as error:
+        raise InputError(f"not the configuration of a LoRA: it has no {error}", where=str(path)) from None
+    except (ValueError, TypeError, OverflowError) as error:  # Pydantic's error is a ValueError
+        values = {key: config[key] for key in ("r", "lora_alpha", "lora_dropout") if key in config}
+        raise InputError(f"not the configuration of a LoRA: {str(values)[:200]}", where=str(path)) from error
+
+
+def _patterns(config: dict[str, Any], path: Path) -> dict[str, float]:
+    """`alpha_pattern`: names of modules, or ends of them. PEFT takes regular expressions too; those are refused,
+    since one from a stranger can run for ever."""
+    given = config.get("alpha_pattern") or {}
+    patterns = {}
+    try:
+        for pattern, value in given.items():
+            if not _NAME_PATTERN.fullmatch(pattern):
+                raise InputError(
+                    f"its alpha_pattern {pattern[:80]!r} is a regular expression, which is not supported",
+                    where=str(path),
+                )
+            patterns[pattern] = LoraConfig(alpha=float(value)).alpha
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError("its alpha_pattern does not give numbers by module", where=str(path)) from error
+    return patterns
+
+
+def _template(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8") if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the chat template beside the adapter cannot be read: {error}", where=str(path)) from None
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -198,17 +244,21 @@ def _modules(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, tuple[to
     return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}
 
 
-def _pattern_value(patterns: dict[str, Any], module: str, default: float) -> float:
-    """PEFT's patterns are suffixes of module names, or regular expressions on them."""
+def _pattern_value(patterns: dict[str, float], module: str, default: float) -> float:
+    """The value of the first pattern that fits, as PEFT chooses it: a whole name, or the end of one at a dot."""
     for pattern, value in patterns.items():
-        if module == pattern or module.endswith("." + pattern):
-            return float(value)
+        name = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
+        if module == name or (not pattern.startswith("^") and module.endswith("." + name)):
+            return value
     return default
 
 
-def _notes(path: Path) -> dict[str, Any]:
+def _notes(path: Path) -> dict[str, str]:
+    """What allmend wrote beside an adapter: texts only, nothing where there are none."""
     try:
         notes = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return notes if isinstance(notes, dict) else {}
+    if not isinstance(notes, dict):
+        return {}
+    return {key: value for key, value in notes.items() if isinstance(value, str)}

@@ -7,19 +7,27 @@ Nothing here decides anything; `allmend.verbs` does. Commands are loaded when th
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
-from allmend.errors import AllmendError, UsageError
+from allmend.errors import AllmendError, UsageError, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a documented code."""
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends as Ctrl-C does: what is open is closed, what is half-written goes, the code is 130."""
+    raise KeyboardInterrupt
+
+
 def run(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code and never shows a traceback unless `--debug` is among `argv`."""
+    """Run one command; returns its exit code. A traceback is shown only when `--debug` is among `argv`."""
     tokens = list(argv)
     flags = tokens[: tokens.index("--")] if "--" in tokens else tokens
     debug = "--debug" in flags
@@ -29,13 +37,11 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _dispatch(tokens)
     except AllmendError as error:
-        if debug:
-            raise
+        _trace(debug)
         _show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        if debug:
-            raise
+        _trace(debug)
         print("\nStopped. What was finished is kept.", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
@@ -43,17 +49,28 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if debug:
-            raise
+        _trace(debug)
         _show_bug(error)
         return 1
+
+
+def _trace(debug: bool) -> None:
+    """The traceback of the error at hand, before its words: the exit code stays what it is without `--debug`."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _dispatch(tokens: list[str]) -> int:
     from cyclopts.exceptions import CycloptsError
 
-    from allmend.cli.app import app
+    from allmend.cli.app import COMMANDS, app
 
+    # Asked here, since cyclopts would import every command to find the nearest name.
+    if tokens and not tokens[0].startswith("-") and tokens[0] not in COMMANDS:
+        hint = nearest(tokens[0], COMMANDS) or "`allmend --help` lists the verbs."
+        raise UsageError(f"there is no verb {tokens[0]!r}", hint=hint)
     try:
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -71,6 +88,12 @@ def _as_usage_error(error: Exception) -> UsageError:
 
             return usage_error(cause, {})
         cause = cause.__cause__
+    from cyclopts.exceptions import UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError) and error.app is not None and error.unused_tokens:
+        word, names = error.unused_tokens[0], [name for name in error.app if not name.startswith("-")]
+        group = " ".join(error.command_chain or ())
+        return UsageError(f"there is no {word!r} under `allmend {group}`", hint=nearest(word, names) or None)
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
 
 

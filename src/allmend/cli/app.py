@@ -12,6 +12,8 @@ from allmend import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "tour": ("allmend.cli.tour:command", "The main job, end to end, on the embedded model and real data."),
+    "plan": ("allmend.cli.plan:command", "Say what a notebook, script or model will do before it runs."),
+    "run": ("allmend.cli.run:command", "Run a notebook held to its permissions, and give a receipt."),
     "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
     "tune": ("allmend.cli.tune:command", "From your own rows to a LoRA and a verdict on it."),
     "verdict": ("allmend.cli.verdict:command", "Is the tuned model better? On rows it never saw, with intervals."),
@@ -32,6 +34,7 @@ def build() -> App:
         version=__version__,
         help_epilogue="Every command takes --debug: the traceback of an error. Exit codes: docs/exit-codes.md.",
         sort_key=None,
+        suppress_keyboard_interrupt=False,
     )
     for place, (name, (target, text)) in enumerate(COMMANDS.items()):
         top.command(target, name=name, help=text, sort_key=place)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from allmend.cli.show import notes, out, print_json
-from allmend.errors import InputError, UsageError, nearest
+from allmend.cli.sources import check_source
+from allmend.errors import InputError
 from allmend.verbs.data_check import DataCheckSettings, data_check
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ def check_command(
     json
         Print JSON.
     """
-    if source.startswith("--"):
-        # A lone hyphen is standard input, so what begins with hyphens reaches this place; a flag is meant.
-        flags = [f"--{name.replace('_', '-')}" for name in (*DataCheckSettings.model_fields, "json")]
-        raise UsageError(f"there is no flag {source}", hint=nearest(source, flags) or None)
+    check_source(source, DataCheckSettings)
     report = data_check(source, **dict(settings))
     if json:
         print_json(report)

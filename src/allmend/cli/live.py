@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich.markup import escape
+
 from allmend.cli.show import notes
 from allmend.verbs.watching import Watch
 
@@ -49,6 +51,7 @@ class Terminal(Watch):
         self._begun: dict[str, tuple[float, int]] = {}
         self._losses: list[float] = []
         self._said = 0.0
+        self._start = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -58,14 +61,15 @@ class Terminal(Watch):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def stage(self, text: str) -> None:
-        """A stage on a line of its own; bars of the one before go."""
+        """A stage on a line of its own, with the time since the start; bars of the one before go."""
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
-        self._console.print(f"[bold]→ {text}[/bold]")
+        self._console.print(f"[dim]{_clock(time.monotonic() - self._start)}[/dim] [bold]{escape(text)}[/bold]")
 
     def note(self, text: str) -> None:
         """A note, indented."""
@@ -90,7 +94,7 @@ class Terminal(Watch):
 
     def choice(self, choice: Choice) -> None:
         """An automatic choice with its reason."""
-        self._console.print(f"  {choice.name} = {choice.value}  [dim]({choice.reason})[/dim]", highlight=False)
+        self._console.print(f"  {choice.name} = {escape(str(choice.value))}  [dim]({escape(choice.reason)})[/dim]")
 
     def data(self, report: DataReport) -> None:
         """Rows, classes, lengths and problems."""
@@ -104,7 +108,7 @@ class Terminal(Watch):
                 self.note(f"tokens a row: {lengths.least} to {lengths.most}, median {lengths.median:.0f}")
         for problem in report.problems:
             rows = f" ({', '.join(problem.rows[:3])})" if problem.rows else ""
-            self._console.print(f"  {_MARKS[problem.severity]} {problem.message}[dim]{rows}[/dim]")
+            self._console.print(f"  {_MARKS[problem.severity]} {escape(problem.message)}[dim]{escape(rows)}[/dim]")
         if not report.problems:
             self.note("nothing found against it")
 

@@ -17,7 +17,12 @@ def out() -> Console:
     """The console for results (stdout)."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    class Results(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end the program with 1; that the reader went away is no error."""
+            raise BrokenPipeError
+
+    return Results(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 @cache

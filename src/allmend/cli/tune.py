@@ -8,12 +8,13 @@ from cyclopts import Parameter
 
 from allmend.cli.live import Terminal
 from allmend.cli.show import out, print_json
+from allmend.cli.sources import check_source
 from allmend.cli.verdict import show_verdict
 from allmend.verbs.tune import TuneSettings, tune
 
 
 def command(
-    data: str,
+    data: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     settings: Annotated[TuneSettings, Parameter(name="*")] = TuneSettings(),  # noqa: B008
     *,
@@ -28,6 +29,7 @@ def command(
     json
         Print the run as JSON.
     """
+    check_source(data, TuneSettings)
     with Terminal() as watch:
         run = tune(data, **dict(settings), watch=watch)
     if json:

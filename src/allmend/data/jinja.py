@@ -93,7 +93,8 @@ def _environment() -> Any:
 
         def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
             tree = super()._parse(source, name, filename)
-            repeated = (*tree.find_all(nodes.For), *tree.find_all(nodes.Macro), *tree.find_all(nodes.CallBlock))
+            kinds = (nodes.For, nodes.Macro, nodes.CallBlock)
+            repeated: list[Any] = [node for kind in kinds for node in tree.find_all(kind)]
             for node in repeated:
                 call = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
                 node.body.insert(0, nodes.ExprStmt(call).set_lineno(node.lineno))

@@ -49,7 +49,7 @@ def token_findings(
     what = "become several windows" if rows and rows[0].text is not None else "lose the start of their prompt"
     why = f"are longer than {context} tokens and {what}"
     problems += finding("longer-than-context", "warning", why, long_rows, "Allow a longer context, or shorten them.")
-    special = [mark for mark in marks(tokenizer).special if len(mark) > 2]
+    special = [mark for mark in marks(tokenizer).endings if len(mark) > 2]
     marked = [row for row in rows if any(mark in whole_text(row) for mark in special)]
     why = "hold special tokens of the model, written out; the model takes them for its own"
     problems += finding("special-tokens", "warning", why, marked, "Take them out.")

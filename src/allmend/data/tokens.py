@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from allmend.data.rows import Message, Row
 from allmend.data.templates import Template
@@ -56,7 +57,7 @@ class Marks:
     eos: int
     bos_text: str
     eos_text: str
-    special: frozenset[str]
+    endings: tuple[str, ...]
     """Texts of all special tokens."""
     special_ids: frozenset[int]
     """Their ids."""
@@ -71,7 +72,21 @@ class Marks:
 
 
 def marks(tokenizer: Any) -> Marks:
-    """Read the marks of a transformers-like tokenizer; raises `InputError` when it has no end-of-text token."""
+    """The marks of a transformers-like tokenizer, read once; raises `InputError` when it has no end-of-text token."""
+    try:
+        known = _known.get(tokenizer)
+    except TypeError:  # not hashable, or no weak references to it
+        return _read_marks(tokenizer)
+    if known is None:
+        known = _known[tokenizer] = _read_marks(tokenizer)
+    return known
+
+
+_known: WeakKeyDictionary[Any, Marks] = WeakKeyDictionary()
+"""Some tokenizers list thousands of special tokens, which takes milliseconds each time they are asked."""
+
+
+def _read_marks(tokenizer: Any) -> Marks:
     eos = tokenizer.eos_token_id
     if eos is None:
         raise InputError("the model's tokenizer has no end-of-text token, so answers could never end")
@@ -89,7 +104,7 @@ def marks(tokenizer: Any) -> Marks:
         eos=int(eos),
         bos_text=str(getattr(tokenizer, "bos_token", None) or ""),
         eos_text=str(tokenizer.eos_token),
-        special=frozenset(text for text in special.values() if text),
+        endings=tuple(sorted({text for text in special.values() if text})),
         special_ids=frozenset(special),
     )
 
@@ -166,7 +181,7 @@ def _begun(stretch: tuple[str, bool], ends: Marks) -> tuple[list[int], tuple[str
 def _answer_and_rest(answer: str, ends: Marks) -> tuple[str, str]:
     """An answer up to and with its end mark, and the blank that the template writes behind it."""
     trimmed = answer.rstrip()
-    if any(trimmed.endswith(mark) for mark in ends.special):
+    if trimmed.endswith(ends.endings):
         return trimmed, answer[len(trimmed) :]
     return answer, ""
 

@@ -37,6 +37,8 @@ class Sampling:
     """Text that ends the answer and is not part of it."""
     stop_tokens: frozenset[int] = frozenset()
     """Tokens that end the answer, beside the model's own."""
+    drop_space: bool = False
+    """Leave out a space that the answer begins with: for templates that ask without a trailing space."""
     ignore_end: bool = False
     """Go on through the model's end tokens (for measuring)."""
     presence_penalty: float = 0.0

@@ -8,8 +8,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from allmend import digests
 from allmend.home import home
-from allmend.models.fetch import sha256_of
 
 _LARGE = 16 << 20
 
@@ -19,14 +19,14 @@ def file_digest(path: Path) -> str:
     real = path.resolve()
     stat = real.stat()
     if stat.st_size < _LARGE:
-        return sha256_of(real)
+        return digests.file_digest(real)
     key = json.dumps([str(real), stat.st_size, stat.st_mtime_ns, stat.st_ino])
     note = home("cache", "digests") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError):
         known = note.read_text()
         if len(known) == 64:
             return known
-    digest = sha256_of(real)
+    digest = digests.file_digest(real)
     hidden = note.with_name(f".{note.name}.{os.getpid()}")
     hidden.write_text(digest)
     hidden.replace(note)

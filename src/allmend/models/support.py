@@ -76,11 +76,17 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 @torch.inference_mode()
 def _try_head(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
         return False
     ids = torch.tensor([[3, 2, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
-    hidden = hidden_states(model, ids)
-    return bool(torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits))
+    # Dropout would make the two passes differ, and draw random numbers that belong to the training.
+    training = model.training
+    model.eval()
+    try:
+        hidden = hidden_states(model, ids)
+        return bool(torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits))
+    finally:
+        model.train(training)
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:

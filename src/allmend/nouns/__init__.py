@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from allmend.nouns.data_report import DataReport
     from allmend.nouns.examples import Examples
+    from allmend.nouns.notebook import Notebook
+    from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
+    from allmend.nouns.receipt import Receipt
     from allmend.nouns.run import Run, RunComparison
 
 _HOMES = {
     "DataReport": "allmend.nouns.data_report",
     "Examples": "allmend.nouns.examples",
+    "Notebook": "allmend.nouns.notebook",
+    "Permissions": "allmend.nouns.permissions",
     "Plan": "allmend.nouns.plan",
+    "Receipt": "allmend.nouns.receipt",
     "Run": "allmend.nouns.run",
     "RunComparison": "allmend.nouns.run",
 }
 
-__all__ = ["DataReport", "Examples", "Plan", "Run", "RunComparison"]
+__all__ = ["DataReport", "Examples", "Notebook", "Permissions", "Plan", "Receipt", "Run", "RunComparison"]
 
 
 def __getattr__(name: str) -> object:

@@ -64,6 +64,7 @@ class HostUse(Part):
     """A host that the subject would talk to."""
 
     host: str
+    """A name, or `*.name` for every name below it."""
     family: str | None = None
     for_: list[str] = Field(default_factory=list, alias="for")
     """What for: targets of the effects that need it."""

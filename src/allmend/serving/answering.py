@@ -126,6 +126,7 @@ def sampling_of(
     index: int = 0,
     prompt_logprobs: int | None = None,
     stops: tuple[str, ...] = (),
+    drop_space: bool = False,
 ) -> Sampling:
     """A request's fields as sampling settings; of `n` answers each has a seed of its own."""
     return Sampling(
@@ -136,6 +137,7 @@ def sampling_of(
         seed=None if body.seed is None else body.seed + index,
         stop=(*body.stops, *stops),
         stop_tokens=frozenset(body.stop_token_ids or ()),
+        drop_space=drop_space,
         ignore_end=body.ignore_eos,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,

@@ -69,7 +69,14 @@ def _prepare(body: ChatRequest, registry: Registry) -> _Prepared:
     requests = [
         TextRequest(
             prompt,
-            answering.sampling_of(body, max_tokens=wanted, logprobs=logprobs, index=index, stops=target.turn_stops),
+            answering.sampling_of(
+                body,
+                max_tokens=wanted,
+                logprobs=logprobs,
+                index=index,
+                stops=target.turn_stops,
+                drop_space=target.drops_space,
+            ),
             target.uses,
         )
         for index in range(body.n or 1)

@@ -76,6 +76,11 @@ class Target:
         return _PLAIN_STOPS if self.template.is_plain else ()
 
     @property
+    def drops_space(self) -> bool:
+        """Whether answers begin with a space that belongs to the template: the plain one asks without it."""
+        return self.template.is_plain
+
+    @property
     def label(self) -> str | None:
         """The adapters in words: `mine`, or `mine*0.5+yours`."""
         words = [use.name if use.scale == 1 else f"{use.name}*{use.scale:g}" for use in self.uses]

@@ -7,14 +7,13 @@ any moment leaves the one before or the one after.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 
 from allmend.errors import InputError
 
@@ -44,9 +43,11 @@ def save(path: Path, adapter: dict[str, torch.Tensor], optimiser: dict[str, torc
     """Write a checkpoint by rename."""
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
     tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.items()}
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # One name, so that the next checkpoint takes the place of what a kill left half-written.
+    hidden = path.with_name(f".{path.name}.new")
     try:
-        save_file(tensors, hidden, metadata={"progress": json.dumps(asdict(progress))})
+        # Not save_file, whose own temporary file would be left behind by a kill.
+        hidden.write_bytes(serialise(tensors, metadata={"progress": json.dumps(asdict(progress))}))
         hidden.replace(path)
     finally:
         hidden.unlink(missing_ok=True)

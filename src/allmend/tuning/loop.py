@@ -28,6 +28,7 @@ from allmend.tuning.tricks import Tricks
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
+_SAVING = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Plan:
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     checkpoint_seconds: float = 30.0
+    """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
     threads: int | None = None
     """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
@@ -145,7 +147,8 @@ class _Trainer:
         self.outcome.progress = self.progress
 
     def run(self) -> Outcome:
-        started = saved = time.perf_counter()
+        started = time.perf_counter()
+        wait, saved = 0.0, started
         before = self.progress.seconds
         order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
         while self.progress.step < self.progress.steps:
@@ -170,9 +173,11 @@ class _Trainer:
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > self.plan.checkpoint_seconds:
+            if time.perf_counter() - saved > wait:
+                begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
+                wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
             if together.agreed(self.stop()) and self.progress.step < self.progress.steps:
                 self._save()
                 raise KeyboardInterrupt
@@ -188,11 +193,11 @@ class _Trainer:
         total = 0.0
         for part in parts:
             loss = self.passes.loss(part)
-            (loss / learned).backward()  # type: ignore[no-untyped-call]
+            (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         self.progress.tokens += sum(map(len, rows))
         together.add_gradients(self.lora.parameters())
-        mean = together.total(total, device) / learned
+        mean = together.total(total, device) / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
         self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
@@ -204,7 +209,8 @@ class _Trainer:
         if self.progress.first_loss is None and math.isfinite(loss):
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
-        self.high = self.high + 1 if loss > 2 * first + 2 else 0
+        # A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
+        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
         if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""

@@ -89,6 +89,7 @@ class Voice:
             temperature=self.settings.temperature,
             seed=self.settings.seed,
             stop=target.turn_stops,
+            drop_space=target.drops_space,
         )
         answer = []
         for _, piece in engine.generate([TextRequest(tuple(prompt), sampling, target.uses)]):

@@ -40,7 +40,27 @@ class Diagnosis(Noun):
 
 def doctor() -> Diagnosis:
     """Look at processor, memory, disk, GPU and installed extras. Imports torch only if it is installed."""
-    return Diagnosis(facts=[*_machine(), *_disk(), *_torch(), *_extras()])
+    return Diagnosis(facts=[*_machine(), *_disk(), *_box(), *_torch(), *_extras()])
+
+
+def _box() -> list[Fact]:
+    """The level a notebook would be run at, and what is missing for more."""
+    from allmend.box import levels
+    from allmend.box.probe import probe
+    from allmend.errors import Unavailable
+
+    machine = probe()
+    try:
+        level, why = levels.choose(machine=machine)
+    except Unavailable as error:
+        return [Fact(name="box", value=error.message, good=False, hint=error.hint)]
+    full = level == "A"
+    hint = None if full else machine.how_to_get_a()
+    value = f"level {level} ({levels.NAMES[level]}): {'; '.join(why)}"
+    facts = [Fact(name="box", value=value, good=full, hint=hint)]
+    groups = machine.cgroup != "none"
+    note = None if groups else "Memory is bounded for each process, not for all together, unless run as root."
+    return [*facts, Fact(name="box limits", value=f"control group {machine.cgroup}", good=groups, hint=note)]
 
 
 def _machine() -> list[Fact]:

@@ -6,23 +6,27 @@ docstrings are help. Values are parsed here, so that every surface takes `15m` a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from allmend.errors import UsageError, nearest
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SIZE_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE_UNITS |= {unit + end: size for unit, size in _SIZE_UNITS.items() for end in ("b", "ib")} | {"": 1, "b": 1}
+_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
 def parse_duration(value: object) -> object:
     """Seconds from `90`, `"90s"`, `"15m"`, `"1h30m"`; other types pass through to Pydantic."""
     if not isinstance(value, str):
         return value
+    if len(value) > 60:
+        raise ValueError("a duration is written like 90s, 15m or 1h30m")
     text = value.strip().lower()
     parts = _NUMBER_AND_UNIT.findall(text)
     if not parts or "".join(n + u for n, u in parts) != text.replace(" ", ""):
@@ -32,9 +36,13 @@ def parse_duration(value: object) -> object:
         if unit not in _DURATION_UNITS and not (unit == "" and len(parts) == 1):
             raise ValueError(f"{value!r} has the unknown unit {unit!r}; use s, m, h or d")
         total += float(number) * _DURATION_UNITS.get(unit, 1.0)
-    if total <= 0:
-        raise ValueError("a duration must be more than zero")
     return total
+
+
+def _positive(seconds: float) -> float:
+    if not 0 < seconds < math.inf:
+        raise ValueError("a duration must be more than zero")
+    return seconds
 
 
 def parse_size(value: object) -> object:
@@ -42,10 +50,9 @@ def parse_size(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _NUMBER_AND_UNIT.fullmatch(value.strip().lower())
-    unit = match[2].removesuffix("ib").removesuffix("b") if match else ""
-    if not match or unit not in _SIZE_UNITS:
+    if not match or match[2] not in _SIZE_UNITS or len(match[1]) > 30:
         raise ValueError(f"{value!r} is not a size; write it like 512M or 8G")
-    return int(float(match[1]) * _SIZE_UNITS[unit])
+    return int(float(match[1]) * _SIZE_UNITS[match[2]])
 
 
 def show_duration(seconds: float) -> str:
@@ -57,7 +64,7 @@ def show_duration(seconds: float) -> str:
     return "".join(f"{n}{u}" for n, u in ((hours, "h"), (minutes, "m"), (secs, "s")) if n)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(float)]
+Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive), PlainSerializer(float)]
 """Seconds, written as `15m`."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]

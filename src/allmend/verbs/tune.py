@@ -112,6 +112,11 @@ def tune(
             known; `TrainingDiverged` during it.
     """
     values = {name: value for name, value in locals().items() if name not in {"data", "watch"}}
+    settings = TuneSettings.of(values)
+    from allmend.models import parse
+
+    # Here, since a misspelt name should be told before torch is imported.
+    parse(settings.model)
     from allmend.verbs.tuning_work import work
 
-    return work(str(data), TuneSettings.of(values), watch)
+    return work(str(data), settings, watch)

@@ -15,7 +15,7 @@ from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
 from allmend.data.checks import check
 from allmend.errors import InputError
-from allmend.models import catalogue, resolve
+from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.nouns.choice import Choice
@@ -42,6 +42,8 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
+_EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
+
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
 
@@ -54,19 +56,22 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Args:
         replayed: what a finished run recorded; nothing is measured anew then.
     """
+    # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
+    named = data.template(settings.template) if settings.template else None
+    reference = parse(settings.model)
     processes = together.join()
-    watch.stage(f"Looking up {settings.model}")
-    model = resolve(settings.model, watch.amount)
-    watch.model(model)
     source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
     if replayed is not None and dataset.examples.sha256 != replayed.data:
         raise InputError("the data file has changed since the run", where=source)
+    watch.stage(f"Looking up {settings.model}")
+    model = resolve(reference, watch.amount)
+    watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
-    template = data.template(settings.template) if settings.template else data.of_tokenizer(loaded.tokenizer)
+    template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
@@ -312,8 +317,11 @@ class _Tuning:
         self.choose(threads.name, threads.value, threads.reason)
         fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
         tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
-        # Evaluating is a forward pass, about a third of a step, over the selection rows, at four set points.
-        evaluation = 4 * fit.seconds(sum(map(len, select))) / 3
+        # Evaluating is a forward pass, about a third of a step, over the selection rows.
+        once = fit.seconds(sum(map(len, select))) / 3
+        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
+        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
+        evaluation = evaluations * once
         possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
         wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
         steps = min(possible, wanted)
@@ -335,6 +343,7 @@ class _Tuning:
             batch_rows=settings.batch,
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
+            evaluations=evaluations,
             deadline=settings.budget,
             threads=threads.value,
             tricks=passes.tricks,

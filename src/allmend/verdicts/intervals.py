@@ -68,7 +68,9 @@ def rows_needed(
     Normal approximation for the mean of paired differences (any text on sample size).
     """
     difference = np.asarray(tuned, dtype=float) - np.asarray(base, dtype=float)
-    mean, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    if len(difference) < 2:
+        return None
+    mean, spread = float(difference.mean()), float(difference.std(ddof=1))
     if mean == 0 or spread == 0:
         return None
     z = float(norm.ppf(0.5 + confidence / 2) + norm.ppf(power))

@@ -14,7 +14,7 @@ from allmend.models.loading import Loaded
 from allmend.nouns.verdict import ChangedRow, Measure, Verdict, Words
 from allmend.verdicts.free_text import write_answers
 from allmend.verdicts.intervals import mcnemar, paired_interval, rows_needed
-from allmend.verdicts.measure import answer_labels, row_losses
+from allmend.verdicts.measure import answer_labels, cut_rows, row_losses
 from allmend.verdicts.metrics import exact_match, macro_f1
 
 _SHOWN = 5
@@ -46,6 +46,8 @@ class Answers:
     labels: list[str] | None = None
     texts: list[str] = field(default_factory=list)
     sample: list[Row] = field(default_factory=list)
+    cut: int = 0
+    """Rows longer than the context."""
 
 
 Report = Callable[[str], None]
@@ -55,7 +57,7 @@ def answers_of(loaded: Loaded, question: Question, report: Report = lambda what:
     """Measure the model as it is in memory now, on the rows of the question."""
     report("loss a token")
     losses = row_losses(loaded, _loss_rows(question), question.template)
-    answers = Answers(losses)
+    answers = Answers(losses, cut=cut_rows(loaded, question.rows, question.template))
     if question.labels and len(question.labels) > 1:
         report("labels")
         answers.labels = answer_labels(loaded, question.rows, question.labels, question.template).labels
@@ -227,6 +229,8 @@ def _notes(question: Question, base: Answers) -> list[str]:
         notes.append("Only one label occurs, so accuracy says nothing; the words rest on the loss.")
     if base.texts and len(base.sample) < len(question.rows):
         notes.append(f"Free text was read on {len(base.sample)} of {len(question.rows)} held-out rows.")
+    if base.cut:
+        notes.append(f"{base.cut} held-out rows are longer than the context; the start of their prompt was not read.")
     if len(question.rows) < 100:
         notes.append(f"{len(question.rows)} held-out rows are few: the interval is wide.")
     notes.append("Forgetting (what the model could do before) was not measured.")

@@ -30,14 +30,32 @@ def answer_labels(loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], te
     Where one label begins another, the end of the text is scored with each, so that the shorter can lose.
     """
     tokenizer = loaded.tokenizer
-    prompts = [encode_prompt(row.as_messages()[:-1], tokenizer, template) for row in rows]
     whole = [_label_ids(loaded, label, template) for label in labels]
     special = marks(tokenizer).special_ids
     bare = [list(ids[:-1]) if len(ids) > 1 and ids[-1] in special else list(ids) for ids in whole]
     ids = whole if _some_begin_others(bare) else bare
+    longest = max(map(len, ids))
+    prompts = [prompt_ids(loaded, row, template, room=longest) for row in rows]
     scores = label_logprobs(loaded.model, prompts, ids)
     best = [max(range(len(labels)), key=row.__getitem__) for row in scores]
     return LabelAnswers([labels[place] for place in best], scores)
+
+
+def prompt_ids(loaded: Loaded, row: Row, template: Template, room: int) -> list[int]:
+    """The prompt of a row, without its start where it would leave fewer than `room` tokens of the context."""
+    ids = encode_prompt(row.as_messages()[:-1], loaded.tokenizer, template)
+    limit = max(2, loaded.context - room)
+    if len(ids) <= limit:
+        return ids
+    # As in training, the mark that texts begin with stays.
+    kept = ids[:1] if ids[0] == marks(loaded.tokenizer).bos else []
+    return kept + ids[len(ids) - limit + len(kept) :]
+
+
+def cut_rows(loaded: Loaded, rows: Sequence[Row], template: Template) -> int:
+    """How many rows are longer than the context, so that the start of their prompt is not read."""
+    encoded = encode_rows(rows, loaded.tokenizer, template, context=loaded.context)
+    return len({tokens.place for tokens in encoded if tokens.cut})
 
 
 def _label_ids(loaded: Loaded, label: str, template: Template) -> list[int]:
@@ -52,15 +70,18 @@ def _some_begin_others(ids: Sequence[Sequence[int]]) -> bool:
 
 def row_losses(loaded: Loaded, rows: Sequence[Row], template: Template) -> list[float]:
     """Loss per learned token of each row, natural logarithm."""
-    encoded = list(encode_rows(rows, loaded.tokenizer, template, context=loaded.context))
-    by_place: dict[str, list[float]] = {}
-    runs = [(tokens, run) for tokens in encoded for run in _runs(tokens.mask)]
-    scored = [Scored(tokens.ids[:end], max(1, start)) for tokens, (start, end) in runs]
-    for (tokens, (start, end)), value in zip(runs, logprobs(loaded.model, scored), strict=True):
-        total = by_place.setdefault(tokens.place, [0.0, 0.0])
-        total[0] -= value
-        total[1] += end - max(1, start)
-    return [total[0] / max(1.0, total[1]) for total in (by_place[row.place] for row in rows)]
+    scored: list[Scored] = []
+    owners: list[int] = []
+    for number, row in enumerate(rows):
+        for tokens in encode_rows([row], loaded.tokenizer, template, context=loaded.context):
+            runs = [Scored(tokens.ids[:end], max(1, start)) for start, end in _runs(tokens.mask) if end > 1]
+            scored += runs
+            owners += [number] * len(runs)
+    totals, counts = [0.0] * len(rows), [0] * len(rows)
+    for number, part, value in zip(owners, scored, logprobs(loaded.model, scored), strict=True):
+        totals[number] -= value
+        counts[number] += len(part.ids) - part.start
+    return [total / max(1, count) for total, count in zip(totals, counts, strict=True)]
 
 
 def _runs(mask: bytes) -> list[tuple[int, int]]:

@@ -41,6 +41,7 @@ class Sequence:
         self._ends = (frozenset() if sampling.ignore_end else ends) | sampling.stop_tokens
         self._text = detokeniser
         self._stops = StopStrings(sampling.stop)
+        self._drop_space = sampling.drop_space
         self._pending: list[TokenInfo] = []
         self._written = 0
         self._told = 0
@@ -123,6 +124,9 @@ class Sequence:
             info = token_info(logits, token, self._sampling.logprobs)
         self._pending.append(replace(info, offset=self._written))
         added = self._text.feed(token)
+        if self._drop_space and added:
+            added = added.removeprefix(" ")
+            self._drop_space = False
         self._written += len(added)
         safe, stopped = self._stops.feed(added)
         if stopped:

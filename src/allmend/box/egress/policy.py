@@ -1,0 +1,123 @@
+"""Which host a box may talk to. Deny by omission; a secret that was handed over narrows what is left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from allmend.errors import Refused
+
+DEFAULT_PORTS = (80, 443)
+
+Ask = Callable[[str, str], bool]
+"""Asks a person about (`host`, `name:port`); True grants it for this run."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One granted host: `name` exact or `*.suffix`, and the ports."""
+
+    name: str
+    ports: tuple[int, ...]
+    operator: bool = False
+    """Granted by this machine's owner: may have a non-public address."""
+
+    @classmethod
+    def of(cls, text: str, *, operator: bool = False) -> Grant:
+        """From `name`, `*.suffix`, `name:port` (already checked by the permissions noun)."""
+        name, _, port = text.partition(":")
+        return cls(name, (int(port),) if port else DEFAULT_PORTS, operator)
+
+    def covers(self, name: str, port: int) -> bool:
+        """Whether (`name`, `port`) is inside this grant."""
+        return self.names(name) and port in self.ports
+
+    def names(self, name: str) -> bool:
+        """Whether `name` is inside this grant at any port."""
+        if self.name.startswith("*."):
+            return name.endswith(self.name[1:]) and len(name) > len(self.name) - 1
+        return name == self.name
+
+
+class Policy:
+    """The grants of one run. Thread-safe; only `narrow` and a person's answer change it."""
+
+    def __init__(self, hosts: Iterable[str], operator: Iterable[str] = (), ask: Ask | None = None) -> None:
+        self._grants = [Grant.of(host) for host in hosts]
+        self._operator = [Grant.of(host, operator=True) for host in operator]
+        self._ask = ask
+        self._answers: dict[tuple[str, int], bool] = {}
+        self._confined_to: list[Grant] | None = None
+        self._confined_by = ""
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can be asked."""
+        return self._ask is not None
+
+    def find(self, name: str, port: int) -> Grant:
+        """The grant for (`name`, `port`); raises `Refused` with the line to add. May block while a person
+        decides."""
+        with self._lock:
+            granted = self._look_up(name, port)
+        if granted is not None:
+            return granted
+        shown = name if port in DEFAULT_PORTS else f"{name}:{port}"
+        if self._ask is not None and self._answer(name, port, shown):
+            return Grant(name, (port,))
+        why = (
+            f"; since the secret {self._confined_by} was handed over, only its hosts can be reached"
+            if self._confined_by
+            else ""
+        )
+        raise Refused(f"host {shown} is not permitted{why}", hint=line_to_add(shown))
+
+    def by_operator(self, name: str, port: int) -> bool:
+        """Whether this machine's owner granted exactly this."""
+        return any(grant.covers(name, port) for grant in self._operator)
+
+    def knows(self, name: str) -> bool:
+        """Whether the name server may answer for `name`."""
+        with self._lock:
+            if any(grant.names(name) for grant in (*self._operator, *self._reachable())):
+                return True
+            return any(answer and asked == name for (asked, _), answer in self._answers.items())
+
+    def narrow(self, secret: str, hosts: Iterable[str]) -> None:
+        """From now on only `hosts` (granted ones) stay reachable; `*` leaves all granted hosts."""
+        patterns = list(hosts)
+        if "*" in patterns:
+            return
+        with self._lock:
+            new = [Grant.of(host) for host in patterns]
+            old = self._confined_to
+            self._confined_to = new if old is None else [g for g in old if g in new]
+            self._confined_by = f"{self._confined_by}, {secret}" if self._confined_by else secret
+
+    def _reachable(self) -> list[Grant]:
+        return self._grants if self._confined_to is None else self._confined_to
+
+    def _look_up(self, name: str, port: int) -> Grant | None:
+        for grant in (*self._operator, *self._reachable()):
+            # A narrowed grant still has to be inside what was granted.
+            inside = grant.operator or any(g.covers(name, port) for g in self._grants)
+            if inside and grant.covers(name, port):
+                return grant
+        return None
+
+    def _answer(self, name: str, port: int, shown: str) -> bool:
+        if self._confined_by or len(self._answers) >= 200:
+            return False
+        with self._asking:  # one question at a time, and each only once
+            if (name, port) not in self._answers:
+                assert self._ask is not None
+                self._answers[name, port] = self._ask("host", shown)
+            return self._answers[name, port]
+
+
+def line_to_add(host: str) -> str:
+    """What a person writes to permit `host`."""
+    return f'Add "{host}" to hosts under [network] in the permissions file, or run with --allow host:{host}.'

@@ -1,0 +1,189 @@
+"""Cells through a kernel's sockets. Every message from the kernel is hostile input: the key that signs it lies
+inside
+the box, so shapes are checked, sizes bounded, and nothing it says is believed beyond what it shows.
+
+Messages as in jupyter_client's "Messaging in Jupyter" 5.4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from allmend.box.outputs import Outputs, Shown
+
+MOST_MESSAGE = 128 * 2**20
+"""Bytes of one message; ZeroMQ drops a larger one with its connection, and the cell says so."""
+WAITING_MESSAGES = 8
+READY_SECONDS = 60.0
+_POLL_MS = 100
+
+Status = Literal["ok", "error", "interrupted", "died"]
+
+
+@dataclass
+class Outcome:
+    """What one cell came to."""
+
+    status: Status
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    execution_count: int | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+class KernelGone(Exception):
+    """The kernel ended, or the run was stopped, while it was waited for."""
+
+
+class Kernel:
+    """A kernel's sockets from outside the box."""
+
+    def __init__(self, connection: dict[str, Any], gone: Callable[[], bool]) -> None:
+        import zmq
+        from jupyter_client.session import Session
+
+        self.gone = gone
+        self.session = Session(key=connection["key"].encode(), signature_scheme=connection["signature_scheme"])
+        self._zmq = zmq
+        self.context = zmq.Context()
+        self.context.linger = 0
+        self.shell = self._connect(connection, "shell", zmq.DEALER)
+        self.control = self._connect(connection, "control", zmq.DEALER)
+        self.iopub = self._connect(connection, "iopub", zmq.SUB)
+        self.iopub.setsockopt(zmq.SUBSCRIBE, b"")
+        self.poller = zmq.Poller()
+        for sock in (self.shell, self.iopub):
+            self.poller.register(sock, zmq.POLLIN)
+
+    def _connect(self, connection: dict[str, Any], name: str, kind: int) -> Any:
+        sock = self.context.socket(kind)
+        sock.setsockopt(self._zmq.MAXMSGSIZE, MOST_MESSAGE)
+        sock.setsockopt(self._zmq.RCVHWM, WAITING_MESSAGES)
+        # The kernel is waited for from the moment it starts; ZeroMQ's own 100 ms between tries would be felt.
+        sock.setsockopt(self._zmq.RECONNECT_IVL, 5)
+        place = connection[f"{name}_port"]
+        joined = "-" if connection["transport"] == "ipc" else ":"
+        sock.connect(f"{connection['transport']}://{connection['ip']}{joined}{place}")
+        return sock
+
+    def wait_until_ready(self) -> None:
+        """Ask until the kernel answers on both channels; raises `KernelGone` after a minute or when it ends."""
+        deadline = time.monotonic() + READY_SECONDS
+        answered = heard = False
+        asked_at = 0.0
+        while not (answered and heard):
+            now = time.monotonic()
+            if self.gone() or now > deadline:
+                raise KernelGone("the kernel did not become ready")
+            if now - asked_at > 0.05:
+                self.session.send(self.shell, "kernel_info_request", {})
+                asked_at = now
+            for sock, message in self._messages(20):
+                answered = answered or (sock is self.shell and message["header"].get("msg_type") == "kernel_info_reply")
+                heard = heard or sock is self.iopub
+
+    def run(
+        self, source: str, *, show: Callable[[Shown], None], seconds: float | None = None, silent: bool = False
+    ) -> Outcome:
+        """Run one cell to its end. Raises `KernelGone`; KeyboardInterrupt passes through."""
+        sent = self.session.send(
+            self.shell,
+            "execute_request",
+            {
+                "code": source,
+                "silent": silent,
+                "store_history": not silent,
+                "user_expressions": {},
+                "allow_stdin": False,
+                "stop_on_error": True,
+            },
+        )
+        asked = sent["header"]["msg_id"]
+        outputs = Outputs(show)
+        outcome = Outcome("ok")
+        started = time.monotonic()
+        replied = idle = interrupted = False
+        idle_by = 0.0
+        while not (replied and (idle or time.monotonic() > idle_by)):
+            if self.gone():
+                outcome.status, outcome.outputs = "died", outputs.cells()
+                outcome.seconds = time.monotonic() - started
+                return outcome
+            late = seconds is not None and time.monotonic() - started > seconds
+            if late and not interrupted:
+                self.interrupt()
+                interrupted = True
+                outputs.note("allmend: this cell ran longer than its limit and was interrupted\n")
+            elif late and seconds is not None and time.monotonic() - started > seconds + 10:
+                raise KernelGone("the cell did not stop when it was interrupted")
+            for sock, message in self._messages(_POLL_MS):
+                parent = message.get("parent_header")
+                if not isinstance(parent, dict) or parent.get("msg_id") != asked:
+                    continue
+                kind, content = message["header"].get("msg_type"), message.get("content")
+                if not isinstance(content, dict):
+                    continue
+                if sock is self.shell and kind == "execute_reply":
+                    replied, idle_by = True, time.monotonic() + 5
+                    _take_reply(outcome, content)
+                elif sock is self.iopub and kind == "status":
+                    idle = idle or content.get("execution_state") == "idle"
+                elif sock is self.iopub and isinstance(kind, str):
+                    outputs.take(kind, content)
+        if not idle:
+            outputs.note(
+                f"allmend: output of this cell is missing: a message was larger than {MOST_MESSAGE // 2**20} MiB\n"
+            )
+        outcome.outputs = outputs.cells()
+        outcome.seconds = time.monotonic() - started
+        if interrupted:
+            outcome.status = "interrupted"
+        return outcome
+
+    def interrupt(self) -> None:
+        """Ask the kernel to interrupt the running cell."""
+        self.session.send(self.control, "interrupt_request", {})
+
+    def _messages(self, wait_ms: int) -> list[tuple[Any, dict[str, Any]]]:
+        """The well-formed messages that have arrived, at most a few of each channel."""
+        found = []
+        for sock, _ in self.poller.poll(wait_ms):
+            for _ in range(50):
+                try:
+                    frames = sock.recv_multipart(self._zmq.NOBLOCK)
+                except self._zmq.Again:
+                    break
+                message = self._read(frames)
+                if message is not None:
+                    found.append((sock, message))
+        return found
+
+    def _read(self, frames: list[bytes]) -> dict[str, Any] | None:
+        if len(frames) > 64 or sum(map(len, frames)) > MOST_MESSAGE:
+            return None
+        try:
+            _, parts = self.session.feed_identities(frames)
+            message = self.session.deserialize(parts)
+        except Exception:  # any nonsense the other side made up
+            return None
+        well_formed = isinstance(message, dict) and isinstance(message.get("header"), dict)
+        return message if well_formed else None
+
+    def close(self) -> None:
+        """Close the sockets without waiting."""
+        self.context.destroy(linger=0)
+
+
+def _take_reply(outcome: Outcome, content: dict[str, Any]) -> None:
+    count = content.get("execution_count")
+    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9:
+        outcome.execution_count = count
+    if content.get("status") != "ok":
+        outcome.status = "error"
+        name, value = content.get("ename"), content.get("evalue")
+        outcome.error = f"{str(name)[:200]}: {str(value)[:2000]}"
+        if name == "KeyboardInterrupt":
+            outcome.status = "interrupted"

@@ -1,0 +1,1 @@
+"""Which calls, commands, magics and words have which effect: one file a family."""

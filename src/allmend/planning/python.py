@@ -1,0 +1,393 @@
+"""Following Python statements: assignments, branches, loops over literals, functions called with literals.
+
+Nothing is executed. Every visit of a node costs one unit of a budget; when it is spent, what is left is named as
+unread. Values are those of `values.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from allmend.planning.expressions import Expressions, segment
+from allmend.planning.scope import Scope
+from allmend.planning.values import Bound, Class, Either, Function, Made, Member, Object, Place, Symbol, Unknown, Value
+
+if TYPE_CHECKING:
+    from allmend.planning.session import Session
+
+ITERATIONS = 200
+"""Rounds of a loop over known values."""
+NUMBERS = 6
+"""Rounds of a loop over numbers, which name few targets."""
+INLINES = 60
+"""Calls of one function that are followed."""
+DEPTH = 12
+"""Calls within calls that are followed."""
+
+
+class Python(Expressions):
+    """Follows the statements of a notebook in order."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._handlers: dict[type[ast.AST], Callable[..., None]] = {
+            ast.Expr: self._expr, ast.Assign: self._assign, ast.AnnAssign: self._annotated, ast.AugAssign: self._augmented,
+            ast.If: self._if, ast.For: self._for, ast.AsyncFor: self._for, ast.While: self._while, ast.With: self._with,
+            ast.AsyncWith: self._with, ast.Try: self._try, ast.TryStar: self._try, ast.FunctionDef: self._def,
+            ast.AsyncFunctionDef: self._def, ast.ClassDef: self._class, ast.Import: self._import,
+            ast.ImportFrom: self._import_from, ast.Return: self._return, ast.Delete: self._delete,
+            ast.Global: self._global, ast.Nonlocal: self._nothing, ast.Pass: self._nothing, ast.Assert: self._assert,
+            ast.Raise: self._raise, ast.Match: self._match, ast.Break: self._nothing, ast.Continue: self._nothing,
+        }  # fmt: skip
+        self.returns: list[Value] | None = None
+        self.functions: list[Function] = []
+
+    def run(self, body: Iterable[ast.stmt]) -> None:
+        """Follow `body` in the current scope."""
+        for statement in body:
+            if self.budget <= 0:
+                return
+            self.budget -= 1
+            handler = self._handlers.get(type(statement))
+            if handler is not None:
+                self.line = statement.lineno
+                handler(statement)
+
+    # -- simple statements ------------------------------------------------------------------------------------------
+
+    def _nothing(self, node: ast.stmt) -> None:
+        """Nothing happens."""
+
+    def _expr(self, node: ast.Expr) -> None:
+        self.eval(node.value)
+
+    def _assert(self, node: ast.Assert) -> None:
+        self.eval(node.test)
+
+    def _raise(self, node: ast.Raise) -> None:
+        if node.exc is not None:
+            self.eval(node.exc)
+
+    def _return(self, node: ast.Return) -> None:
+        value = self.eval(node.value) if node.value is not None else None
+        if self.returns is not None:
+            self.returns.append(value)
+
+    def _delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self.scope.names.pop(target.id, None)
+
+    def _global(self, node: ast.Global) -> None:
+        self.scope.declared_global.update(node.names)
+
+    def _assign(self, node: ast.Assign) -> None:
+        self.naming = node.targets[0]
+        value = self.eval(node.value)
+        self.naming = None
+        for target in node.targets:
+            self.assign(target, value, node.value)
+
+    def _annotated(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.naming = node.target
+            value = self.eval(node.value)
+            self.naming = None
+            self.assign(node.target, value, node.value)
+
+    def _augmented(self, node: ast.AugAssign) -> None:
+        load = ast.copy_location(_loaded(node.target), node.target)
+        operation = ast.copy_location(ast.BinOp(left=load, op=node.op, right=node.value), node)
+        self.assign(node.target, self.eval(operation), node.value)
+
+    def assign(self, target: ast.expr, value: Value, source: ast.expr) -> None:
+        """Bind `target` to `value`."""
+        if isinstance(target, ast.Name):
+            if isinstance(value, Unknown) and value.path == "?" and value.source and len(value.source) > 60:
+                value = Unknown(target.id, value.reason)
+            if value == "" and isinstance(value, str) and self._form_line(source):
+                value = Unknown(target.id, "it is a form field that is left empty")
+            self.bind(target.id, value)
+            self.session.on_assign(target.id, value, source)
+        elif isinstance(target, ast.Tuple | ast.List):
+            self._unpack(target, value, source)
+        elif isinstance(target, ast.Attribute):
+            self._set_attribute(target, value, source)
+        elif isinstance(target, ast.Subscript):
+            self._set_item(target, value, source)
+        elif isinstance(target, ast.Starred):
+            self.assign(target.value, value, source)
+
+    def _form_line(self, source: ast.expr) -> bool:
+        line = getattr(source, "end_lineno", 0) or 0
+        return 0 < line <= len(self.place.lines) and "@param" in self.place.lines[line - 1]
+
+    def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
+        names = target.elts
+        starred = any(isinstance(name, ast.Starred) for name in names)
+        if isinstance(value, list | tuple) and len(value) == len(names) and not starred:
+            inner = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(names) else None
+            for place, name in enumerate(names):
+                self.assign(name, value[place], inner[place] if inner else source)
+            return
+        for name in names:
+            if isinstance(value, Made | Unknown):
+                self.assign(name, value, source)
+            else:
+                self.assign(
+                    name, Unknown(segment(self.place, name), "it is unpacked from a value that is not known"), source
+                )
+
+    def _set_attribute(self, target: ast.Attribute, value: Value, source: ast.expr) -> None:
+        owner = self.eval(target.value)
+        if isinstance(owner, Object | Made):
+            self.journal.set(owner.attributes, target.attr, value)
+        elif isinstance(owner, Class):
+            owner.members[target.attr] = value
+        elif isinstance(owner, Symbol):
+            self.session.on_set_attribute(f"{owner.path}.{target.attr}", value, source)
+
+    def _set_item(self, target: ast.Subscript, value: Value, source: ast.expr) -> None:
+        owner = self.eval(target.value)
+        key = self.eval(target.slice)
+        if isinstance(owner, dict):
+            if isinstance(key, str | int | float | bool | tuple) and len(owner) < 5000 and _hashable(key):
+                owner[key] = value
+        elif isinstance(owner, list):
+            if isinstance(key, int) and -len(owner) <= key < len(owner):
+                owner[key] = value
+        elif isinstance(owner, Symbol):
+            self.session.on_set_item(owner.path, key, value, source, target.slice)
+
+    # -- blocks -----------------------------------------------------------------------------------------------------
+
+    def _if(self, node: ast.If) -> None:
+        arms: list[list[ast.stmt]] = []
+        rest: list[ast.stmt] = [node]
+        while len(rest) == 1 and isinstance(rest[0], ast.If):
+            branch = rest[0]
+            self.line = branch.lineno
+            self.eval(branch.test)
+            arms.append(branch.body)
+            rest = branch.orelse
+        if rest:
+            arms.append(rest)
+        self.journal.branch([self._arm(arm) for arm in arms], may_skip=not rest)
+
+    def _arm(self, body: list[ast.stmt]) -> Callable[[], None]:
+        return lambda: self.run(body)
+
+    def _match(self, node: ast.Match) -> None:
+        self.eval(node.subject)
+        self.journal.branch([self._arm(case.body) for case in node.cases], may_skip=True)
+
+    def _for(self, node: ast.For | ast.AsyncFor) -> None:
+        items = self.iterate(self.eval(node.iter), node.iter)
+        if items is None:
+            unknown = Unknown(segment(self.place, node.target), "it changes in a loop over values that are not known")
+            self.assign(node.target, unknown, node.iter)
+            self.run(node.body)
+        else:
+            rounds = ITERATIONS if any(isinstance(item, str | tuple | list | dict) for item in items[:4]) else NUMBERS
+            for item in items[:rounds]:
+                if self.budget <= 0:
+                    break
+                self.assign(node.target, item, node.iter)
+                self.run(node.body)
+            if not items:
+                self.assign(node.target, Unknown(segment(self.place, node.target), "it changes in a loop"), node.iter)
+                self.run(node.body)
+        self.run(node.orelse)
+
+    def _while(self, node: ast.While) -> None:
+        self.eval(node.test)
+        self.run(node.body)
+        self.run(node.orelse)
+
+    def _with(self, node: ast.With | ast.AsyncWith) -> None:
+        for item in node.items:
+            value = self.eval(item.context_expr)
+            if item.optional_vars is not None:
+                self.assign(item.optional_vars, value, item.context_expr)
+        self.run(node.body)
+
+    def _try(self, node: ast.Try | ast.TryStar) -> None:
+        self.run(node.body)
+        for handler in node.handlers:
+            if handler.name:
+                self.bind(handler.name, Unknown(handler.name, "it is an exception"))
+        if node.handlers:
+            self.journal.branch([self._arm(handler.body) for handler in node.handlers], may_skip=True)
+        self.run(node.orelse)
+        self.run(node.finalbody)
+
+    # -- definitions ------------------------------------------------------------------------------------------------
+
+    def _def(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        for decorator in node.decorator_list:
+            self.eval(decorator)
+        for default in (*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)):
+            if not isinstance(default, ast.Constant):
+                self.eval(default)
+        self.bind(node.name, self.define(node))
+
+    def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, owner: Class | None = None) -> Function:
+        """A function value for `node`, remembered so that its body is read even if nothing calls it."""
+        name = getattr(node, "name", "lambda")
+        function = Function(name, node, self.place, self.scope, owner)
+        if len(self.functions) < 5000:
+            self.functions.append(function)
+        return function
+
+    def _class(self, node: ast.ClassDef) -> None:
+        made = Class(node.name, [self.eval(base) for base in node.bases])
+        for keyword in node.keywords:
+            self.eval(keyword.value)
+        for decorator in node.decorator_list:
+            self.eval(decorator)
+        self.bind(node.name, made)
+        outer, self.scope = self.scope, Scope(self.scope)
+        try:
+            for statement in node.body:
+                if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                    for decorator in statement.decorator_list:
+                        self.eval(decorator)
+                    made.members[statement.name] = self.define(statement, made)
+                else:
+                    self.run([statement])
+            for name, value in self.scope.names.items():
+                made.members.setdefault(name, value)
+        finally:
+            self.scope = outer
+
+    def _import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self.session.on_import(alias.name)
+            if alias.asname:
+                self.bind(alias.asname, Symbol(alias.name))
+            else:
+                top = alias.name.partition(".")[0]
+                self.bind(top, Symbol(top))
+
+    def _import_from(self, node: ast.ImportFrom) -> None:
+        module = "." * node.level + (node.module or "")
+        self.session.on_import(module)
+        for alias in node.names:
+            if alias.name == "*":
+                if module not in self.stars:
+                    self.stars.append(module)
+            else:
+                self.bind(alias.asname or alias.name, Symbol(f"{module}.{alias.name}"))
+
+    # -- calls of the notebook's own functions ------------------------------------------------------------------------
+
+    def call_function(
+        self,
+        function: Function,
+        args: list[Value],
+        keywords: dict[str, Value],
+        receiver: Value = None,
+        *,
+        final: bool = False,
+    ) -> Value:
+        """Follow the body of `function` with these arguments; what it returns."""
+        name = function.name
+        if function.running or self.depth >= DEPTH or function.calls > INLINES or self.budget <= 0:
+            return Unknown(name + "(...)", "it is the result of a function that is not followed further")
+        if not final:
+            function.calls += 1
+        scope = Scope(function.closure)
+        self._bind_arguments(scope, function, args, keywords, receiver)
+        saved = (self.scope, self.place, self.line, self.returns, self.naming)
+        self.scope, self.place, self.returns, self.naming = scope, function.place, [], None
+        function.running += 1
+        self.depth += 1
+        try:
+            node = function.node
+            if isinstance(node, ast.Lambda):
+                return self.eval(node.body)
+            self.run(node.body)
+            returned = self.returns
+        finally:
+            function.running -= 1
+            self.depth -= 1
+            self.scope, self.place, self.line, self.returns, self.naming = saved
+        return _returned(returned, name)
+
+    def _bind_arguments(
+        self, scope: Scope, function: Function, args: list[Value], keywords: dict[str, Value], receiver: Value
+    ) -> None:
+        spec = function.node.args
+        names = [*spec.posonlyargs, *spec.args]
+        values = list(args)
+        if receiver is not None and names:
+            values.insert(0, receiver)
+        outer, self.scope = self.scope, function.closure
+        defaults = dict(zip(reversed(names), reversed(spec.defaults), strict=False))
+        defaults.update({arg: d for arg, d in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if d is not None})
+        for place, arg in enumerate([*names, *spec.kwonlyargs]):
+            if place < len(values) and place < len(names):
+                scope.names[arg.arg] = values[place]
+            elif arg.arg in keywords:
+                scope.names[arg.arg] = keywords[arg.arg]
+            elif arg in defaults:
+                default = defaults[arg]
+                scope.names[arg.arg] = self.eval(default) if isinstance(default, ast.Constant | ast.Name | ast.List | ast.Tuple
+                                                                        | ast.Dict | ast.Attribute) else Unknown(
+                    arg.arg, "it is a function argument")  # fmt: skip
+            else:
+                scope.names[arg.arg] = Unknown(arg.arg, "it is a function argument")
+        if spec.vararg:
+            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(
+                spec.vararg.arg, "it is a function argument"
+            )
+        if spec.kwarg:
+            taken = {arg.arg for arg in (*names, *spec.kwonlyargs)}
+            scope.names[spec.kwarg.arg] = {k: v for k, v in keywords.items() if k not in taken}
+        self.scope = outer
+
+    def finish(self) -> None:
+        """Read the bodies of functions that nothing called, with unknown arguments."""
+        place = 0
+        while place < len(self.functions) and self.budget > 0:
+            function = self.functions[place]
+            place += 1
+            if function.calls:
+                continue
+            receiver = Object(function.owner) if function.owner is not None else None
+            names = [*function.node.args.posonlyargs, *function.node.args.args]
+            if receiver is not None and (not names or names[0].arg not in ("self", "cls")):
+                receiver = None
+            self.call_function(function, [], {}, receiver, final=True)
+
+
+def _loaded(node: ast.expr) -> ast.expr:
+    if isinstance(node, ast.Name):
+        return ast.Name(id=node.id, ctx=ast.Load())
+    if isinstance(node, ast.Attribute):
+        return ast.Attribute(value=node.value, attr=node.attr, ctx=ast.Load())
+    if isinstance(node, ast.Subscript):
+        return ast.Subscript(value=node.value, slice=node.slice, ctx=ast.Load())
+    return node
+
+
+def _returned(values: list[Value] | None, name: str) -> Value:
+    kept = [value for value in values or [] if value is not None]
+    if not kept:
+        return None
+    if len(kept) == 1:
+        return kept[0]
+    return Either(tuple((((-1 - hash(name) % 10_000_000, n),), value) for n, value in enumerate(kept[:8])))
+
+
+def _hashable(key: Value) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
+__all__ = ["Bound", "Member", "Place", "Python"]

@@ -1,0 +1,421 @@
+"""Following shell text with tree-sitter's bash grammar: lists, pipes, subshells, loops, heredocs, variables, `cd`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from allmend.planning.values import DERIVED, Either, Unknown, options
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Parser
+
+    from allmend.planning.session import Session
+
+ROUNDS = 60
+"""Rounds of a loop over literal words."""
+DEPTH = 60
+
+
+@cache
+def parser() -> Parser:
+    """The bash parser, loaded once."""
+    import tree_sitter
+    import tree_sitter_bash
+
+    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+
+
+@dataclass(slots=True)
+class Command:
+    """One simple command: its words with holes where they are not known."""
+
+    words: list[str]
+    literal: list[bool]
+    """Whether each word was written as it is (no variable, no substitution)."""
+    line: int
+    cwd: str
+    writes: list[str] = field(default_factory=list)
+    """Files its output is redirected to."""
+    stdin: str | None = None
+    """Text it is given by a heredoc or here-string."""
+    before: Command | None = None
+    """The command whose output is piped into it."""
+    environment: dict[str, str] = field(default_factory=dict)
+    from_python: bool = False
+    node_source: str | None = None
+    """Where the words came from one Python expression: its source."""
+
+    @property
+    def program(self) -> str:
+        """The first word."""
+        return self.words[0] if self.words else ""
+
+    def tail(self, start: int) -> Command:
+        """The command that begins at word `start` (after `sudo`, `env`, `nohup`)."""
+        return Command(
+            self.words[start:], self.literal[start:], self.line, self.cwd, self.writes, self.stdin, self.before,
+            self.environment, self.from_python, self.node_source,
+        )  # fmt: skip
+
+
+class Shell:
+    """Runs over one piece of shell text. Its `cd` and variables last as long as it does."""
+
+    def __init__(self, session: Session, *, cwd: str, from_python: bool = False, first_line: int = 1) -> None:
+        self.session = session
+        self.cwd = cwd
+        self.variables: dict[str, Any] = {}
+        self.functions: dict[str, tuple[Node, bytes]] = {}
+        self.from_python = from_python
+        self.first_line = first_line
+        self.last: Command | None = None
+        self.latest: Command | None = None
+        self._extra: list[tuple[str, bool]] | None = None
+        self.depth = 0
+        self.node_source: str | None = None
+        self.positional: list[str] = []
+
+    def run(self, text: str) -> None:
+        """Follow `text`."""
+        if len(text) > 400_000:
+            self.session.unread("a piece of shell text is longer than 400,000 characters")
+            text = text[:400_000]
+        data = text.encode("utf-8", "replace")
+        self._node(parser().parse(data).root_node, data)
+
+    # -- structure ----------------------------------------------------------------------------------------------------
+
+    def _node(self, node: Node, data: bytes, stdin: str | None = None, writes: list[str] | None = None) -> None:
+        if self.depth > DEPTH or self.session.python.budget <= 0:
+            return
+        self.depth += 1
+        self.session.python.budget -= 1
+        try:
+            handler = _HANDLERS.get(node.type)
+            if handler is not None:
+                handler(self, node, data, stdin, writes)
+            elif node.is_named and node.type not in _SILENT:
+                for child in node.named_children:
+                    self._node(child, data, stdin, writes)
+        finally:
+            self.depth -= 1
+
+    def _command(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        words: list[str] = []
+        literal: list[bool] = []
+        environment: dict[str, str] = {}
+        line = node.start_point[0] + self.first_line
+        for child in node.children:
+            kind = child.type
+            if kind == "variable_assignment" and not words:
+                name, value = self._assignment(child, data)
+                environment[name] = value
+            elif kind == "herestring_redirect":
+                inner = child.named_children
+                stdin = self._word(inner[0], data)[0] if inner else None
+            elif kind in ("file_redirect", "heredoc_redirect"):
+                more = self._redirect(child, data)
+                writes = [*(writes or []), *more[0]]
+                stdin = more[1] if more[1] is not None else stdin
+                self._extend(words, literal, more[2])
+            elif kind == "command_name" and child.named_children:
+                self._extend(words, literal, self._words(child.named_children[0], data))
+            elif child.is_named and kind != "comment":
+                self._extend(words, literal, self._words(child, data))
+        if self._extra:
+            self._extend(words, literal, self._extra)
+            self._extra = None
+        self._emit(Command(words, literal, line, self.cwd, writes or [], stdin, None, environment, self.from_python,
+                           self.node_source))  # fmt: skip
+
+    @staticmethod
+    def _extend(words: list[str], literal: list[bool], found: list[tuple[str, bool]]) -> None:
+        for word, exact in found:
+            words.append(word)
+            literal.append(exact)
+
+    def _emit(self, command: Command) -> None:
+        command.words = [word for word in command.words if word != DERIVED]
+        if not command.words:
+            if command.environment:
+                self.variables.update(command.environment)
+            return
+        command.literal = (command.literal + [False] * len(command.words))[: len(command.words)]
+        command.before = self.last
+        self.latest = command
+        name = command.words[0].replace(DERIVED, "")
+        if name in self.functions and self.depth < DEPTH - 10:
+            body, body_data = self.functions[name]
+            saved, self.positional = self.positional, [word.replace(DERIVED, "") for word in command.words[1:]]
+            self._node(body, body_data)
+            self.positional = saved
+            return
+        if name in ("cd", "pushd"):
+            self._change(command)
+            return
+        self.session.on_command(command, self)
+
+    def _change(self, command: Command) -> None:
+        targets = [word for word in command.words[1:] if not word.startswith("-") or word == "-"]
+        if not targets:
+            self.cwd = "~" if len(command.words) == 1 else self.cwd
+        elif targets[0] != "-":
+            self.cwd = self.session.world.resolve(targets[0].replace(DERIVED, ""), self.cwd)
+            self.session.on_change_directory(self.cwd, command.line)
+
+    def _redirected(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        body = node.child_by_field_name("body")
+        found: list[str] = list(writes or [])
+        extra: list[tuple[str, bool]] = []
+        after: list[Node] = []
+        for child in node.children:
+            if child.type in ("file_redirect", "heredoc_redirect", "herestring_redirect"):
+                if child.type == "herestring_redirect":
+                    stdin = self._word(child.named_children[0], data)[0] if child.named_children else stdin
+                    continue
+                outs, given, words = self._redirect(child, data)
+                found.extend(outs)
+                stdin = given if given is not None else stdin
+                extra.extend(words)
+                # `cat <<EOF | python` and `<<EOF && next` hang the rest below the heredoc.
+                after.extend(c for c in child.named_children if c.type in ("pipeline", "list", "command"))
+        if body is not None:
+            if extra and body.type == "command":
+                self._extra = extra
+            before = self.last
+            self._node(body, data, stdin, found)
+            if after and after[0].type == "pipeline":
+                self.last = self.latest
+            for piece in after:
+                self._node(piece, data)
+            self.last = before
+        elif found:
+            self._emit(Command([":"], [True], node.start_point[0] + self.first_line, self.cwd, found, stdin))
+
+    def _redirect(self, node: Node, data: bytes) -> tuple[list[str], str | None, list[tuple[str, bool]]]:
+        """What a redirection writes to, gives as input, and the words that the grammar hung below it."""
+        if node.type == "heredoc_redirect":
+            return self._heredoc(node, data)
+        signs = {child.type for child in node.children if not child.is_named}
+        targets = [child for child in node.named_children if child.type != "file_descriptor"]
+        extra = [word for child in targets[1:] for word in self._words(child, data)]
+        if not targets:
+            return [], None, extra
+        if signs & {">", ">>", "&>", "&>>", ">|"}:
+            return [self._word(targets[0], data)[0]], None, extra
+        return [], None, extra
+
+    def _heredoc(self, node: Node, data: bytes) -> tuple[list[str], str | None, list[tuple[str, bool]]]:
+        writes: list[str] = []
+        text = None
+        for child in node.named_children:
+            if child.type == "file_redirect":
+                writes.extend(self._redirect(child, data)[0])
+            elif child.type == "heredoc_body":
+                text = self._expanded(child, data)
+        return writes, text or "", []
+
+    def _expanded(self, node: Node, data: bytes) -> str:
+        """Text in which the grammar found expansions, with those filled in."""
+        parts: list[str] = []
+        at = node.start_byte
+        for child in node.named_children:
+            if child.type in ("simple_expansion", "expansion", "command_substitution"):
+                parts.append(data[at : child.start_byte].decode("utf-8", "replace"))
+                parts.append(self._word(child, data)[0].replace(DERIVED, ""))
+                at = child.end_byte
+        parts.append(data[at : node.end_byte].decode("utf-8", "replace"))
+        return "".join(parts)
+
+    def _pipeline(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        outer = self.last
+        for place, child in enumerate(node.named_children):
+            self._node(
+                child, data, stdin if place == 0 else None, writes if place == len(node.named_children) - 1 else None
+            )
+            self.last = self.latest
+        self.last = outer
+
+    def _subshell(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        cwd, variables = self.cwd, dict(self.variables)
+        for child in node.named_children:
+            self._node(child, data, stdin, writes)
+        self.cwd, self.variables = cwd, variables
+
+    def _for(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        variable = node.child_by_field_name("variable")
+        body = node.child_by_field_name("body")
+        if variable is None or body is None:
+            return
+        name = data[variable.start_byte : variable.end_byte].decode("utf-8", "replace")
+        values: list[str] = []
+        for value in node.children_by_field_name("value"):
+            for word, _ in self._words(value, data):
+                values.extend(self._braces(word))
+        unknown = self.session.holes.mark(Unknown(f"${name}", "it changes in a loop of the shell"))
+        if not values or any(sign in word for word in values for sign in "*?"):
+            values = [unknown]
+        for text in values[:ROUNDS]:
+            self.variables[name] = text.replace(DERIVED, "")
+            self._node(body, data)
+
+    @staticmethod
+    def _braces(word: str) -> list[str]:
+        match = re.fullmatch(r"(.*)\{(-?\d{1,4})\.\.(-?\d{1,4})\}(.*)", word)
+        if match:
+            low, high = int(match[2]), int(match[3])
+            return [f"{match[1]}{n}{match[4]}" for n in range(low, high + 1)][:ROUNDS]
+        match = re.fullmatch(r"([^{}]*)\{([^{}]*,[^{}]*)\}([^{}]*)", word)
+        if match:
+            return [f"{match[1]}{piece}{match[3]}" for piece in match[2].split(",")][:ROUNDS]
+        return [word]
+
+    def _while(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        for child in node.named_children:
+            self._node(child, data)
+
+    def _function(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
+        if name is not None and body is not None:
+            self.functions[data[name.start_byte : name.end_byte].decode("utf-8", "replace")] = (body, data)
+
+    def _set(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        name, value = self._assignment(node, data)
+        self.variables[name] = value
+        self.session.on_shell_variable(name, value, node.start_point[0] + self.first_line)
+
+    def _declaration(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+        for child in node.named_children:
+            if child.type == "variable_assignment":
+                self._set(child, data, None, None)
+
+    def _assignment(self, node: Node, data: bytes) -> tuple[str, str]:
+        name = node.child_by_field_name("name")
+        value = node.child_by_field_name("value")
+        text = data[name.start_byte : name.end_byte].decode("utf-8", "replace") if name is not None else "_"
+        return text, self._word(value, data)[0].replace(DERIVED, "") if value is not None else ""
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def _words(self, node: Node, data: bytes) -> list[tuple[str, bool]]:
+        """The words of an argument: several when an unquoted variable or brace expands to several."""
+        text, exact = self._word(node, data)
+        if not exact and node.type in ("simple_expansion", "expansion") and " " in text.strip():
+            return [(DERIVED + piece, False) for piece in text.replace(DERIVED, "").split()]
+        if (
+            node.type in ("concatenation", "word")
+            and "{" in text
+            and "," in text
+            and "}" in text
+            and node.type != "string"
+        ):
+            pieces = self._braces(text)
+            if len(pieces) > 1:
+                return [(piece, exact) for piece in pieces]
+        return [(text, exact)]
+
+    def _word(self, node: Node, data: bytes) -> tuple[str, bool]:
+        """One word's text and whether it is literal."""
+        raw = data[node.start_byte : node.end_byte].decode("utf-8", "replace")
+        kind = node.type
+        if kind in ("word", "number", "variable_name", "test_operator", "special_variable_name", "file_descriptor"):
+            text = re.sub(r"\\\n\s*", "", raw)
+            return (re.sub(r"\\(.)", r"\1", text) if "\\" in text else text), DERIVED not in raw
+        if kind == "raw_string":
+            return raw[1:-1], DERIVED not in raw
+        if kind in ("string", "translated_string"):
+            return self._string(node, data)
+        if kind == "ansi_c_string":
+            return raw[2:-1].replace("\\n", "\n").replace("\\t", "\t"), True
+        if kind in ("simple_expansion", "expansion"):
+            return self._expansion(node, raw, data), False
+        if kind in ("command_substitution", "process_substitution"):
+            for child in node.named_children:
+                self._nested(child, data)
+            return self._substitution(raw), False
+        if kind in ("concatenation", "command_name", "array"):
+            parts, exact = [], True
+            for child in node.children:
+                if not child.is_named and kind == "array":
+                    continue
+                text, one = self._word(child, data)
+                parts.append(text)
+                exact = exact and one
+            return (" " if kind == "array" else "").join(parts), exact
+        if kind == "arithmetic_expansion":
+            return self.session.holes.mark(Unknown(raw, "it is arithmetic of the shell")), False
+        return re.sub(r"\\\n\s*", "", raw), DERIVED not in raw
+
+    def _substitution(self, raw: str) -> str:
+        inner = raw.strip("`").removeprefix("$(").removesuffix(")").strip()
+        if inner == "pwd":
+            return DERIVED + (self.cwd or ".")
+        match = re.fullmatch(r"echo\s+['\"]?([\w./:@=%+-]+)['\"]?", inner)
+        if match:
+            return DERIVED + match[1]
+        return self.session.holes.mark(Unknown(self.session.holes.shown(raw)[:120], "it is the output of a command"))
+
+    def _nested(self, node: Node, data: bytes) -> None:
+        saved = (self.cwd, self.last)
+        self.last = None
+        self._node(node, data)
+        self.cwd, self.last = saved
+
+    def _string(self, node: Node, data: bytes) -> tuple[str, bool]:
+        parts: list[str] = []
+        exact = True
+        at = node.start_byte + (2 if node.type == "translated_string" else 1)
+        for child in node.named_children:
+            if child.type == "string_content":
+                continue
+            parts.append(data[at : child.start_byte].decode("utf-8", "replace"))
+            text, one = self._word(child, data)
+            parts.append(text)
+            exact = exact and one
+            at = child.end_byte
+        parts.append(data[at : max(at, node.end_byte - 1)].decode("utf-8", "replace"))
+        text = "".join(parts)
+        return re.sub(r'\\(["\\$`\n])', lambda m: "" if m[1] == "\n" else m[1], text), exact and DERIVED not in text
+
+    def _expansion(self, node: Node, raw: str, data: bytes) -> str:
+        match = re.match(r"\$\{?#?([A-Za-z_]\w*|\d+|[@*#?!$-])", raw)
+        name = match[1] if match else ""
+        if name.isdigit() and int(name) and int(name) <= len(self.positional):
+            return DERIVED + self.positional[int(name) - 1]
+        if name in ("@", "*") and self.positional:
+            return DERIVED + " ".join(self.positional)
+        value = self.variables.get(name)
+        if value is None:
+            value = self.session.shell_value(name)
+        if name == "PWD" and value is None:
+            value = self.cwd or "."
+        if value is not None:
+            text = options(value)[0][1] if isinstance(value, Either) else value
+            text = self.session.holes.text(text)
+            cut = re.match(r"\$\{\w+(##?|%%?)(.+)\}$", raw)
+            if cut and cut[2] in ("*/",):
+                text = text.rsplit("/", 1)[-1]
+            return DERIVED + text
+        default = re.match(r"\$\{\w+:?[-=](.*)\}$", raw, re.DOTALL)
+        if default:
+            return DERIVED + default[1].strip("\"'")
+        if name == "HOME":
+            return "~"
+        return self.session.holes.mark(Unknown(raw, f"the shell variable {name or raw} is not set in the notebook"))
+
+
+def _skip(shell: Shell, node: Any, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
+    """Nothing runs here."""
+
+
+_SILENT = frozenset({"comment", "heredoc_body", "word", "string", "raw_string", "number", "variable_name"})
+_HANDLERS: dict[str, Callable[..., None]] = {
+    "command": Shell._command, "redirected_statement": Shell._redirected, "pipeline": Shell._pipeline,
+    "subshell": Shell._subshell, "for_statement": Shell._for, "while_statement": Shell._while,
+    "function_definition": Shell._function, "variable_assignment": Shell._set,
+    "declaration_command": Shell._declaration, "comment": _skip,
+}  # fmt: skip

@@ -1,0 +1,303 @@
+"""The values of the small constant language: what can be known of a notebook's variables without running it.
+
+Known values are Python's own (`str`, `int`, `list`, `dict`…). Beside them:
+
+* a *hole* is an unknown piece inside a string; it is carried as a short mark, so that every string operation keeps
+  working on the rest (`"https://host/" + name` keeps its host);
+* `Unknown` is a value of which nothing is known, with the expression and the reason;
+* `Either` is one of several values, depending on which way a branch goes;
+* `Symbol` is something imported, by its dotted path; `Made` is what calling a symbol returned;
+* `Function` and `Class` are defined in the notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+HOLE_START, HOLE_END, DERIVED = "\U000f0000", "\U000f0001", "\U000f0002"
+_HOLE = re.compile(f"{HOLE_START}(\\d+){HOLE_END}")
+LIMIT = 24
+"""The most alternatives that one value is followed into."""
+MOST_ARMS = 10
+"""The most branches that one alternative remembers; older ones are forgotten, which only adds alternatives."""
+LONGEST = 200_000
+"""Longer strings are cut: they are data, not targets."""
+
+Value = Any
+"""Any of the values above; a plain alias, because known values are Python's own."""
+
+
+@dataclass(slots=True, frozen=True)
+class Unknown:
+    """A value that cannot be worked out."""
+
+    source: str
+    reason: str
+    path: str = "?"
+    """A dotted path that calls on it may still be recognised by (`?` when nothing is known)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Symbol:
+    """Something from outside the notebook, by its dotted path (`torch.hub.load`)."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class Made:
+    """What a call returned: an object known only by how it was made."""
+
+    path: str
+    """The path of the call, ending in `()`."""
+    args: list[Value] = field(default_factory=list)
+    keywords: dict[str, Value] = field(default_factory=dict)
+    receiver: Value = None
+    attributes: dict[str, Value] = field(default_factory=dict)
+    source: str = ""
+    reason: str = "the result of a call"
+
+
+@dataclass(slots=True)
+class Member:
+    """An attribute of a value: what a method call starts from."""
+
+    path: str
+    receiver: Value
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Where code stands: its cell, the lines before it in the cell, and its text by line."""
+
+    cell: int
+    above: int
+    lines: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Function:
+    """A function or lambda defined in the notebook."""
+
+    name: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    place: Place
+    closure: Any
+    owner: Class | None = None
+    calls: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
+class Class:
+    """A class defined in the notebook."""
+
+    name: str
+    bases: list[Value]
+    members: dict[str, Value] = field(default_factory=dict)
+
+    def find(self, name: str, depth: int = 8) -> Value:
+        """A member of the class or of its bases in the notebook, or None."""
+        if name in self.members:
+            return self.members[name]
+        for base in self.bases if depth else []:
+            if isinstance(base, Class):
+                found = base.find(name, depth - 1)
+                if found is not None:
+                    return found
+        return None
+
+
+@dataclass(slots=True)
+class Object:
+    """An instance of a class of the notebook."""
+
+    of: Class
+    attributes: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Bound:
+    """A method together with the object it was taken from."""
+
+    function: Function
+    receiver: Value
+
+
+Arms = tuple[tuple[int, int], ...]
+"""Which way each branch went: (branch, arm) pairs."""
+
+
+@dataclass(slots=True, frozen=True)
+class Either:
+    """One of several values, each under the branches that lead to it."""
+
+    options: tuple[tuple[Arms, Value], ...]
+
+
+class PathText(str):
+    """A string that came from `pathlib.Path`, so that `/` joins."""
+
+    __slots__ = ()
+
+
+def options(value: Value) -> tuple[tuple[Arms, Value], ...]:
+    """The alternatives of `value`; a plain value is its own only one."""
+    return value.options if isinstance(value, Either) else (((), value),)
+
+
+def either(choices: list[tuple[Arms, Value]]) -> Value:
+    """An `Either` of `choices` without repeats; the value itself when only one is left."""
+    kept: list[tuple[Arms, Value]] = []
+    seen: set[str] = set()
+    for arms, value in choices:
+        key = value_key(value)
+        if key in seen:
+            continue
+        seen.add(key)
+        kept.append((arms, value))
+        if len(kept) >= LIMIT:
+            break
+    if len(kept) == 1:
+        return kept[0][1]
+    return Either(tuple(kept))
+
+
+def value_key(value: Value) -> str:
+    """A key under which equal values are one."""
+    if isinstance(value, str):
+        return "s" + value
+    if isinstance(value, bool | int | float) or value is None:
+        return f"{type(value).__name__}{value!r}"
+    if isinstance(value, Symbol):
+        return "y" + value.path
+    if isinstance(value, Unknown):
+        return "u" + value.source
+    return f"i{id(value)}"
+
+
+def agree(left: Arms, right: Arms) -> Arms | None:
+    """Both conditions at once, or None when they contradict."""
+    if not left:
+        return right
+    if not right:
+        return left
+    if left == right:
+        return left
+    taken = dict(left)
+    for branch, arm in right:
+        if taken.setdefault(branch, arm) != arm:
+            return None
+    return tuple(taken.items()) if len(taken) <= MOST_ARMS else tuple(taken.items())[-MOST_ARMS:]
+
+
+def combine(values: list[Value], make: Callable[[list[Value]], Value]) -> Value:
+    """`make` applied to every consistent combination of alternatives."""
+    if not any(isinstance(value, Either) for value in values):
+        return make(values)
+    rows: list[tuple[Arms, list[Value]]] = [((), [])]
+    for value in values:
+        grown: list[tuple[Arms, list[Value]]] = []
+        for arms, row in rows:
+            for more, option in options(value):
+                both = agree(arms, more)
+                if both is not None:
+                    grown.append((both, [*row, option]))
+                    if len(grown) >= LIMIT:
+                        break
+            if len(grown) >= LIMIT:
+                break
+        rows = grown
+    if not rows:
+        return make([options(value)[0][1] for value in values])
+    return either([(arms, make(row)) for arms, row in rows])
+
+
+def known(value: Value) -> bool:
+    """Whether `value` is wholly one of Python's own values, without holes."""
+    if isinstance(value, str):
+        return HOLE_START not in value
+    return value is None or isinstance(value, bool | int | float | bytes)
+
+
+def has_hole(text: str) -> bool:
+    """Whether a string has an unknown piece."""
+    return HOLE_START in text
+
+
+class Holes:
+    """The unknown pieces of one notebook, by number."""
+
+    __slots__ = ("_numbers", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Unknown] = []
+        self._numbers: dict[Unknown, int] = {}
+
+    def mark(self, unknown: Unknown) -> str:
+        """The mark that stands for `unknown` inside a string."""
+        number = self._numbers.get(unknown)
+        if number is None:
+            number = self._numbers[unknown] = len(self.rows)
+            self.rows.append(unknown)
+        return f"{HOLE_START}{number}{HOLE_END}"
+
+    def within(self, text: str) -> Iterator[Unknown]:
+        """The unknown pieces of `text`, in order."""
+        for match in _HOLE.finditer(text):
+            number = int(match[1])
+            if number < len(self.rows):
+                yield self.rows[number]
+
+    def shown(self, text: str) -> str:
+        """`text` for people: each hole as its source expression, in braces unless it is a shell variable."""
+        if HOLE_START not in text and DERIVED not in text:
+            return text
+        text = text.replace(DERIVED, "")
+
+        def source(match: re.Match[str]) -> str:
+            number = int(match[1])
+            name = self.rows[number].source if number < len(self.rows) else "?"
+            if name.startswith(("$", "{", "`")):
+                return name
+            return name if match[0] == text else "{" + name + "}"
+
+        return _HOLE.sub(source, text).replace(HOLE_START, "").replace(HOLE_END, "")
+
+    def reason(self, text: str) -> str:
+        """Why `text` is not known: the reasons of its holes."""
+        reasons = list(dict.fromkeys(hole.reason for hole in self.within(text)))
+        return "; ".join(reasons[:2]) or "it cannot be worked out"
+
+    def text(self, value: Value, source: str = "") -> str:
+        """`value` as `str()` would give it, with holes for what is not known."""
+        if isinstance(value, str):
+            return value if len(value) <= LONGEST else value[:LONGEST]
+        if value is None or isinstance(value, bool | int | float):
+            return str(value)
+        if isinstance(value, Unknown):
+            return self.mark(value)
+        if isinstance(value, Made):
+            return self.mark(Unknown(source or value.source or value.path, value.reason))
+        if isinstance(value, Either):
+            return self.text(value.options[0][1], source)
+        if isinstance(value, Symbol):
+            return self.mark(Unknown(source or value.path, f"{value.path} comes from a library"))
+        if isinstance(value, list | tuple | dict):
+            try:
+                return str(value)[:LONGEST] if _plain(value) else self.mark(Unknown(source or "a list", "a collection"))
+            except (RecursionError, ValueError):
+                pass
+        return self.mark(Unknown(source or type(value).__name__.lower(), "it is made by the notebook's own code"))
+
+
+def _plain(value: Value, depth: int = 6) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_plain(v, depth - 1) for v in value.values())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_plain(v, depth - 1) for v in value)
+    return value is None or isinstance(value, str | bool | int | float)

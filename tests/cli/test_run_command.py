@@ -1,0 +1,161 @@
+"""`allmend run` at a terminal and without one; the commands of docs/run.md as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CELLS = [
+    'prompt = "a dog"  #@param {type:"string"}',
+    "import os\nprint(prompt)\nos.makedirs('outputs', exist_ok=True)\nopen('outputs/out.txt', 'w').write(prompt)",
+]
+
+
+def notebook(folder: Path, cells: list[str] = CELLS, name: str = "nb.ipynb") -> Path:
+    made = [{"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None} for c in cells]
+    path = folder / name
+    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "ALLMEND_HOME": tempfile.mkdtemp(),
+        "PYTHONPATH": str(ROOT / "src"),
+        "TERM": "dumb",
+        "COLUMNS": "200",
+    }
+
+
+def unattended(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "allmend", *words]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=180,
+        check=False,
+    )
+
+
+def at_a_terminal(folder: Path, command: list[str], answers: list[str]) -> tuple[int, str]:
+    """Run a command on a terminal of its own, answering each [y/N]; returns its exit code and what was shown."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment())
+    shown, asked = "", 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if select.select([fd], [], [], 0.2)[0]:
+            try:
+                block = os.read(fd, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            shown += block.decode("utf-8", "replace")
+            if shown.count("[y/N]") > asked:
+                os.write(fd, (answers[asked] if asked < len(answers) else "n").encode() + b"\n")
+                asked += 1
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    return os.waitstatus_to_exitcode(status), shown
+
+
+def test_nothing_runs_unasked(tmp_path: Path) -> None:
+    notebook(tmp_path)
+    done = unattended(tmp_path, "run", "nb.ipynb")
+    assert done.returncode == 8
+    assert "nobody was asked" in done.stderr and "--yes" in done.stderr
+    assert not (tmp_path / "nb-run").exists()
+
+
+def test_a_run_shows_its_receipt_in_a_few_lines(tmp_path: Path) -> None:
+    notebook(tmp_path)
+    done = unattended(tmp_path, "run", "nb.ipynb", "-p", "prompt=a cat", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "enforced (level A)" in done.stdout and len(done.stdout.splitlines()) <= 12
+    assert "a cat" in done.stderr
+    assert "Traceback" not in done.stderr
+    as_json = unattended(tmp_path, "run", "nb.ipynb", "--yes", "--json")
+    assert json.loads(as_json.stdout)["schema"] == "allmend.receipt/1"
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    notebook(tmp_path, ["1 / 0"], "fails.ipynb")
+    assert unattended(tmp_path, "run", "fails.ipynb", "--yes").returncode == 12
+    hidden = "import urllib.request as u\nname = bytes([115, 46, 101, 120, 97, 109, 112, 108, 101]).decode()\n"
+    notebook(
+        tmp_path, [hidden + "try: u.build_opener().open('http' + '://' + name)\nexcept OSError: pass"], "hides.ipynb"
+    )
+    done = unattended(tmp_path, "run", "hides.ipynb", "--yes", "--check")
+    assert done.returncode in (8, 11), done.stderr
+    if done.returncode == 11:
+        assert "the plan does not say" in done.stderr
+    assert unattended(tmp_path, "run", "missing.ipynb").returncode == 5
+    assert unattended(tmp_path, "run", "fails.ipynb", "--allow", "nonsense").returncode == 4
+    assert unattended(tmp_path, "run", "fails.ipynb", "--yes", "--level", "C").returncode == 2
+
+
+def test_it_asks_at_the_start_and_while_a_cell_waits(tmp_path: Path) -> None:
+    cells = [
+        "import os, urllib.request as u\nname = os.popen('echo asked.invalid').read().strip()",
+        "try: u.urlopen('http://' + name + '/', timeout=30)\nexcept OSError as e: print('came back:', e)",
+        "try: u.urlopen('http://' + name + '/', timeout=30)\nexcept OSError as e: print('again:', e)",
+    ]
+    notebook(tmp_path, cells)
+    command = [sys.executable, "-m", "allmend", "run", "nb.ipynb"]
+    code, shown = at_a_terminal(tmp_path, command, ["y", "n"])
+    if "must be granted by name" in shown:
+        pytest.fail(shown)
+    assert code == 0, shown
+    assert shown.count("wants host asked.invalid") == 1, shown
+    assert "HTTP Error 403" in shown
+    code, shown = at_a_terminal(tmp_path, command, ["y", "y"])
+    assert code == 0 and "HTTP Error 502" in shown, shown
+    code, shown = at_a_terminal(tmp_path, command, ["n"])
+    assert code == 8 and "Not run." in shown
+
+
+def test_the_terminal_is_not_the_notebooks(tmp_path: Path) -> None:
+    notebook(tmp_path, ["print('\\x1b[2J\\x1b]0;title\\x07plain\\x1b[31mred\\u202e')"])
+    done = unattended(tmp_path, "run", "nb.ipynb", "--yes")
+    assert "plainred" in done.stderr and "\x1b" not in done.stderr and "\u202e" not in done.stderr
+
+
+def commands_of(document: str) -> list[str]:
+    text = (ROOT / "docs" / document).read_text()
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line]
+
+
+def test_the_commands_of_the_document_work(tmp_path: Path) -> None:
+    notebook(tmp_path)
+    (tmp_path / "table.csv").write_text("1,2\n")
+    for line in commands_of("run.md"):
+        words = shlex.split(line)
+        if words[0] == "allmend":
+            words = [sys.executable, "-m", *words]
+        elif words[0] == "python":
+            words = [sys.executable, *words[1:]]
+        code, shown = at_a_terminal(tmp_path, words, ["y"])
+        assert code == 0, (line, shown)
+    assert (tmp_path / "nb-run" / "outputs" / "outputs" / "out.txt").exists()
+    assert (tmp_path / "nb.permissions.toml").exists()
+    assert (tmp_path / "kernels" / "allmend" / "kernel.json").exists()
