@@ -215,3 +215,16 @@ def test_a_misspelt_member_of_a_group_names_the_nearest(tmp_path: Path) -> None:
     answer = run(tmp_path, "runs", "shwo")
     assert answer.returncode == 2
     assert "'shwo'" in answer.stderr and "'show'" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [("torch", ["tune", "x.csv"], "tune"), ("torch", ["verdict", "x"], "tune"), ("uvicorn", ["serve", "x"], "serve")],
+)
+def test_what_an_extra_lacks_is_told_with_what_to_install(tmp_path, missing, words, extra) -> None:
+    # None in sys.modules makes an import fail as if the module were not installed.
+    code = f"import sys; sys.modules[{missing!r}] = None; from allmend.cli import run; sys.exit(run({words!r}))"
+    environment = {**os.environ, "ALLMEND_HOME": str(tmp_path)}
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 9, answer.stderr
+    assert f"allmend[{extra}]" in answer.stderr and "Traceback" not in answer.stderr

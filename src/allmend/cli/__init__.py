@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from allmend.errors import AllmendError, UsageError, nearest
+from allmend.errors import AllmendError, Unavailable, UsageError, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,8 +50,12 @@ def run(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:
         _trace(debug)
-        _show_bug(error)
-        return 1
+        missing = _missing_extra(error)
+        if missing is None:
+            _show_bug(error)
+            return 1
+        _show_error(missing)
+        return missing.exit_code
 
 
 def _trace(debug: bool) -> None:
@@ -95,6 +99,25 @@ def _as_usage_error(error: Exception) -> UsageError:
         group = " ".join(error.command_chain or ())
         return UsageError(f"there is no {word!r} under `allmend {group}`", hint=nearest(word, names) or None)
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
+
+
+_EXTRAS = {
+    "tune": {"torch", "transformers", "safetensors", "gguf", "numpy", "scipy", "pyarrow", "jinja2", "huggingface_hub"},
+    "serve": {"fastapi", "uvicorn", "openai", "starlette"},
+    "postgres": {"psycopg"},
+}
+"""Extra of pyproject.toml: modules that come with it and not with the base."""
+
+
+def _missing_extra(error: Exception) -> Unavailable | None:
+    """What to install, when a module of an extra is missing; None for any other error."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in _EXTRAS.items():
+        if module in modules:
+            return Unavailable(f"this needs {module}, which is not installed", hint=f"pip install 'allmend[{extra}]'")
+    return None
 
 
 def _show_error(error: AllmendError) -> None:
