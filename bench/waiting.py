@@ -45,7 +45,7 @@ def main() -> None:
     """Measure and write the result."""
     readings: dict[str, list[float]] = {}
     version = ""
-    for _ in range(5):
+    for _ in range(3):
         for beside in (0, 1):
             for name, policy in (("spinning", None), ("sleeping", "PASSIVE")):
                 value, version = rate(policy, beside)
@@ -53,7 +53,7 @@ def main() -> None:
     medians = {name: round(statistics.median(values), 1) for name, values in readings.items()}
     result = {
         "command": "python bench/waiting.py",
-        "unit": "layers a second, median of 5",
+        "unit": "layers a second, median of 3",
         "medians": medians,
         "sleeping / spinning alone": round(medians["sleeping, 0 beside"] / medians["spinning, 0 beside"], 2),
         "sleeping / spinning beside another": round(medians["sleeping, 1 beside"] / medians["spinning, 1 beside"], 2),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-# Before torch is imported: threads that wait sleep instead of spinning. Spinning gains little on an idle machine,
+# Before torch is imported: threads that wait sleep instead of spinning. Spinning gains nothing on an idle machine,
 # and on a busy one each program burns the cores that the others wait for (see bench/waiting.json).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
