@@ -150,10 +150,10 @@ def _execute(session: Session, call: Call) -> Value:
     if isinstance(node, ast.Call) and _compiled(node):
         return _result(session, call)
     if last in ("execfile", "run_path", "safe_execfile", "safe_execfile_ipy"):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
         if isinstance(value, str):
-            running.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
+            scripts.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
         return _result(session, call)
     if last == "run_module":
         return _result(session, call)

@@ -235,9 +235,9 @@ def _environment(session: Session, name: str, value: Value) -> None:
             if piece and not has_hole(piece) and len(session.world.search) < 200:
                 session.world.search.append(session.world.resolve(piece))
     if name in ("COMMANDLINE_ARGS", "GRADIO_SHARE") and isinstance(value, str):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import flags
 
-        running.flags(session, value.replace(DERIVED, "").split())
+        flags.flags(session, value.replace(DERIVED, "").split())
 
 
 def from_account(value: Value) -> bool:
