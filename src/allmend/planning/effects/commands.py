@@ -24,7 +24,8 @@ from allmend.planning.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
-    from allmend.planning.shell import Command, Shell
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
 _BEFORE: dict[str, frozenset[str]] = {
     "sudo": frozenset({"-u", "-g", "-p", "-C", "-h"}), "env": frozenset({"-u", "-C", "-S"}), "nohup": frozenset(),

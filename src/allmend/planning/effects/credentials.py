@@ -6,13 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import segment
+from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
 from allmend.planning.values import DERIVED, Either, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _PROMPTS = frozenset(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 SYSTEM = re.compile(

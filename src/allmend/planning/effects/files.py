@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from allmend.planning.calls import segment
 from allmend.planning.effects.arguments import is_exact
 from allmend.planning.effects.targets import (
     host_of,
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.expressions import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.values import (
     DERIVED,
@@ -22,7 +22,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

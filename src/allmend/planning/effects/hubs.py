@@ -6,6 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning.calls import segment
 from allmend.planning.effects.arguments import list_effect, list_unknown, values_of
 from allmend.planning.effects.targets import (
     host_of,
@@ -13,7 +14,6 @@ from allmend.planning.effects.targets import (
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.expressions import segment
 from allmend.planning.values import (
     HOLE_START,
     Made,
@@ -26,7 +26,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

@@ -10,7 +10,7 @@ from allmend.planning.pure import MISSING
 from allmend.planning.values import DERIVED, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 
