@@ -17,6 +17,7 @@ from allmend.planning.effects.targets import (
     plain,
 )  # fmt: skip
 from allmend.planning.values import (
+    DERIVED,
     Made,
     Member,
     Unknown,
@@ -38,10 +39,19 @@ def url(session: Session, call: Call, row: Row) -> None:
             _fetched(session, call, row, value, node)
 
 
+def _based(call: Call, value: str) -> str:
+    """A path joined with the `base_url` that its client was made with."""
+    base = call.receiver.keywords.get("base_url") if isinstance(call.receiver, Made) else None
+    if isinstance(base, str) and not is_url(value):
+        return base.rstrip("/") + "/" + value.lstrip("/") + DERIVED
+    return value
+
+
 def url_any(session: Session, call: Call, row: Row) -> None:
     """A URL where nothing else can be given."""
     for value, node in values_of(call, row):
         if isinstance(value, str):
+            value = _based(call, value)
             if loopback(value) or not plain(value):
                 continue
             if is_url(value) or has_hole(value):
@@ -112,6 +122,7 @@ def sent(session: Session, call: Call, row: Row) -> None:
     detail = {"secret": secret} if secret else None
     for value, node in values_of(call, row):
         if isinstance(value, str):
+            value = _based(call, value)
             if loopback(value):
                 continue
             found = host_of(value)

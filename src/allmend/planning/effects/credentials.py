@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
+from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking, stands_for
 from allmend.planning.values import DERIVED, Either, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def literals(session: Session, source: str) -> None:
         code = _uncommented(line)
         for kind, shape in SHAPES:
             for match in shape.finditer(code):
-                if not placeholder(match[0]):
+                if not stands_for(match[0]):
                     session.add("credential", f"literal:{kind}", literal=True, line=number)
                     break
         if "://" in code and "@" in code and literal_kind(code) in ("github", "password", "huggingface"):
