@@ -6,12 +6,12 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import segment
+from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _SHELL = frozenset({
@@ -121,7 +121,8 @@ def _program(session: Session, call: Call) -> Value:
 def _words(
     session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None
 ) -> None:
-    from allmend.planning.shell import Command, Shell
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
     elements = node.elts if isinstance(node, ast.List | ast.Tuple) and len(node.elts) == len(values) else None
     words, literal = [], []
@@ -150,10 +151,10 @@ def _execute(session: Session, call: Call) -> Value:
     if isinstance(node, ast.Call) and _compiled(node):
         return _result(session, call)
     if last in ("execfile", "run_path", "safe_execfile", "safe_execfile_ipy"):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
         if isinstance(value, str):
-            running.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
+            scripts.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
         return _result(session, call)
     if last == "run_module":
         return _result(session, call)

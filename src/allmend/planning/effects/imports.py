@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
-_ALWAYS = frozenset(
+_PYTHON_2 = frozenset(
+    {"urllib2", "urlparse", "httplib", "cookielib", "cPickle", "cStringIO", "StringIO", "ConfigParser", "Queue",
+     "Tkinter", "tkMessageBox", "SocketServer", "SimpleHTTPServer", "BaseHTTPServer", "HTMLParser", "commands", "md5",
+     "sets", "thread", "__builtin__", "copy_reg", "exceptions", "imp", "distutils", "asyncore", "smtpd"}
+)  # fmt: skip
+"""Modules of standard libraries older than the running one."""
+
+_ALWAYS = _PYTHON_2 | frozenset(
     {"google", "IPython", "mpl_toolkits", "pip", "setuptools", "pkg_resources", "ipykernel", "portpicker"}
 )
 
