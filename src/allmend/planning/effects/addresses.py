@@ -212,3 +212,32 @@ def library_host(session: Session, call: Call, row: Row) -> None:
 def cloud(session: Session, call: Call, row: Row) -> None:
     """Uploads to a cloud's storage."""
     session.add("send", "google-cloud-storage" if call.path.startswith("google") else "aws", literal=True)
+
+
+def stored(session: Session, call: Call, row: Row) -> None:
+    """A download from a cloud's storage: `s3://BUCKET/KEY` or `gs://BUCKET/KEY`, wherever on the way the names were given."""
+    named: list[Value] = []
+    made = call.receiver
+    for keyword in ("Bucket", "Key"):
+        if keyword in call.keywords:
+            named.append(call.keywords[keyword])
+    while isinstance(made, Made) and len(named) < 2:
+        if made.path.rpartition(".")[2] in ("Bucket()", "bucket()", "get_bucket()", "blob()", "get_blob()", "Object()"):
+            named[:0] = [value for value in made.args[:2] if isinstance(value, str)]
+        made = made.receiver
+    named.extend(value for value in call.args[: 2 - len(named)] if isinstance(value, str))
+    scheme = "gs" if call.path.startswith("google") else "s3"
+    if len(named) == 2 and all(isinstance(value, str) for value in named):
+        address = f"{scheme}://{plain(str(named[0]))}/{plain(str(named[1])).lstrip('/')}{DERIVED}"
+        session.add("download", address, literal=False, detail={"host": host_of(address)})
+    else:
+        session.add("download", Unknown(segment(session.python.place, call.node), "the bucket or key is not known"),
+                    detail={"host": ""})  # fmt: skip
+
+
+def socket_address(session: Session, call: Call, row: Row) -> None:
+    """A `(host, port)` pair that is connected to."""
+    value, node = call.get(*row.arg)
+    host = value[0] if isinstance(value, list | tuple) and value else None
+    if isinstance(host, str) and not loopback("tcp://" + host):
+        session.add("send", host, literal=isinstance(node, ast.Tuple) and DERIVED not in host)

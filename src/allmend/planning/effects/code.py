@@ -119,8 +119,15 @@ def _program(session: Session, call: Call) -> Value:
 
 
 def _words(
-    session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None
+    session: Session,
+    call: Call,
+    values: list[Value],
+    node: ast.AST | None,
+    cwd: str | None,
+    stdin: str | None,
+    started: bool = True,
 ) -> None:
+    """A program's words as a list; `started` is false where no process of its own begins."""
     from allmend.planning.shell import Shell
     from allmend.planning.shell_words import Command
 
@@ -131,15 +138,17 @@ def _words(
         settled = session.python.settle(value, element or call.node)
         words.append(session.holes.text(settled, _source(session, element)))
         literal.append(isinstance(element, ast.Constant))
-    shell = Shell(session, cwd=session.world.cwd if cwd is None else cwd, from_python=True, first_line=call.node.lineno)
-    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=True)
+    shell = Shell(
+        session, cwd=session.world.cwd if cwd is None else cwd, from_python=started, first_line=call.node.lineno
+    )
+    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=started)
     session.on_command(command, shell)
 
 
 def _pip(session: Session, call: Call) -> Value:
     value = call.args[0] if call.args else []
     if isinstance(value, list):
-        _words(session, call, ["pip", *value], None, None, None)
+        _words(session, call, ["pip", *value], None, None, None, started=False)
     return _result(session, call)
 
 

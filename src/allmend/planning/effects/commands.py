@@ -20,6 +20,7 @@ from allmend.planning.effects import (
     system_packages,
 )  # fmt: skip
 from allmend.planning.effects.line import Line
+from allmend.planning.effects.scripts import substituted
 from allmend.planning.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def _eval(session: Session, line: Line) -> None:
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
     elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
+        substituted(session, text, line.command.line)
         session.add("dynamic_code", text, literal=False)
 
 

@@ -13,6 +13,8 @@ from allmend.planning.effects.addresses import (
     library_host,
     request,
     request_object,
+    socket_address,
+    stored,
     url,
     url_any,
 )
@@ -91,7 +93,7 @@ READERS: dict[str, Callable[[Session, Call, Row], None]] = {
     "hf-path": hf_path, "url": url, "url-any": url_any, "request": request, "request-object": request_object, "host": host,
     "gdrive": gdrive, "gdrive-id": gdrive_id, "clone": clone, "kaggle": kaggle, "roboflow": roboflow,
     "roboflow-url": roboflow_url, "last": last, "last-fetch": last_fetch, "before-last": before_last,
-    "last-of-symbol": last_of_symbol, "library-host": library_host, "cloud": cloud, "github": github, "github-name": github,
+    "last-of-symbol": last_of_symbol, "library-host": library_host, "cloud": cloud, "stored": stored, "socket-address": socket_address, "github": github, "github-name": github,
     "url-or-hub": url_or_hub, "keras-application": keras_application, "preset": preset, "named": named, "weights": weights,
     "path": path, "port": port, "gradio": gradio, "openai-client": openai_client, "openai-wrapper": openai_client,
     "top-module": top_module, "service": fixed,

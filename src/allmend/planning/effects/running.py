@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.launchers import launched
-from allmend.planning.effects.scripts import ran, script
+from allmend.planning.effects.scripts import ran, script, substituted
 from allmend.planning.effects.targets import hub_name, is_url, plain
 from allmend.planning.values import DERIVED, has_hole
 
@@ -155,6 +155,7 @@ def bash(session: Session, line: Line) -> None:
     while at < len(words) and words[at].startswith("-") and words[at] != "-":
         if "c" in words[at][1:] and not words[at].startswith("--"):
             if at + 1 < len(words):
+                substituted(session, words[at + 1], line.command.line)
                 session.shell_text(
                     line.raw[at + 1], first_line=line.command.line, cwd=line.cwd, positional=words[at + 3 :]
                 )
@@ -166,12 +167,6 @@ def bash(session: Session, line: Line) -> None:
             session.shell_text(line.command.stdin, first_line=line.command.line + 1, cwd=line.cwd)
         for exact, url in _fetched_before(session, line):
             session.add("foreign_code", url, literal=exact, detail={"pinned": False}, line=line.command.line)
-        return
-    if "output of a command" in session.holes.reason(words[at]) and has_hole(words[at]):
-        source = session.holes.shown(words[at])
-        match = re.search(r"https?://[^\s)\"']+", source)
-        if match:
-            session.add("foreign_code", match[0], literal=True, detail={"pinned": False}, line=line.command.line)
         return
     script(session, words[at], line.cwd, literal=line.exact(at), words=words[at + 1 :], at_line=line.command.line)
     flags(session, words[at + 1 :])
