@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from allmend.box import bubblewrap, cgroups, environment, levels, limits
 from allmend.box.control import Control
 from allmend.box.egress.gate import Dial, Gate, Resolve, resolve
-from allmend.box.egress.policy import Ask, Policy
+from allmend.box.egress.policy import Policy
 from allmend.box.egress.servers import Servers
 from allmend.box.emulate import Emulator
 from allmend.box.interior import INSIDE, Interior
@@ -32,6 +32,7 @@ from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.publish import Published
+from allmend.box.questions import Ask, Questions
 from allmend.box.record import Record, clean
 from allmend.box.scratch import Scratch, run_uid
 from allmend.box.services import Services
@@ -78,7 +79,8 @@ class Box:
         self.machine: Machine = probe()
         self.root = self.machine.root
         self.record = Record()
-        self.policy = Policy(settings.permissions.network.hosts, settings.operator.hosts, settings.ask)
+        self.questions = Questions(settings.ask)
+        self.policy = Policy(settings.permissions.network.hosts, settings.operator.hosts, self.questions)
         self.ended: Ending | None = None
         self.ended_why = ""
         self.connection: dict[str, Any] = {}
@@ -115,7 +117,7 @@ class Box:
             self.places = Places.of(settings.level, self.scratch)
             uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
             permissions = settings.permissions
-            self.services = Services(permissions, self.places, self.policy, self.record, uploads, settings.ask)
+            self.services = Services(permissions, self.places, self.policy, self.record, uploads)
             self.interior = Interior(settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits)
             self.view = self.interior.furnish() if settings.level != "D" else self.interior.furnish_plainly()
             self.connection = self.interior.connection
@@ -298,7 +300,7 @@ class Box:
             now = time.monotonic()
             if not self.alive:
                 self._died()
-            elif now - started > self.limits.time:
+            elif now - started - self.questions.waited() > self.limits.time:
                 self.stop("time-limit", f"it ran longer than {self.limits.time:g} s")
             elif now - looked_at_disk > 1.0:
                 used = await asyncio.to_thread(_disk_used, self.scratch.path, self.limits.disk)
