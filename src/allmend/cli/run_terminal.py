@@ -84,6 +84,7 @@ class Terminal:
         with self._writing:
             shown = plain(what).replace("\n", " ").replace("\r", " ")[:300]
             self._own_line(f"The running cell wants {kind} {shown}, which is not permitted.")
+            _forget_what_was_typed()
             self.stream.write("Allow it for this run? [y/N] ")
             self.stream.flush()
             answer = self._typed()
@@ -91,13 +92,7 @@ class Terminal:
 
     def _typed(self) -> str:
         """One typed line; empty when the input or the run ends first."""
-        try:
-            import termios
-
-            fd = sys.stdin.fileno()
-            termios.tcflush(fd, termios.TCIFLUSH)
-        except (ImportError, OSError, ValueError):
-            return ""
+        fd = sys.stdin.fileno()
         while not self._over.is_set():
             if select.select([fd], [], [], 0.2)[0]:
                 return os.read(fd, 1000).decode("utf-8", "replace")
@@ -143,7 +138,14 @@ class Terminal:
             self.stream.write(f"{BAR}{part}\n")
 
     def _width(self) -> int:
-        return max(20, shutil.get_terminal_size().columns - len(BAR) - 1)
+        return max(4, shutil.get_terminal_size().columns - len(BAR) - 1)
+
+
+def _forget_what_was_typed() -> None:
+    """Before a question is shown: what a person typed ahead was no answer to it."""
+    import termios
+
+    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 def _last_state(line: str) -> str:
