@@ -262,7 +262,7 @@ class _Run:
         if box.settings.level == "D":
             unseen = ["everything but the cells and their outputs"]
         if self.changes.incomplete:
-            unseen.append("files beyond the first 50,000 of the working folder")
+            unseen.append("files beyond the first 50,000 of the working folder, or more than 100 folders deep")
         environment = job.settings.environment
         return Receipt(
             notebook=job.path,
