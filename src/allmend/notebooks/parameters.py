@@ -152,6 +152,17 @@ def _mark(rest: str) -> tuple[str | None, list[Any] | None, dict[str, Any]]:
     return _TYPES.get(word), choices, options
 
 
+def choices_of(line: str) -> list[Any] | None:
+    """What the dropdown of a form line offers, as the values that the code would get; None for other fields."""
+    mark = _PARAM.search(line)
+    if mark is None:
+        return None
+    kind, choices, options = _mark(mark["rest"])
+    if choices and (kind == "raw" or str(options.get("type", "")).lower() == "raw"):
+        return [_literal(choice) if isinstance(choice, str) else choice for choice in choices]
+    return choices
+
+
 def _bracket(text: str) -> int:
     depth, quote = 0, ""
     for place, char in enumerate(text):

@@ -10,10 +10,11 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from allmend.notebooks.parameters import choices_of
 from allmend.planning.calls import segment
 from allmend.planning.functions import Functions
 from allmend.planning.scope import Scope
-from allmend.planning.values import Bound, Class, Made, Member, Object, Place, Symbol, Unknown, Value
+from allmend.planning.values import Bound, Class, Made, Member, Object, Place, Symbol, Unknown, Value, either
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -80,7 +81,7 @@ class Python(Functions):
 
     def _assign(self, node: ast.Assign) -> None:
         self.naming = node.targets[0]
-        value = self.eval(node.value)
+        value = self._chosen(self.eval(node.value), node.value)
         self.naming = None
         for target in node.targets:
             self.assign(target, value, node.value)
@@ -88,7 +89,7 @@ class Python(Functions):
     def _annotated(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.naming = node.target
-            value = self.eval(node.value)
+            value = self._chosen(self.eval(node.value), node.value)
             self.naming = None
             self.assign(node.target, value, node.value)
 
@@ -114,6 +115,18 @@ class Python(Functions):
             self._set_item(target, value, source)
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
+
+    def _chosen(self, value: Value, source: ast.expr) -> Value:
+        """A dropdown's value is any of its choices, the default first."""
+        if not isinstance(source, ast.Constant) or not self._form_line(source):
+            return value
+        line = source.end_lineno or 0
+        offered = choices_of(self.place.lines[line - 1])
+        if not offered:
+            return value
+        kept = [value, *(item for item in offered if item != value and isinstance(item, str | int | float | bool))]
+        branch = 3_000_000 + self.place.cell * 10_000 + line
+        return either([(((branch, at),), item) for at, item in enumerate(kept) if item != "" or at == 0])
 
     def _form_line(self, source: ast.expr) -> bool:
         line = getattr(source, "end_lineno", 0) or 0

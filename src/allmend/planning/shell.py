@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 DEPTH = 60
+_ADJACENT = re.compile(r"(?<=[^\s$'\"\\(|&;<>=])\$([A-Za-z_]\w*)(?=[/.\-:+@%\\])")
+"""The grammar ends a word at the second of two expansions with text behind it (`$A/$B.c`); with braces it does not."""
 
 
 @cache
@@ -44,7 +47,7 @@ class Shell(Words):
         if len(text) > 400_000:
             self.session.unread("a piece of shell text is longer than 400,000 characters")
             text = text[:400_000]
-        data = text.encode("utf-8", "replace")
+        data = _ADJACENT.sub(r"${\1}", text).encode("utf-8", "replace")
         self._node(parser().parse(data).root_node, data)
 
     # -- structure ----------------------------------------------------------------------------------------------------

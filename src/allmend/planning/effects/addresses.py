@@ -23,6 +23,7 @@ from allmend.planning.values import (
     Value,
     has_hole,
     options,
+    strings,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def _fetched(session: Session, call: Call, row: Row, value: str, node: ast.expr 
         and len(call.args) > 1
     ):
         given = call.args[1]
-    if isinstance(given, str) and not has_hole(given):
-        session.world.fetched[session.world.key(plain(given))] = plain(value)
+    names = [text for text in strings(given) if not has_hole(text)]
+    if names:
         from allmend.planning.effects import directories
 
-        directories.under_drive(session, given, "write")
+        for text in names:
+            session.world.fetched[session.world.key(plain(text))] = plain(value)
+            directories.under_drive(session, text, "write")
     elif last in ("download", "get_file"):
         session.world.fetched[session.world.key(plain(value).rstrip("/").rsplit("/", 1)[-1])] = plain(value)
 
@@ -166,6 +169,8 @@ def gdrive(session: Session, call: Call, row: Row) -> None:
         if isinstance(value, str) and not has_hole(value):
             text = plain(value)
             found = drive_id(text) if drive_host(text) or not is_url(text) else None
+            if not text.strip() or (" " in text.strip() and not is_url(text)):
+                continue  # An empty field, or words that ask for an address.
             if is_url(text) and found is None:
                 list_effect(session, call, row, text, value, node, host=host_of(text))
             else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -243,16 +243,19 @@ def _magic(session: Session, call: Call) -> Value:
 def _opened(session: Session, call: Call) -> None:
     path, _ = call.get(0, "file")
     mode, _ = call.get(1, "mode")
-    if not isinstance(path, str) or has_hole(path) or not isinstance(mode, str) or not set(mode) & set("wax"):
+    if not isinstance(mode, str) or not set(mode) & set("wax"):
         return
     from allmend.planning.effects import directories
 
-    full = session.world.resolve(path).replace(DERIVED, "")
-    if directories.SYSTEM.search(full):
-        directories.written(session, path, cwd=None)
-    session.world.make(path)
-    if "w" in mode:
-        session.world.texts.pop(session.world.key(path), None)
+    for text in strings(path):
+        if has_hole(text):
+            continue
+        full = session.world.resolve(text).replace(DERIVED, "")
+        if directories.SYSTEM.search(full):
+            directories.written(session, text, cwd=None)
+        session.world.make(text)
+        if "w" in mode:
+            session.world.texts.pop(session.world.key(text), None)
 
 
 def _write(session: Session, call: Call) -> None:

@@ -95,9 +95,7 @@ _SILENT = frozenset(
         "unalias",
         "ulimit",
         "lsb_release",
-        "ffmpeg",
         "ffprobe",
-        "convert",
         "identify",
         "column",
         "seq",
@@ -263,7 +261,7 @@ _PROGRAMS: dict[str, Callable[[Any, Any], None]] = {
     "tensorboard": serving.tensorboard_command, "vllm": serving.vllm, "uvicorn": serving.web, "flask": serving.web,
     "gunicorn": serving.web, "hypercorn": serving.web, "mlflow": serving.mlflow, "bore": serving.tunnel, "zrok": serving.tunnel,
     "frpc": serving.tunnel, "pinggy": serving.tunnel, "jupyter-lab": serving.notebook, "jupyter-notebook": serving.notebook,
-    "code-server": serving.notebook, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
+    "code-server": serving.code_server, "ffmpeg": filing.converted, "convert": filing.converted, "sox": filing.converted, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
     "text-generation-launcher": serving.vllm, "lmdeploy": serving.vllm, "tmole": serving.tunnel, "playit": serving.tunnel,
     "chainlit": serving.streamlit, "panel": serving.streamlit, "voila": serving.notebook, "fiftyone": serving.fiftyone,
 }  # fmt: skip

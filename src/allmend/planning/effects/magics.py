@@ -15,6 +15,110 @@ _PROGRAMS = frozenset({"pip", "pip3", "conda", "mamba", "micromamba", "uv", "mkd
                        "git", "wget", "curl", "apt", "apt-get", "man", "less", "more", "bash", "npm", "npx", "python", "python3"})  # fmt: skip
 
 
+_KNOWN = frozenset(
+    [
+        "alias",
+        "alias_magic",
+        "autoawait",
+        "autocall",
+        "automagic",
+        "autosave",
+        "bookmark",
+        "colors",
+        "config",
+        "connect_info",
+        "debug",
+        "dhist",
+        "dirs",
+        "doctest_mode",
+        "ed",
+        "edit",
+        "gui",
+        "hist",
+        "history",
+        "killbgscripts",
+        "ldir",
+        "lf",
+        "lk",
+        "ll",
+        "loadpy",
+        "logoff",
+        "logon",
+        "logstart",
+        "logstate",
+        "logstop",
+        "lsmagic",
+        "lx",
+        "macro",
+        "magic",
+        "matplotlib",
+        "notebook",
+        "page",
+        "pastebin",
+        "pdb",
+        "pdef",
+        "pdoc",
+        "pfile",
+        "pinfo",
+        "pinfo2",
+        "pprint",
+        "precision",
+        "prun",
+        "psearch",
+        "psource",
+        "pwd",
+        "pycat",
+        "pylab",
+        "qtconsole",
+        "quickref",
+        "recall",
+        "rehashx",
+        "reload_ext",
+        "rep",
+        "rerun",
+        "reset",
+        "reset_selective",
+        "save",
+        "sc",
+        "store",
+        "tb",
+        "time",
+        "timeit",
+        "unalias",
+        "unload_ext",
+        "who",
+        "who_ls",
+        "whos",
+        "xdel",
+        "xmode",
+        "autoreload",
+        "aimport",
+        "tensorflow_version",
+        "watermark",
+        "memit",
+        "mprun",
+        "lprun",
+        "snakeviz",
+        "capture",
+        "config_inline",
+        "nb_black",
+        "lab_black",
+        "load_ext",
+        "load",
+        "popd",
+        "dist_init",
+        "scalene",
+        "pip3",
+        "html",
+        "javascript",
+        "js",
+        "latex",
+        "markdown",
+    ]
+)
+"""Magics that touch nothing outside the kernel."""
+
+
 def line_magic(session: Session, special: Special) -> Value:
     """Follow one `%magic`."""
     from allmend.planning.effects import directories, scripts
@@ -66,7 +170,23 @@ def line_magic(session: Session, special: Special) -> Value:
         return None
     if name == "wandb":
         session.add("send", "wandb", literal=True)
+    elif name not in _KNOWN and not name.startswith("%"):
+        _unknown(session, name, text)
     return None
+
+
+def _unknown(session: Session, name: str, text: str) -> None:
+    """A magic that some extension or script defined: an address given to it is fetched, the rest is not read."""
+    from allmend.planning.effects.targets import host_of, is_url
+    from allmend.planning.substitution import substitute
+
+    for filled in substitute(session.python, text):
+        for word in filled.split():
+            clean = word.replace(DERIVED, "").strip("\"'<>,")
+            if is_url(clean):
+                mark = DERIVED if DERIVED in word else ""
+                session.add("download", mark + clean, literal=not mark, detail={"host": host_of(clean)})
+    session.unread(f"%{name} is a magic that is not known here; what it does was not read")
 
 
 def _host(url: str) -> dict[str, str]:

@@ -56,12 +56,29 @@ def _text(session: Session, line: Line, at: int) -> None:
 
 def _piped(session: Session, line: Line) -> None:
     """A program reads its text from a pipe or a heredoc."""
-    if line.command.stdin is not None:
-        above = line.command.line
-        session.python_text(line.command.stdin, above=above)
+    text = _given(line)
+    if text is not None:
+        session.python_text(text, above=line.command.line)
         return
     for at, url in _fetched_before(session, line):
         session.add("foreign_code", url, literal=at, detail={"pinned": False}, line=line.command.line)
+
+
+def _given(line: Line) -> str | None:
+    """The text that a program is given: a heredoc of its own, or one passed on by `cat`; words that `echo` passes on."""
+    if line.command.stdin is not None:
+        return line.command.stdin
+    before = line.command.before
+    if before is None:
+        return None
+    name = posixpath.basename(plain(before.program))
+    if name in ("cat", "tee") and before.stdin is not None:
+        return before.stdin
+    if name in ("echo", "printf"):
+        words = [plain(word) for word in before.words[1:] if not re.fullmatch(r"-[neE]+", word)]
+        text = " ".join(words)
+        return text.replace("\\n", "\n") if words and not has_hole(text) else None
+    return None
 
 
 def _fetched_before(session: Session, line: Line) -> list[tuple[bool, str]]:
@@ -162,8 +179,9 @@ def bash(session: Session, line: Line) -> None:
         at += 1
     if at >= len(words) or words[at] in ("-", "/dev/stdin"):
         flags(session, words[at + 1 :])
-        if line.command.stdin is not None:
-            session.shell_text(line.command.stdin, first_line=line.command.line + 1, cwd=line.cwd)
+        text = _given(line)
+        if text is not None:
+            session.shell_text(text, first_line=line.command.line + 1, cwd=line.cwd)
         for exact, url in _fetched_before(session, line):
             session.add("foreign_code", url, literal=exact, detail={"pinned": False}, line=line.command.line)
         return
