@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from allmend.notebooks.parameters import choices_of
 from allmend.planning.calls import segment
 from allmend.planning.functions import Functions
+from allmend.planning.narrowing import Told, told, within, without
 from allmend.planning.scope import Scope
-from allmend.planning.values import Bound, Class, Made, Member, Object, Place, Symbol, Unknown, Value, either
+from allmend.planning.values import Bound, Class, Function, Made, Member, Object, Place, Symbol, Unknown, Value, either
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -172,20 +173,60 @@ class Python(Functions):
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def _if(self, node: ast.If) -> None:
-        arms: list[list[ast.stmt]] = []
+        arms: list[Callable[[], None]] = []
+        refused: dict[str, list[Value]] = {}
         rest: list[ast.stmt] = [node]
         while len(rest) == 1 and isinstance(rest[0], ast.If):
             branch = rest[0]
             self.line = branch.lineno
             self.eval(branch.test)
-            arms.append(branch.body)
+            known = told(branch.test)
+            arms.append(self._narrowed(branch.body, known, dict(refused), branch.lineno))
+            if known is not None:
+                refused[known[0]] = [*refused.get(known[0], []), *known[1]]
             rest = branch.orelse
         if rest:
-            arms.append(rest)
-        self.journal.branch([self._arm(arm) for arm in arms], may_skip=not rest)
+            arms.append(self._narrowed(rest, None, refused, node.lineno))
+        self.journal.branch(arms, may_skip=not rest)
 
     def _arm(self, body: list[ast.stmt]) -> Callable[[], None]:
         return lambda: self.run(body)
+
+    def _narrowed(
+        self, body: list[ast.stmt], known: Told | None, refused: dict[str, list[Value]], line: int
+    ) -> Callable[[], None]:
+        """One way of an `if`, in which the names that were tested hold only what the tests leave."""
+        if known is None and not refused:
+            return self._arm(body)
+
+        def arm() -> None:
+            put: list[tuple[dict[str, Value], str, Value, Value]] = []
+            for name in {**refused, **({known[0]: []} if known else {})}:
+                names, old = self._holder(name), self.look_up(name)
+                if names is None or isinstance(old, Function | Class | Symbol | Made):
+                    continue
+                if known is not None and name == known[0]:
+                    new = within(old, known[1], 4_000_000 + self.place.cell * 10_000 + line)
+                else:
+                    new = without(old, refused[name], name)
+                if new is not old:
+                    self.journal.set(names, name, new)
+                    put.append((names, name, old, new))
+            self.run(body)
+            for names, name, old, new in put:
+                if names.get(name) is new:
+                    self.journal.set(names, name, old)
+
+        return arm
+
+    def _holder(self, name: str) -> dict[str, Value] | None:
+        """The namespace that holds `name`."""
+        scope: Scope | None = self.scope
+        while scope is not None:
+            if name in scope.names:
+                return scope.names
+            scope = scope.parent
+        return self.globals.names if name in self.globals.names else None
 
     def _match(self, node: ast.Match) -> None:
         self.eval(node.subject)

@@ -42,7 +42,8 @@ def _fetched(session: Session, top: str) -> bool:
     """A module whose file was fetched into the working folder, or into a folder put on `sys.path`."""
     world = session.world
     for folder in ("", *world.search[-20:]):
-        for name in (f"{top}.py", f"{top}/__init__.py"):
+        notebook = (f"{top}.ipynb",) if "import_ipynb" in session.modules else ()
+        for name in (f"{top}.py", f"{top}/__init__.py", *notebook):
             if world.key(f"{folder}/{name}" if folder else name) in world.fetched:
                 session.facts.setdefault("foreign", set()).add(top)
                 session.add("foreign_code", top, literal=True, detail={"pinned": False, "from": name})
