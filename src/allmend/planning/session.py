@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allmend.notebooks.syntax import CellCode, Special, split
 from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
-from allmend.planning import tables
+from allmend.planning import following, tables
 from allmend.planning.effects import (
     code,
     commands,
@@ -350,24 +350,8 @@ class Session:
         return known if known is not None else Symbol(path)
 
     def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
-        """Sources of a clone or fetched script that are at hand are read too; others are named as unread."""
-        text = self.reader(path, cwd, clone, self.world) if self.reader is not None else None
-        if text is None:
-            self.unread(f"{path} is code from outside; it was not read")
-            return
-        full = self.world.resolve(path, cwd).replace(DERIVED, "")
-        if full in self.followed or len(self.followed) > 50:
-            return
-        self.followed.add(full)
-        source = text if path.endswith(".py") else "%%bash\n" + text
-        inner = Session(Notebook(cells=[Cell(type="code", source=source)]))
-        inner.followed = self.followed
-        inner.read()
-        for effect in inner.record.effects():
-            self.record.add(
-                effect.kind, effect.target, place=self.python.place, line=self.line, literal=False, reason=effect.reason,
-                detail={**effect.detail, "via": full},
-            )  # fmt: skip
+        """A script from outside runs."""
+        following.script(self, path, cwd, clone)
 
     def derive(self, value: Value) -> Value:
         """`value` marked as worked out."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from allmend.planning import following
+
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
@@ -36,6 +38,7 @@ def on_import(session: Session, module: str) -> None:
     pinned = clone.pinned if clone else False
     session.facts.setdefault("foreign", set()).add(top)
     session.add("foreign_code", top, literal=True, detail={"pinned": pinned, "from": folder or top})
+    following.module(session, top, folder, clone)
 
 
 def _fetched(session: Session, top: str) -> bool:
