@@ -14,6 +14,8 @@ _OVER = frozenset({"map", "imap", "imap_unordered", "starmap", "filter", "thread
 _STARTED = frozenset({"Thread", "Process", "Timer", "submit", "apply", "apply_async", "register", "run_in_executor",
                       "to_thread", "start_new_thread", "call_soon", "run_sync", "partial"})  # fmt: skip
 _ROUNDS = 60
+LATER = frozenset({"functools.partial()", "joblib.delayed()", "joblib.parallel.delayed()", "dask.delayed()"})
+"""What holds a function until it is called."""
 
 
 def follow(python: Expressions, call: Call) -> None:

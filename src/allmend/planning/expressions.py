@@ -214,7 +214,7 @@ class Expressions(Operators, Containers):
         if isinstance(callee, Object):
             called = callee.of.find("__call__") or callee.of.find("forward")
             return python.call_function(called, args, keywords, callee) if isinstance(called, Function) else None
-        if isinstance(callee, Made) and callee.path == "functools.partial()" and callee.args:
+        if isinstance(callee, Made) and callee.path in callbacks.LATER and callee.args:
             inner = callee.args[0]
             if isinstance(inner, Function | Bound):
                 return callbacks.partial(self, callee, args, keywords)

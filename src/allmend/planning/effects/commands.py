@@ -203,6 +203,8 @@ def _eval(session: Session, line: Line) -> None:
     text = " ".join(line.raw[1:])
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
+    elif text and re.search(r"curl|wget", session.holes.shown(text)) and running.from_substitution(session, line, text):
+        return
     elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
         session.add("dynamic_code", text, literal=False)
 

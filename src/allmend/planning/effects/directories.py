@@ -42,6 +42,10 @@ _SILENT = frozenset({"builtins.print", "builtins.len", "builtins.isinstance", "o
                      "list.append", "builtins.display", "warnings.warn", "builtins.str"})  # fmt: skip
 
 
+_NAMED = frozenset({"model", "dataset", "foreign_code", "clone", "send"})
+"""What calls of these kinds are given is a name of a service; only what is plainly a path is one."""
+
+
 def entered(session: Session, path: str) -> None:
     """The notebook, or a shell of it, went into `path`."""
     under_drive(session, path, "read", cwd="")
@@ -235,6 +239,7 @@ def _drive_arguments(session: Session, call: Call) -> None:
         mode_value, _ = call.get(1, "mode")
         writes = isinstance(mode_value, str) and any(sign in mode_value for sign in "wax+")
     writes = writes or path in ("gdown.download", "gdown.download_folder", "wget.download")
+    named = any(row.kind in _NAMED for row in session.tables.rows(path))
     given: list[tuple[str, Value]] = [("", value) for value in call.args[:6]]
     given.extend(call.keywords.items())
     for name, value in given:
@@ -242,6 +247,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
             items = option if isinstance(option, list | tuple) else [option]
             for item in items[:20]:
                 if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
+                    continue
+                if named and not item.replace(DERIVED, "").startswith(("/", ".", "~", "drive/", "gdrive/")):
                     continue
                 if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MODEL_FLAG = re.compile(
     r"^--?(?:pretrained_model_name_or_path|model_name_or_path|base_model|model_id|hf_model|pretrained_model|model_name|model|"
-    r"\w*_name_or_path|tokenizer_name|model-path|model_path)$"
+    r"\w*_name_or_path|tokenizer_name|model-path|model_path|model-id|model-name)$"
 )
 
 _DATASET_FLAG = re.compile(r"^--(?:dataset_name|hf_dataset|dataset-name)$")

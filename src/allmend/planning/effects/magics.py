@@ -223,7 +223,7 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
         if names[-1] in ("!", "sx", "system"):
             session.shell_line(text, code.first_line + 1)
         else:
-            session.shell_text(_templated(session, text), first_line=code.first_line + 1)
+            session.shell_text(text, first_line=code.first_line + 1, positional=_given(session, last_text))
         return True
     if code.language == "file":
         session.python.place = below
@@ -237,9 +237,20 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
     return last_name == "run"
 
 
-def _templated(session: Session, text: str) -> str:
-    """IPython fills nothing in below `%%bash`; kept as its own step because `%%!` differs."""
-    return text
+def _given(session: Session, text: str) -> list[str]:
+    """The arguments of `%%bash -s ARGUMENTS`, with IPython's variables filled in."""
+    import shlex
+
+    from allmend.planning.substitution import substitute
+
+    if "-s" not in text.split():
+        return []
+    filled = substitute(session.python, text)[0].replace(DERIVED, "")
+    try:
+        words = shlex.split(filled)
+    except ValueError:
+        words = filled.split()
+    return words[words.index("-s") + 1 :] if "-s" in words else []
 
 
 def _file(session: Session, code: CellCode, text: str) -> None:

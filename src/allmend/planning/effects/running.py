@@ -43,11 +43,14 @@ def python(session: Session, line: Line) -> None:
     if at >= len(words) or words[at] in ("-", "/dev/stdin"):
         _piped(session, line)
         return
-    ran(session, line, at)
+    if not from_substitution(session, line, words[at]):
+        ran(session, line, at)
 
 
 def _text(session: Session, line: Line, at: int) -> None:
     text = line.words[at]
+    if from_substitution(session, line, text):
+        return
     if not has_hole(text):
         session.python_text(text, above=0)
     else:
@@ -171,7 +174,7 @@ def bash(session: Session, line: Line) -> None:
     at = 1
     while at < len(words) and words[at].startswith("-") and words[at] != "-":
         if "c" in words[at][1:] and not words[at].startswith("--"):
-            if at + 1 < len(words):
+            if at + 1 < len(words) and not from_substitution(session, line, words[at + 1]):
                 session.shell_text(
                     line.raw[at + 1], first_line=line.command.line, cwd=line.cwd, positional=words[at + 3 :]
                 )
@@ -185,19 +188,24 @@ def bash(session: Session, line: Line) -> None:
         for exact, url in _fetched_before(session, line):
             session.add("foreign_code", url, literal=exact, detail={"pinned": False}, line=line.command.line)
         return
-    if "output of a command" in session.holes.reason(words[at]) and has_hole(words[at]):
-        source = session.holes.shown(words[at])
-        match = re.search(r"https?://[^\s)\"']+", source)
-        if match:
-            session.add("foreign_code", match[0], literal=True, detail={"pinned": False}, line=line.command.line)
+    if from_substitution(session, line, words[at]):
         return
     script(session, words[at], line.cwd, literal=line.exact(at), words=words[at + 1 :], at_line=line.command.line)
     flags(session, words[at + 1 :])
 
 
+def from_substitution(session: Session, line: Line, word: str) -> bool:
+    """Whether `word` is what a command prints (`$(curl URL)`, `<(curl URL)`); an address in it is code that runs."""
+    if not has_hole(word) or "output of a command" not in session.holes.reason(word):
+        return False
+    for url in re.findall(r"https?://[^\s)\"'`|]+", session.holes.shown(word))[:4]:
+        session.add("foreign_code", url, literal=True, detail={"pinned": False}, line=line.command.line)
+    return True
+
+
 def source(session: Session, line: Line) -> None:
     """`source script.sh`."""
-    if len(line.words) > 1:
+    if len(line.words) > 1 and not from_substitution(session, line, line.words[1]):
         script(session, line.words[1], line.cwd, literal=line.exact(1), at_line=line.command.line, quiet=True)
 
 
