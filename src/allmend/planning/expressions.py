@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 
+_HOLDERS = ("SimpleNamespace", "argparse.Namespace", "EasyDict", "edict", "AttrDict", "DotMap", "box.Box")
+"""Classes that only hold what they are given, by attribute."""
+
+
 class Expressions(Operators, Containers):
     """The evaluator of expressions. `eval` never raises for odd input and returns a value for everything."""
 
@@ -207,6 +211,8 @@ class Expressions(Operators, Containers):
             if isinstance(start, Function):
                 python.call_function(start, args, keywords, made)
             else:
+                made.attributes.update(zip(callee.fields, args, strict=False))
+                made.attributes.update(keywords)
                 base = next((b for b in callee.bases if isinstance(b, Symbol)), None)
                 if base is not None:
                     self.session.on_call(Call(base.path, node, args, keywords, None, naming))
@@ -232,7 +238,8 @@ class Expressions(Operators, Containers):
         if answer is not MISSING:
             return answer
         reason = result_reason(call)
-        return Made(path + "()", args, keywords, receiver, {}, segment(self.place, node), reason)
+        kept = dict(keywords) if path.endswith(_HOLDERS) else {}
+        return Made(path + "()", args, keywords, receiver, kept, segment(self.place, node), reason)
 
 
 def _name_of(naming: ast.expr | None, python: Expressions) -> str | None:

@@ -15,7 +15,20 @@ from allmend.planning.calls import segment
 from allmend.planning.functions import Functions
 from allmend.planning.narrowing import Told, told, within, without
 from allmend.planning.scope import Scope
-from allmend.planning.values import Bound, Class, Function, Made, Member, Object, Place, Symbol, Unknown, Value, either
+from allmend.planning.values import (
+    Bound,
+    Class,
+    Either,
+    Function,
+    Made,
+    Member,
+    Object,
+    Place,
+    Symbol,
+    Unknown,
+    Value,
+    either,
+)
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -135,6 +148,13 @@ class Python(Functions):
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
         names = target.elts
+        if isinstance(value, Either) and all(
+            isinstance(option, list | tuple) and len(option) == len(names) for _, option in value.options
+        ):
+            for place, name in enumerate(names):
+                found = [(arms, option[place]) for arms, option in value.options]
+                self.assign(name, either([pair for pair in found if pair[1] is not None] or found), source)
+            return
         starred = any(isinstance(name, ast.Starred) for name in names)
         if isinstance(value, list | tuple) and len(value) == len(names) and not starred:
             inner = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(names) else None
@@ -297,6 +317,8 @@ class Python(Functions):
                         self.eval(decorator)
                     made.members[statement.name] = self.define(statement, made)
                 else:
+                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        made.fields.append(statement.target.id)
                     self.run([statement])
             for name, value in self.scope.names.items():
                 made.members.setdefault(name, value)

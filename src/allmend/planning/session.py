@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allmend.notebooks.syntax import CellCode, Special, split
 from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
-from allmend.planning import following, tables
+from allmend.planning import command_lines, following, tables
 from allmend.planning.effects import (
     code,
     commands,
@@ -64,6 +64,8 @@ class Session:
         self.modules: set[str] = set()
         self.installed: set[str] = set()
         self.facts: dict[str, Any] = {}
+        self.argv: list[str] = []
+        """The words after the script that is being followed."""
         self.line = 1
         self.running: set[str] = set()
         self.remaining = NOTEBOOK_BUDGET
@@ -277,9 +279,10 @@ class Session:
     def on_call(self, call: Call) -> Value:
         """A call that is neither the notebook's own function nor pure."""
         self.line = self.python.line
-        answer = code.on_call(self, call)
-        if answer is not MISSING:
-            return answer
+        for asked in (code.on_call, command_lines.on_call):
+            answer = asked(self, call)
+            if answer is not MISSING:
+                return answer
         answer = credentials.on_call(self, call)
         directories.on_call(self, call)
         hardware.on_call(self, call)
@@ -316,6 +319,8 @@ class Session:
 
     def on_get_item(self, path: str, key: Value, node: ast.Subscript) -> Value:
         """`symbol[key]`."""
+        if path == "sys.argv" and isinstance(key, int) and 0 < key <= len(self.argv):
+            return self.derive(self.argv[key - 1])
         if path == "os.environ":
             self.line = node.lineno
             return credentials.read_environment(self, key, node.slice)

@@ -99,6 +99,8 @@ class Class:
     name: str
     bases: list[Value]
     members: dict[str, Value] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
+    """Annotated names in order: what a dataclass takes."""
 
     def find(self, name: str, depth: int = 8) -> Value:
         """A member of the class or of its bases in the notebook, or None."""

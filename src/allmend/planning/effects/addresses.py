@@ -47,7 +47,12 @@ def url_any(session: Session, call: Call, row: Row) -> None:
                 continue
             if is_url(value) or has_hole(value):
                 _fetched(session, call, row, value, node)
-            elif not isinstance(node, ast.Constant) and node is not None and row.kind == "download":
+            elif (
+                plain(value).startswith("/")
+                and not isinstance(node, ast.Constant)
+                and node is not None
+                and row.kind == "download"
+            ):
                 session.add("download", Unknown(segment(session.python.place, node), "the address is given elsewhere"),
                             node=node)  # fmt: skip
         elif isinstance(value, Unknown | Made | Member):

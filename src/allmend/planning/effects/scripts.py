@@ -98,7 +98,9 @@ def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: 
         return
     else:
         before = session.world.state["<cwd>"]
+        given, session.argv = session.argv, [plain(word) for word in words]
         session.python_text(text, cell=cell)
+        session.argv = given
         session.world.state["<cwd>"] = before
 
 

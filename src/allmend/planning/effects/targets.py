@@ -83,7 +83,7 @@ def hub_name(text: str) -> str | None:
         return None
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?:[@:][\w.-]+)?", text):
         return None
-    if _LOCAL_FILE.search(text):
+    if _LOCAL_FILE.search(text) or re.search(r"(?:^|/)checkpoint-\d+$", text):
         return None
     return text
 
