@@ -78,6 +78,8 @@ class FormParameter(Part):
     default: Any = None
     choices: list[Any] | None = None
     allow_input: bool = False
+    template: bool = False
+    """Colab's `isTemplate`: the value is put into the text of the cell, not only into a variable."""
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
