@@ -669,3 +669,179 @@ local.chat.completions.create(model="m", messages=[])
 """,
     ),
 ]
+
+TRICKS += [
+    Case(
+        "hub names while standing in a clone",
+        """
+!git clone https://github.com/maker/studio
+%cd studio
+----
+from transformers import AutoModel, AutoTokenizer
+AutoModel.from_pretrained("org/net")
+AutoTokenizer.from_pretrained("outputs/checkpoint-500")
+AutoModel.from_pretrained("checkpoints/own")
+----
+from datasets import load_dataset
+load_dataset("org/rows")
+----
+!python train.py --model_name_or_path org/start --pretrained_vae_name_or_path org/vae --output_dir out
+""",
+        """
+0 clone https://github.com/maker/studio
+1 model hf:org/net
+2 dataset hf:org/rows
+3 foreign_code studio/train.py
+3 model hf:org/start
+3 model hf:org/vae
+""",
+    ),
+    Case(
+        "functions handed over",
+        """
+import requests, threading, functools
+from joblib import Parallel, delayed
+from concurrent.futures import ThreadPoolExecutor
+
+def get(url, folder="."):
+    return requests.get(url)
+
+Parallel(n_jobs=2)(delayed(get)(u) for u in ["https://h.example/1", "https://h.example/2"])
+with ThreadPoolExecutor() as pool:
+    pool.map(get, ["https://h.example/3"])
+    pool.submit(get, "https://h.example/4", folder="x")
+threading.Thread(target=get, args=("https://h.example/5",)).start()
+functools.partial(get, folder="y")("https://h.example/6")
+""",
+        """
+0 download https://h.example/1
+0 download https://h.example/2
+0 download https://h.example/3
+0 download https://h.example/4
+0 download https://h.example/5
+0 download https://h.example/6
+""",
+    ),
+    Case(
+        "a script's own command line",
+        """
+%%writefile fetch.py
+import argparse, urllib.request
+from transformers import AutoModel
+parser = argparse.ArgumentParser()
+parser.add_argument("--model", default="org/default")
+parser.add_argument("--data-url", default="https://h.example/default.zip")
+args = parser.parse_args()
+AutoModel.from_pretrained(args.model)
+urllib.request.urlretrieve(args.data_url, "x.zip")
+----
+!python fetch.py --model org/given
+----
+from dataclasses import dataclass
+
+@dataclass
+class Book:
+    title: str
+    url: str = ""
+
+import requests
+for book in [Book("a", "https://h.example/a.txt"), Book(title="b", url="https://h.example/b.txt")]:
+    requests.get(book.url)
+----
+gpu = "T4" in "..."
+first, second = ("alpha==1", "beta") if gpu else ("alpha==2", "beta")
+!pip install {first} {second}
+""",
+        """
+0 model hf:org/given
+0 download https://h.example/default.zip
+1 model hf:org/given
+2 download https://h.example/a.txt
+2 download https://h.example/b.txt
+3 install pip:alpha
+3 install pip:beta
+""",
+    ),
+    Case(
+        "text that commands print",
+        """
+!sh -c "$(curl -fsSL https://h.example/a.sh)"
+!bash <(curl -s https://h.example/b.sh)
+----
+%%bash -s "second" 7
+wget https://h.example/$1/$2.bin
+for n in $(seq 1 2); do curl -O "https://h.example/part-$n"; done
+----
+!docker run --gpus all -p 8080:80 -e HF_TOKEN=$(cat t) ghcr.example/serve:1.0 --model-id org/net
+""",
+        """
+0 download https://h.example/a.sh
+0 foreign_code https://h.example/a.sh
+0 download https://h.example/b.sh
+0 foreign_code https://h.example/b.sh
+1 download https://h.example/second/7.bin
+1 download https://h.example/part-1
+1 download https://h.example/part-2
+2 foreign_code ghcr.example/serve:1.0
+2 hardware gpu
+2 serve port:8080
+2 credential env:HF_TOKEN
+2 model hf:org/net
+""",
+    ),
+    Case(
+        "what a test says of a name",
+        """
+def weights(kind):
+    if kind == 1:
+        !wget https://h.example/one.bin
+    elif kind == "two":
+        !wget https://h.example/{kind}.bin
+    else:
+        !gdown {kind}
+weights(1)
+weights("two")
+----
+#form
+where = "eu" #@param ["eu", "us"]
+if where == "eu":
+    !wget https://h.example/{where}/only-eu.bin
+else:
+    !wget https://h.example/{where}/not-eu.bin
+""",
+        """
+0 download https://h.example/one.bin
+0 download https://h.example/two.bin
+0 download ?kind
+1 hidden_code cell
+1 download https://h.example/eu/only-eu.bin
+1 download https://h.example/us/not-eu.bin
+""",
+    ),
+    Case(
+        "links into the Drive",
+        r"""
+from google.colab import drive
+drive.mount("/content/drive")
+%cd /content/drive/My\ Drive/art
+----
+%cd /content
+!git clone https://github.com/maker/webui
+!ln -s /content/drive/MyDrive/styles.csv /content/webui/
+!wget https://h.example/w.bin -O /content/webui/models/w.bin
+----
+!ln -s /content/drive/MyDrive/kept /content/kept
+!wget https://h.example/v.bin -O /content/kept/v.bin
+""",
+        """
+0 credential google-drive
+0 personal_files drive:/content/drive/My Drive/art
+1 clone https://github.com/maker/webui
+1 personal_files drive:/content/drive/MyDrive/styles.csv
+1 download https://h.example/w.bin
+2 personal_files drive:/content/drive/MyDrive/kept
+2 download https://h.example/v.bin
+2 personal_files drive:/content/drive/MyDrive/kept/v.bin
+""",
+    ),
+]

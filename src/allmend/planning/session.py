@@ -225,11 +225,12 @@ class Session:
         from allmend.planning.substitution import substitute
 
         for filled in substitute(self.python, text):
-            self.shell_text(filled, first_line=line)
+            # Text that was put in has lines of its own; what stands in the cell is the line that runs it.
+            self.shell_text(filled, first_line=line, one_line=filled.count("\n") != text.count("\n"))
 
     def shell_text(
         self, text: str, *, first_line: int, keep: bool = False, from_python: bool = False, source: str | None = None,
-        cwd: str | None = None, positional: list[str] | None = None,
+        cwd: str | None = None, positional: list[str] | None = None, one_line: bool = False,
     ) -> None:  # fmt: skip
         """Follow shell text in a shell of its own; with `keep` its last directory is kept (bash kernels)."""
         if len(self.running) > 12 or ("sh " + text) in self.running:
@@ -241,6 +242,7 @@ class Session:
             )
             shell.node_source = source
             shell.positional = positional or []
+            shell.one_line = one_line
             line = self.line
             shell.run(text)
             self.line = line

@@ -119,6 +119,23 @@ class World:
             key = shorter
         return False
 
+    def is_local(self, name: str, cwd: str | None = None) -> bool:
+        """Whether something that could be a hub's name is a file or folder that the notebook made or fetched.
+
+        Unlike `was_made`, standing in a clone does not make every name local.
+        """
+        here = self.key(".", cwd)
+        key = self.key(name, cwd).rstrip("/*")
+        known = (self.made, self.texts, self.saved, self.fetched, self.clones)
+        while key not in ("", "/", here):
+            if any(key in places for places in known):
+                return True
+            shorter = posixpath.dirname(key)
+            if shorter == key:
+                break
+            key = shorter
+        return False
+
     def make(self, path: str, cwd: str | None = None) -> None:
         """Note that the notebook made `path`."""
         if len(self.made) < MAXIMUM:

@@ -76,7 +76,7 @@ def _shell(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True)
+            session.shell_text(text, first_line=_first_line(node, call), from_python=True, one_line=_elsewhere(node))
         elif option is not MISSING:
             session.line = line
             session.add("process", option, node=node)
@@ -85,6 +85,11 @@ def _shell(session: Session, call: Call) -> Value:
 
 def _first_line(node: ast.AST | None, call: Call) -> int:
     return getattr(node, "lineno", call.node.lineno)
+
+
+def _elsewhere(node: ast.AST | None) -> bool:
+    """Whether a text was written elsewhere than where it is run."""
+    return not isinstance(node, ast.Constant | ast.JoinedStr)
 
 
 def _mark(text: str) -> str:
@@ -104,7 +109,9 @@ def _program(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True, cwd=cwd)
+            session.shell_text(
+                text, first_line=_first_line(node, call), from_python=True, cwd=cwd, one_line=_elsewhere(node)
+            )
         elif isinstance(option, list | tuple) and option:
             if shell_value is True:
                 session.shell_text(

@@ -46,6 +46,10 @@ _NAMED = frozenset({"model", "dataset", "foreign_code", "clone", "send"})
 """What calls of these kinds are given is a name of a service; only what is plainly a path is one."""
 
 
+_OF_FILES = ("os.", "shutil.", "builtins.open", "io.", "path.", "glob.", "pandas.", "numpy.", "torch.")
+"""Calls that take paths, also such with spaces."""
+
+
 def entered(session: Session, path: str) -> None:
     """The notebook, or a shell of it, went into `path`."""
     under_drive(session, path, "read", cwd="")
@@ -248,8 +252,10 @@ def _drive_arguments(session: Session, call: Call) -> None:
             for item in items[:20]:
                 if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
                     continue
-                if named and not item.replace(DERIVED, "").startswith(("/", ".", "~", "drive/", "gdrive/")):
-                    continue
+                if not item.replace(DERIVED, "").startswith(("/", ".", "~", "drive/", "gdrive/")) and (
+                    named or (" " in item and not path.startswith(_OF_FILES))
+                ):
+                    continue  # A name of a service, or words: no path.
                 if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"
                     under_drive(session, item, mode)

@@ -147,6 +147,9 @@ def ln(session: Session, line: Line) -> None:
     source = line.words[places[0]]
     link = line.words[places[1]] if len(places) > 1 else posixpath.basename(source)
     drive = session.world.drive(source, line.cwd)
+    key = session.world.key(link, line.cwd)
+    if link.endswith("/") or key in session.world.clones or (key and key in session.world.made):
+        link = posixpath.join(link, posixpath.basename(source.rstrip("/")))  # Into a folder that is there.
     full = session.world.resolve(link, line.cwd)
     if drive:
         directories.under_drive(session, source, "read", literal=line.exact(places[0]), cwd=line.cwd)

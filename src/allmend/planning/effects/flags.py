@@ -62,7 +62,7 @@ def arguments(session: Session, line: Line, start: int) -> None:
         value = tail if sign else line.words[place] if place < len(line.words) else ""
         value = value.strip("\"'")
         mark = "" if line.exact(place) else DERIVED
-        if _MODEL_FLAG.match(head) and "/" in value and hub_name(value) and not session.world.was_made(value, line.cwd):
+        if _MODEL_FLAG.match(head) and "/" in value and hub_name(value) and not session.world.is_local(value, line.cwd):
             line.add("model", place, mark + value, prefix="hf:")
         elif _DATASET_FLAG.match(head) and hub_name(value):
             line.add("dataset", place, mark + value, prefix="hf:")

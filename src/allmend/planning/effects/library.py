@@ -100,7 +100,7 @@ def _remote_code(session: Session, call: Call) -> None:
     for _, option in options(value):
         if isinstance(option, str):
             text = option.replace(DERIVED, "")
-            if not has_hole(text) and session.world.was_made(text):
+            if not has_hole(text) and session.world.is_local(text):
                 continue
             name = hubs.hub_target(session, text)
             session.add("foreign_code", name or option, literal=isinstance(node, ast.Constant) and DERIVED not in option,

@@ -134,7 +134,7 @@ def line_magic(session: Session, special: Special) -> Value:
         return Unknown("%" + name, "it is the output of a command")
     if name in ("cd", "pushd"):
         for filled in substitute(session.python, _unquoted(text))[:1]:
-            target = filled.strip() or "~"
+            target = filled.strip().replace("\\ ", " ") or "~"
             if not target.startswith("-"):
                 directories.go(session, target)
         return None

@@ -52,9 +52,9 @@ def _text(session: Session, line: Line, at: int) -> None:
     if from_substitution(session, line, text):
         return
     if not has_hole(text):
-        session.python_text(text, above=0)
+        session.python_text(text, above=line.command.line - 1)
     else:
-        session.python_text(re.sub("\U000f0000\\d+\U000f0001", "_", text))
+        session.python_text(re.sub("\U000f0000\\d+\U000f0001", "_", text), above=line.command.line - 1)
 
 
 def _piped(session: Session, line: Line) -> None:
