@@ -39,6 +39,8 @@ class Loaded:
     folder: Path
     """The safetensors folder it was read from."""
     choices: list[Choice] = field(default_factory=list)
+    bits: int | None = None
+    """8 or 4 where the linear layers are quantised."""
 
 
 def load(
@@ -46,17 +48,21 @@ def load(
     dtype: str | None = None,
     device: str | None = None,
     progress: Progress | None = None,
+    bits: int | None = None,
 ) -> Loaded:
     """Load a model for training, scoring or generation.
 
     Args:
         dtype: `float32`, `bfloat16` or `float16`; None chooses by measuring nothing, from what the processor has.
-        device: a torch device; None is CUDA where there is one, else the CPU.
+        device: a torch device; None is CUDA or MPS where there is one, else the CPU.
+        bits: 8 or 4 quantises the linear layers (see `quantised`); only for a model that stays frozen.
 
     Raises:
         InputError: the weights, configuration or tokenizer do not belong together or cannot be read.
     """
     import torch
+
+    from allmend.models import quantised
 
     where, why_device = _device(device)
     kind, why_dtype = _dtype(dtype, where)
@@ -64,6 +70,7 @@ def load(
     network = _network(folder, kind)
     network.requires_grad_(False)
     network.eval()
+    left = quantised.quantise(network, bits) if bits else 0
     if where.type != "cpu":
         network.to(where)
     tokenizer = _tokenizer(folder)
@@ -77,12 +84,18 @@ def load(
         dtype=kind,
         device=torch.device(where),
         folder=folder,
+        bits=bits,
         choices=[
             Choice(name="device", value=str(where), reason=why_device),
             Choice(name="dtype", value=str(kind).removeprefix("torch."), reason=why_dtype),
             Choice(name="threads", value=torch.get_num_threads(), reason="torch's count of physical cores"),
+            *([Choice(name="base_bits", value=bits, reason=_why_bits(left))] if bits else []),
         ],
     )
+
+
+def _why_bits(left: int) -> str:
+    return "asked for" + (f"; {left} layers whose rows no group size divides are as they were" if left else "")
 
 
 def load_tokenizer(model: Model, progress: Progress | None = None) -> PreTrainedTokenizerBase:
@@ -97,6 +110,8 @@ def _device(asked: str | None) -> tuple[torch.device, str]:
         return torch.device(asked), "asked for"
     if torch.cuda.is_available():
         return torch.device("cuda"), f"{torch.cuda.get_device_name()} is here"
+    if torch.backends.mps.is_available():
+        return torch.device("mps"), "Apple's GPU is here"
     return torch.device("cpu"), "no GPU that torch can use"
 
 
@@ -112,6 +127,8 @@ def _dtype(asked: str | None, device: torch.device) -> tuple[torch.dtype, str]:
         if torch.cuda.is_bf16_supported():
             return torch.bfloat16, "the GPU multiplies bf16 natively"
         return torch.float16, "the GPU has no bf16"
+    if device.type == "mps":
+        return torch.float32, "bf16 on Apple's GPUs depends on the system's version; --dtype bfloat16 asks for it"
     if _cpu_has_bf16():
         return torch.bfloat16, "the processor multiplies bf16 natively"
     return torch.float32, "the processor has no bf16 instructions, so bf16 would be slower"

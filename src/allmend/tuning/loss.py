@@ -94,7 +94,8 @@ def loss_of(model: PreTrainedModel, pack: Pack) -> Tensor:
 
 def lean_loss(model: PreTrainedModel, stack: Stack, pack: Pack, fused: bool = True) -> Tensor:
     """The same by the layers of the fast path."""
-    return _loss(model, stack.hidden(pack.ids, pack.segments, pack.predict), pack.targets, fused)
+    hidden = stack.hidden(pack.ids, pack.segments, pack.predict, model.training)
+    return _loss(model, hidden, pack.targets, fused)
 
 
 def whole_loss(model: PreTrainedModel, pack: Pack) -> Tensor:

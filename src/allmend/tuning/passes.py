@@ -68,6 +68,14 @@ class Passes:
         self.choose("layers", "lean", "tried: they give what the model's own give, with less work and memory")
         self.choose("chains", getattr(chains, "name", "torch"), why)
 
+    def recompute(self, reason: str) -> None:
+        """Keep each layer's input only and make the rest again in the backward pass: less memory, more time."""
+        if self.stack is not None:
+            self.stack.recompute = True
+        else:
+            self.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.choose("activations", "made again in the backward pass", reason)
+
     def packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         """Rows as packs for these passes."""
         limit = self.pack_tokens if self.tricks.pack else 1
@@ -93,6 +101,8 @@ class Passes:
 
     def close(self) -> None:
         """Give the model its own memory back."""
+        if getattr(self.loaded.model, "is_gradient_checkpointing", False):
+            self.loaded.model.gradient_checkpointing_disable()
         if self.stack is not None:
             self.stack.release()
             self.stack = None
