@@ -32,15 +32,16 @@ class LoraSet:
             weight for name in sorted(self.layers) for weight in self.layers[name].parameters() if weight.requires_grad
         ]
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Copies of the tensors, as `MODULE.lora_A` (rank, in) and `MODULE.lora_B` (out, rank), fp32 on the
-        CPU; with DoRA also `MODULE.lora_magnitude_vector` (out,)."""
+    def state(self, copy: bool = True) -> dict[str, torch.Tensor]:
+        """The tensors, as `MODULE.lora_A` (rank, in) and `MODULE.lora_B` (out, rank), fp32 on the CPU; with DoRA also
+        `MODULE.lora_magnitude_vector` (out,). `copy=False` may give the ones that training goes on with.
+        """
         tensors = {}
         for name, layer in sorted(self.layers.items()):
-            tensors[f"{name}.lora_A"] = layer.lora_a.detach().to("cpu", torch.float32, copy=True)
-            tensors[f"{name}.lora_B"] = layer.lora_b.detach().to("cpu", torch.float32, copy=True)
-            if layer.magnitude is not None:
-                tensors[f"{name}.lora_magnitude_vector"] = layer.magnitude.detach().to("cpu", torch.float32, copy=True)
+            parts = {"lora_A": layer.lora_a, "lora_B": layer.lora_b, "lora_magnitude_vector": layer.magnitude}
+            for part, weight in parts.items():
+                if weight is not None:
+                    tensors[f"{name}.{part}"] = weight.detach().to("cpu", torch.float32, copy=copy)
         return tensors
 
     @torch.no_grad()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
@@ -22,7 +21,7 @@ from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
-from allmend.tuning.passes import Passes
+from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
 
@@ -80,7 +79,7 @@ class Outcome:
 
 def train(
     loaded: Loaded,
-    lora: LoraSet,
+    lora: Learned,
     rows: Sequence[Tokens],
     select: Sequence[Tokens],
     plan: Plan,
@@ -135,7 +134,6 @@ class _Trainer:
         self.optimiser = AdamW(self.lora.parameters())
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
-        self.high = 0
         if (folder / LAST).is_file():
             self._continue()
 
@@ -210,8 +208,9 @@ class _Trainer:
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
         # A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
-        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
-        if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
+        progress = self.progress
+        progress.high = progress.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
+        if math.isfinite(loss) and math.isfinite(norm) and progress.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
         raise TrainingDiverged(
@@ -233,7 +232,7 @@ class _Trainer:
         self.outcome.select_losses.append((self.progress.step, value))
         if math.isfinite(value) and (self.progress.best_loss is None or value < self.progress.best_loss):
             self.progress.best_loss, self.progress.best_step = value, self.progress.step
-            checkpoint.save(self.folder / BEST, self.lora.state(), {}, self.progress)
+            checkpoint.save(self.folder / BEST, self.lora.state(copy=False), {}, self.progress)
         return value
 
     def _replan(self) -> None:
@@ -258,7 +257,8 @@ class _Trainer:
                 self._evaluate()
 
     def _save(self) -> None:
-        checkpoint.save(self.folder / LAST, self.lora.state(), self.optimiser.state(), self.progress)
+        tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)
+        checkpoint.save(self.folder / LAST, *tensors, self.progress)
 
     def _take_best(self) -> None:
         if (self.folder / BEST).is_file():

@@ -22,11 +22,11 @@ class AdamW:
         self._inner.step()
         self._inner.zero_grad(set_to_none=True)
 
-    def state(self) -> dict[str, Tensor]:
-        """Copies of the moments and counters, on the CPU."""
+    def state(self, copy: bool = True) -> dict[str, Tensor]:
+        """Moments and counters, on the CPU; `copy=False` may give the ones that training goes on with."""
         state = self._inner.state
         return {
-            f"{place}.{name}": value.detach().to("cpu", copy=True)
+            f"{place}.{name}": value.detach().to("cpu", copy=copy)
             for place, weight in enumerate(self._weights)
             for name, value in state.get(weight, {}).items()
         }

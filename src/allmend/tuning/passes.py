@@ -17,21 +17,26 @@ from allmend.tuning.fast.stack import Stack
 from allmend.tuning.loss import lean_loss, loss_of, mean_loss, row_by_row_loss, whole_loss
 from allmend.tuning.packs import Pack, packs
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
+
+
+Learned = LoraSet | WholeModel
+"""What is learned: an adapter, or all weights."""
 
 
 @dataclass
 class Passes:
-    """Forward and backward passes of one model with one LoRA; `close` gives the model back as it was."""
+    """Forward and backward passes of one model with what it learns; `close` gives the model back as it was."""
 
     loaded: Loaded
-    lora: LoraSet
+    lora: Learned
     tricks: Tricks
     pack_tokens: int
     stack: Stack | None = None
     choices: list[Choice] = field(default_factory=list)
 
     @classmethod
-    def of(cls, loaded: Loaded, lora: LoraSet, tricks: Tricks, pack_tokens: int) -> Passes:
+    def of(cls, loaded: Loaded, lora: Learned, tricks: Tricks, pack_tokens: int) -> Passes:
         """Take what the model allows; each choice has its reason."""
         passes = cls(loaded, lora, tricks, pack_tokens)
         why_not = why_no_packs(loaded.model) if tricks.pack else "turned off"
@@ -52,6 +57,9 @@ class Passes:
         tricks = self.tricks
         if not tricks.lean_layers:
             self.choose("layers", "the model's own", "turned off")
+            return
+        if isinstance(self.lora, WholeModel):
+            self.choose("layers", "the model's own", "all weights are learned, which the lean layers hold frozen")
             return
         chains, why = chains_for(self.loaded.model, tricks.native_chains)
         try:
@@ -95,7 +103,9 @@ class Passes:
         return mean_loss(self.loaded.model, packs, self.loss)
 
     def stepped(self) -> None:
-        """The LoRA's weights have changed."""
+        """What is learned has changed."""
+        if isinstance(self.lora, WholeModel):
+            self.lora.refresh()
         if self.stack is not None:
             self.stack.refresh()
 
