@@ -89,7 +89,7 @@ def test_stopped_and_continued_it_is_the_unbroken_run(tmp_path: Path, dtype: Any
 
 
 def test_masters_take_steps_that_bf16_would_round_away(tmp_path: Path) -> None:
-    whole, outcome = trained(tmp_path, plan=replace(PLAN, rate=1e-6), dtype=torch.bfloat16)
+    whole, _ = trained(tmp_path, plan=replace(PLAN, rate=1e-6), dtype=torch.bfloat16)
     begun = tiny.model("llama", initializer_range=0.1).to(torch.bfloat16)
     moved = sum(bool((whole.masters[name] != weight.float()).any()) for name, weight in begun.named_parameters())
     assert moved == len(whole.masters)

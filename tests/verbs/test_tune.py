@@ -16,13 +16,14 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 import tiny
 from allmend import runs
 from allmend.cli import run as run_command
 from allmend.cli.show import notes
-from allmend.errors import InputError
+from allmend.errors import DoesNotFit, InputError, UsageError
 from allmend.nouns.run import Run
 from allmend.nouns.verdict import Verdict
 from allmend.verbs.tune import tune
@@ -280,3 +281,66 @@ def test_bad_rows_stop_it_unless_skipped(home: Path, tmp_path: Path, model: Path
     assert "61" in f"{caught.value.where}"
     run = tune(data, model=str(model), skip_bad=True, **{**FAST, "epochs": 1})
     assert run.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("settings", "choices"),
+    [
+        ({"base_bits": 4}, {"base_bits": 4, "layers": "lean"}),
+        ({"base_bits": 8, "dora": True}, {"base_bits": 8, "layers": "lean"}),
+        ({"dora": True, "rslora": True}, {"layers": "lean"}),
+        ({"dropout": 0.1}, {"layers": "lean"}),
+    ],
+    ids=["4bit", "8bit-dora", "dora-rslora", "dropout"],
+)
+def test_options_of_a_lora_come_out_as_peft_reads_them(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any], choices: dict[str, Any]
+) -> None:
+    run = tune(table(tmp_path / "rows.jsonl", 60), model=str(model), **{**FAST, "epochs": 2}, **settings)
+    assert {name: run.choice(name) for name in choices} == choices
+    folder = Path(run.output("adapter") or "")
+    loaded = peft.PeftModel.from_pretrained(tiny.model("llama", initializer_range=0.15), folder)
+    config = loaded.peft_config["default"]
+    assert (config.use_dora, config.use_rslora) == (settings.get("dora", False), settings.get("rslora", False))
+    again = verdict(run.id, free_text_rows=0)
+    assert again.main == Verdict.from_json(Path(run.output("verdict") or "").read_text()).main
+
+
+def test_full_fine_tuning_ends_in_a_model_folder(home: Path, tmp_path: Path, model: Path) -> None:
+    data = table(tmp_path / "rows.jsonl")
+    run = tune(data, model=str(model), **{**FAST, "learning_rate": 2e-3}, full=True)
+    found = Verdict.from_json(Path(run.output("verdict") or "").read_text())
+    assert found.words == "better", found.main
+    folder = Path(run.output("model") or "")
+    assert run.output("adapter") is None and Path(run.output("model-last") or "").is_dir()
+    tuned = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    before = tiny.model("llama", initializer_range=0.15).state_dict()
+    assert all(not torch.equal(weight, before[name]) for name, weight in tuned.state_dict().items())
+    assert (folder / "chat_template.jinja").is_file()
+    # The folder is a model like any other.
+    again = tune(data, model=str(folder), **{**FAST, "epochs": 1})
+    assert again.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"memory": "300M"}, "MiB may be used"),
+        ({"memory": "100K", "full": True}, "learning all"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_would(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DoesNotFit, match=said) as caught:
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(model), **FAST, **settings)
+    assert caught.value.hint
+    assert runs.show("last").state == "failed" and runs.show("last").output("adapter") is None
+
+
+@pytest.mark.parametrize("settings", [{"base_bits": 4}, {"dora": True}, {"targets": ("q_proj",)}])
+def test_full_and_what_belongs_to_a_lora_exclude_each_other(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="--full has not"):
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(model), full=True, **settings)

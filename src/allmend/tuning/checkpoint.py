@@ -87,7 +87,7 @@ def _write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str,
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for tensor in tensors.values():
-        file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Progress]:

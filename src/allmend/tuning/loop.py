@@ -52,6 +52,8 @@ class Plan:
     threads: int | None = None
     """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
+    recompute: bool = False
+    """Whether activations are made again in the backward pass: the same bits, less memory."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def train(
     if plan.threads:
         torch.set_num_threads(plan.threads)
     passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
+    if plan.recompute and not passes.recomputes:
+        passes.recompute("as planned")
     try:
         trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
         loaded.model.train()

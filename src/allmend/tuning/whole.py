@@ -7,6 +7,7 @@ never exist for all weights at once. A model in fp32 is its own master.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +31,8 @@ class WholeModel:
                 self.masters[name] = weight
                 continue
             master = nn.Parameter(weight.detach().float())
-            self._hooks.append(weight.register_post_accumulate_grad_hook(_mover(master)))
+            hook = weight.register_post_accumulate_grad_hook(_mover(master))  # type: ignore[no-untyped-call]
+            self._hooks.append(hook)
             self.masters[name] = master
 
     def parameters(self) -> list[nn.Parameter]:
@@ -65,7 +67,7 @@ class WholeModel:
         self.masters = {}
 
 
-def _mover(master: nn.Parameter):  # type: ignore[no-untyped-def]
+def _mover(master: nn.Parameter) -> Callable[[Tensor], None]:
     def move(weight: Tensor) -> None:
         assert weight.grad is not None
         if master.grad is None:

@@ -116,8 +116,8 @@ class _Parts:
                              (mlp, ("gate_proj", "up_proj", "down_proj"))):  # fmt: skip
             for name in names:
                 self.linears[name] = _linear(getattr(owner, name, None), name)
-        for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
-            if len({type(self.linears[name][0]) for name in names}) > 1:
+        for side_by_side in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+            if len({type(self.linears[name][0]) for name in side_by_side}) > 1:
                 raise Unlike("layers that read the same input, of which only some are quantised")
         act = type(getattr(mlp, "act_fn", None)).__name__
         if act not in _ACTS:
