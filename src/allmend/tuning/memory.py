@@ -115,7 +115,7 @@ def measure(passes: Passes, rows: Sequence[Tokens]) -> Line:
     short, long = (_some(rows, tokens) for tokens in TRIED)
     optimiser = AdamW(passes.lora.parameters())
     trial_step(passes, short, optimiser)
-    _give_back()
+    give_back()
     sizes, peaks = [], []
     for some in (short, long):
         forget_peak(device)
@@ -127,7 +127,7 @@ def measure(passes: Passes, rows: Sequence[Tokens]) -> Line:
     return Line(peaks[1] - each * sizes[1], each)
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Have the C library return what it keeps of freed memory, which would pass for needed."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
