@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -344,3 +345,69 @@ def test_full_and_what_belongs_to_a_lora_exclude_each_other(
 ) -> None:
     with pytest.raises(UsageError, match="--full has not"):
         tune(table(tmp_path / "rows.jsonl", 60), model=str(model), full=True, **settings)
+
+
+def interrupted(home: Path, data: Path, model: Path) -> Path:
+    """A run that was killed with a checkpoint: its folder."""
+    words = ("tune", str(data), "--model", str(model), "--epochs", "5000", "--dtype", "float32")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "allmend", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "ALLMEND_HOME": str(home)},
+    )
+    try:
+        while not list(home.glob("runs/*/last.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(30)
+    return next(home.glob("runs/*/last.safetensors")).parent
+
+
+def test_a_corrupt_checkpoint_is_told_and_a_fresh_start_works(home: Path, tmp_path: Path, model: Path) -> None:
+    data = table(tmp_path / "rows.jsonl", 60)
+    folder = interrupted(home, data, model)
+    kept = (folder / "last.safetensors").read_bytes()
+    (folder / "last.safetensors").write_bytes(kept[: len(kept) // 2])
+    settings: dict[str, Any] = {"model": str(model), "epochs": 5000, "dtype": "float32"}
+    with pytest.raises(InputError, match="checkpoint is damaged") as caught:
+        tune(data, **settings)
+    assert "--fresh" in (caught.value.hint or "") and not list(home.glob("runs/*/adapter"))
+    assert tune(data, **settings, budget="1s", fresh=True).state == "done"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(home: Path, tmp_path: Path, model: Path) -> None:
+    """Files may not grow beyond a limit that the adapter fits into and a whole checkpoint does not."""
+    data = table(tmp_path / "rows.jsonl", 60)
+    script = (
+        "import resource, signal, sys\n"
+        "from allmend.cli import run\n"
+        "import allmend.verbs.tuning_work\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    words = ("tune", str(data), "--model", str(model), "--rank", "256", "--epochs", "2", "--dtype", "float32")
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "ALLMEND_HOME": str(home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    assert answer.returncode == 7, answer.stderr
+    assert "cannot be written: File too large" in answer.stderr and "Traceback" not in answer.stderr
+    folder = next(home.glob("runs/*/plan.json")).parent
+    assert not [path.name for path in folder.iterdir() if "last" in path.name]
+
+
+def test_layers_that_the_configuration_does_not_know_are_told(home: Path, tmp_path: Path, model: Path) -> None:
+    lying = tmp_path / "lying"
+    shutil.copytree(model, lying)
+    config = json.loads((lying / "config.json").read_text())
+    (lying / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "layer_types": None}))
+    with pytest.raises(InputError, match="says 1 layers"):
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(lying), **FAST)

@@ -14,6 +14,7 @@ from allmend.data.reading import Reading
 from allmend.data.rows import Row, labels_of
 from allmend.data.sensitive import sensitive_findings
 from allmend.data.templates import PLAIN, Template, of_tokenizer
+from allmend.data.tokens import stretches_of
 from allmend.errors import InputError
 from allmend.nouns.data_report import DataProblem, DataReport, Preview, ProblemId, ProblemSeverity, Unchecked
 from allmend.redaction import redact
@@ -202,12 +203,15 @@ def _preview(rows: Sequence[Row], template: Template, tokenizer: Any) -> Preview
         return None
     row = rows[0]
     if row.text is not None:
-        return Preview(place=row.place, template="none", given="", learned=redact(row.text)[:_PREVIEW])
+        learned = redact(row.text)[:_PREVIEW]
+        return Preview(place=row.place, template="none", given="", learned=learned, parts=[(learned, True)])
     bos = getattr(tokenizer, "bos_token", None) or ""
     eos = getattr(tokenizer, "eos_token", None) or "<end of text>"
     try:
         given, learned = template.parts(row, bos_token=bos, eos_token=eos)
+        parts = [(given, False), (learned, True)] if tokenizer is None else stretches_of(row, tokenizer, template)
     except InputError:
         return None
     return Preview(place=row.place, template=template.name, given=redact(given)[-_PREVIEW:],
-                   learned=redact(learned)[:_PREVIEW])  # fmt: skip
+                   learned=redact(learned)[:_PREVIEW],
+                   parts=[(redact(text)[:_PREVIEW], learns) for text, learns in parts if text])  # fmt: skip

@@ -7,6 +7,7 @@ remote code are ever opened.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from allmend.models.fetch import Progress
+
+
+_MISFIT = "The files do not belong together; fetch the model again."
 
 
 @dataclass
@@ -159,16 +163,31 @@ def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises whatever its parsers raise; all of it is about these files
-        raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=str(folder)) from error
+        why = _first_line(error)
+        if "ignore_mismatched_sizes" in why:
+            why = "its weights have other shapes than config.json says"
+        raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=_MISFIT) from error
     # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
     wrong = [*info.get("missing_keys", ()), *(key for key, *_ in info.get("mismatched_keys", ()))]
     if wrong:
         raise InputError(
             f"{len(wrong)} weights are missing or of another shape than config.json says, first: {sorted(wrong)[0]}",
             where=str(folder),
-            hint="The files do not belong together; fetch the model again.",
+            hint=_MISFIT,
+        )
+    layers = int(getattr(network.config.get_text_config(), "num_hidden_layers", 0) or 0)
+    beyond = sorted(key for key in info.get("unexpected_keys", ()) if layers and _layer_of(key) >= layers)
+    if beyond:
+        raise InputError(
+            f"config.json says {layers} layers, and the weights have more: {beyond[0]}", where=str(folder), hint=_MISFIT
         )
     return network
+
+
+def _layer_of(key: str) -> int:
+    """The number in `….layers.7.…`; -1 where there is none, as in parts that are not the decoder's."""
+    match = re.match(r"(?:model\.)?layers\.(\d+)\.", key)
+    return int(match[1]) if match else -1
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -215,4 +234,5 @@ def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    return (f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0])[:300]
