@@ -24,6 +24,7 @@ from allmend.tuning.packs import Pack, batches
 from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
@@ -135,7 +136,7 @@ class _Trainer:
         self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
         self.select = passes.packs(select) if select else []
-        self.optimiser = AdamW(self.lora.parameters())
+        self.optimiser = AdamW(self.lora.parameters(), shared_out=isinstance(self.lora, WholeModel))
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
         if (folder / LAST).is_file():
