@@ -100,6 +100,28 @@ def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
     return Choice(name="threads", value=best, reason=tried)
 
 
+def choose_layers(passes: Passes, rows: Sequence[Tokens]) -> Choice | None:
+    """On a GPU, the model's own layers where they are faster than ours there; None where there is nothing to choose.
+
+    Ours win on a CPU by their compiled chains; on a GPU they are torch operations, and the model's own have
+    flexible attention. Both give the same, so only time decides. `passes` is left set so.
+    """
+    if passes.stack is None:
+        return None
+    seconds = {}
+    stack = passes.stack
+    for name in ("lean", "the model's own"):
+        passes.stack = stack if name == "lean" else None
+        trial_step(passes, rows)
+        seconds[name] = min(_timed(lambda: trial_step(passes, rows)) for _ in "12")
+    passes.stack = stack
+    best = min(seconds, key=seconds.__getitem__)
+    if best != "lean":
+        passes.close()
+    tried = ", ".join(f"{sum(map(len, rows)) / time:.0f} tokens/s with {name}" for name, time in seconds.items())
+    return Choice(name="layers_by_time", value=best, reason=tried)
+
+
 def _timed(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()

@@ -47,6 +47,9 @@ def make_plan(
     passes.pack_tokens = together.agreed(passes.pack_tokens)
     batch = settings.batch or batch_for(len(rows), choose)
     first = [[rows[place] for place in some] for some in islice(batches(len(rows), batch, settings.seed), 12)]
+    faster = probing.choose_layers(passes, first[0]) if loaded.device.type != "cpu" else None
+    if faster is not None:
+        choose(faster.name, faster.value, faster.reason)
     threads = probing.choose_threads(passes, first[0])
     choose(threads.name, threads.value, threads.reason)
     fit = together.agreed(probing.probe(loaded, passes.lora, first, passes.pack_tokens, passes))
