@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import page
 import torch
 from against import ROWS, machine, versions
 from content import rows as content
@@ -34,8 +35,6 @@ from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "performance.md"
-BEGIN, END = "<!-- ablation -->", "<!-- end of ablation -->"
 CONFIG = LoraConfig(rank=16, alpha=32)
 
 Variant = tuple[str, Tricks, dict[str, Any], bool]
@@ -124,16 +123,22 @@ def compared(work: dict[str, Callable[[], dict[str, float]]], rounds: int, token
 
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = [
-        "| variant | tokens a CPU second | of all on | peak memory | loss | its difference | gradient's norm |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {one['variant']} | {one['tokens_per_cpu_second']:.0f} | {one['of_all_on']:.0%} | {one['peak_mib']:.0f} MiB "
-        f"| {one['loss']:.4f} | {one['loss_difference']:+.4f} | {one['gradient_norm']:.3f} |"
-        for one in found
-    ]
-    return "\n".join(lines)
+    names = ["variant", "tokens a CPU second", "of all on", "peak memory", "loss", "its difference", "gradient's norm"]
+    return page.rows(
+        names,
+        [
+            [
+                one["variant"],
+                f"{one['tokens_per_cpu_second']:.0f}",
+                f"{one['of_all_on']:.0%}",
+                f"{one['peak_mib']:.0f} MiB",
+                f"{one['loss']:.4f}",
+                f"{one['loss_difference']:+.4f}",
+                f"{one['gradient_norm']:.3f}",
+            ]
+            for one in found
+        ],
+    )
 
 
 def main() -> None:
@@ -166,10 +171,8 @@ def main() -> None:
         "variants": found,
     }
     (HERE / "ablation.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = PAGE.read_text("utf-8")
-    if not settings.no_page and BEGIN in text:
-        head, _, rest = text.partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{table(found)}\n{END}{rest.partition(END)[2]}", "utf-8")
+    if not settings.no_page:
+        page.put("ablation", table(found))
     print(table(found))
 
 

@@ -7,7 +7,8 @@ machine disturbs all alike. The first step of each (caches, lazy set-up) is not 
 the CPU time a token is taken, which other work lengthens little, and the wall-clock one is given beside it. The bf16
 matmul peak is measured in each process on the same clock. TRL is run at its defaults and at the best settings found
 for a CPU (weights in bf16, no autocast, no gradient checkpointing). All sides in memory together take about 13 GiB.
-The result goes to `against.json` beside this file (`against-SHAPE.json` for random weights of a shape).
+The result goes to `against.json` beside this file (`against-SHAPE.json` for random weights of a shape) and into the
+table of `docs/performance.md`. With the defaults about five minutes for each kind of rows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import page
 from shapes import SHAPES, folder
 
 HERE = Path(__file__).parent
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES))
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights of this shape")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md alone")
     settings = parser.parse_args()
     with tempfile.TemporaryDirectory() as where:
         model = str(folder(settings.shape, Path(where))) if settings.shape else "gemma-3-270m"
@@ -109,6 +112,27 @@ def main() -> None:
     }
     name = f"against-{settings.shape}.json" if settings.shape else "against.json"
     (HERE / name).write_text(json.dumps(result, indent=1) + "\n")
+    if not settings.no_page:
+        page.put(name.removesuffix(".json"), table(runs))
+
+
+def table(runs: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Markdown."""
+    names = ["rows", "side", "tokens a CPU second", "least and most", "factor", "of matmul peak", "peak memory",
+             "ours of it", "losses"]  # fmt: skip
+    lines = []
+    for kind, found in runs.items():
+        for name, one in found.items():
+            share = one.get("share_of_matmul_peak")
+            line = [
+                f"{kind}, {ROWS[kind]} a step", name, f"{one['tokens_per_cpu_second']:.0f}",
+                " to ".join(f"{value:.0f}" for value in one["least_and_most"]),
+                f"{one['factor']}x" if "factor" in one else "", f"{share:.0%}" if share else "",
+                f"{one['peak_mib']} MiB", f"{one['share_of_memory']:.0%}" if "share_of_memory" in one else "",
+                ", ".join(f"{loss:.3f}" for loss in one["losses"]),
+            ]  # fmt: skip
+            lines.append(line)
+    return page.rows(names, lines)
 
 
 def versions() -> dict[str, str]:
