@@ -200,7 +200,27 @@ def test_nan_stops_with_the_best_kept(tmp_path: Path) -> None:
 
 def test_a_rate_far_too_high_is_told_before_the_end(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged):
+        trained(tmp_path, replace(PLAN, rate=1e4, steps=400, clip=1e9, checkpoint_seconds=0.0))
+    # What is kept is from before it ran away, and going on from it tells the same once more.
+    tensors, _, progress = checkpoint.load(tmp_path / LAST)
+    assert progress.high == 0 and all(tensor.isfinite().all() for tensor in tensors.values())
+    with pytest.raises(TrainingDiverged):
         trained(tmp_path, replace(PLAN, rate=1e4, steps=400, clip=1e9))
+
+
+def test_what_tells_of_divergence_survives_a_stop(tmp_path: Path) -> None:
+    """Stopped while the loss is too high, the continued run ends at the very step where the unbroken one does."""
+    plan = replace(PLAN, rate=1e4, steps=400, clip=1e9)
+    with pytest.raises(TrainingDiverged) as unbroken:
+        trained(tmp_path / "a", plan)
+    seen: list[Step] = []
+    end = int(str(unbroken.value.where).split()[-1])
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", plan, report=seen.append, stop=lambda: len(seen) == end - 4)
+    assert checkpoint.load(tmp_path / "b" / LAST)[2].high > 0
+    with pytest.raises(TrainingDiverged) as continued:
+        trained(tmp_path / "b", plan)
+    assert continued.value.where == unbroken.value.where
 
 
 def test_replanning_only_ever_lowers(tmp_path: Path) -> None:

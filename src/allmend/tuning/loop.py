@@ -176,7 +176,8 @@ class _Trainer:
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > wait:
+            # While the loss is far too high the checkpoint from before stays: after a divergence it is the good one.
+            if time.perf_counter() - saved > wait and not self.progress.high:
                 begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
