@@ -4,8 +4,8 @@
 
 One process, one model in memory; in each round every variant takes one uncounted and one counted step over the same
 rows with the same adapter weights, so that all see the machine in the same state. CPU seconds; medians over rounds.
-Memory is the peak resident size during the counted step, everything included. Writes `ablation.json` beside this file
-and the table in `docs/performance.md`.
+Memory is the peak resident size of training, everything included, each variant in a process of its own, since what one
+leaves behind would count for the next. Writes `ablation.json` beside this file and the table in `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -69,17 +70,33 @@ def measured(loaded: Loaded, variant: Variant, rows: list[Any]) -> dict[str, flo
         loaded.model.train()
         packs = passes.packs(rows)
         _step(passes, packs)
-        memory.give_back()
-        memory.forget_peak(loaded.device)
         begin = time.process_time()
         loss, norm = _step(passes, packs)
         seconds = time.process_time() - begin
-        peak = memory.peak_memory(loaded.device)
     finally:
         passes.close()
         detach(loaded.model, lora)
         loaded.model.eval()
-    return {"seconds": seconds, "peak_mib": peak >> 20, "loss": loss, "norm": norm}
+    return {"seconds": seconds, "loss": loss, "norm": norm}
+
+
+def peak(name: str, kind: str) -> int:
+    """MiB at the peak of a variant's training, in a process of its own."""
+    line = [sys.executable, __file__, "--peak", name, "--kind", kind]
+    answer = subprocess.run(line, check=True, capture_output=True, text=True)
+    print(name, answer.stdout.strip(), "MiB", flush=True)
+    return int(answer.stdout)
+
+
+def peak_here(name: str, kind: str) -> int:
+    """The same in this process."""
+    bits = int(name.split()[2]) if name.startswith("base in") else None
+    loaded = load(resolved("gemma-3-270m"), "bfloat16", bits=bits)
+    memory.give_back()
+    memory.forget_peak(loaded.device)
+    known = {one[0]: one for one in variants()}
+    measured(loaded, known.get(name, (name, Tricks(), {}, False)), content(kind, ROWS[kind]))
+    return memory.peak_memory(loaded.device) >> 20
 
 
 def _step(passes: Passes, packs: list[Any]) -> tuple[float, float]:
@@ -112,7 +129,6 @@ def compared(work: dict[str, Callable[[], dict[str, float]]], rounds: int, token
                 "of_all_on": round(
                     statistics.median(a["seconds"] / b["seconds"] for a, b in zip(first, some, strict=True)), 3
                 ),
-                "peak_mib": statistics.median(one["peak_mib"] for one in some),
                 "loss": some[-1]["loss"],
                 "loss_difference": some[-1]["loss"] - first[-1]["loss"],
                 "gradient_norm": some[-1]["norm"],
@@ -147,7 +163,11 @@ def main() -> None:
     parser.add_argument("--kind", choices=list(ROWS), default="long")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-page", action="store_true", help="leave the page alone")
+    parser.add_argument("--peak", metavar="VARIANT", help="used by the script itself")
     settings = parser.parse_args()
+    if settings.peak:
+        print(peak_here(settings.peak, settings.kind))
+        return
     loaded = load(resolved("gemma-3-270m"), "bfloat16")
     rows = content(settings.kind, ROWS[settings.kind])
     work = {one[0]: partial(measured, loaded, one, rows) for one in variants()}
@@ -162,6 +182,8 @@ def main() -> None:
         some["loss_difference"] = some["loss"] - found[0]["loss"]
         found.append(some)
         del fewer, take
+    for one in found:
+        one["peak_mib"] = peak(one["variant"], settings.kind)
     result = {
         "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
         "machine": machine() | {"load_before": before, "load_after": os.getloadavg()},

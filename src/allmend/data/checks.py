@@ -9,7 +9,7 @@ from typing import Any
 
 from allmend.data.findings import finding
 from allmend.data.lengths import character_lengths, token_findings
-from allmend.data.likeness import Likeness, likeness
+from allmend.data.likeness import Likeness, key, likeness
 from allmend.data.reading import Reading
 from allmend.data.rows import Row, labels_of
 from allmend.data.sensitive import sensitive_findings
@@ -153,20 +153,22 @@ def _label_findings(rows: list[Row], labels: list[str] | None) -> list[DataProbl
 
 def _repeats(rows: list[Row], labels: list[str] | None, alike: Likeness) -> list[DataProblem]:
     """Duplicates, near duplicates, and the same prompt with other answers."""
-    seen: set[tuple[str, str]] = set()
-    answers: dict[str, str] = {}
+    # Digests instead of texts: a million rows would otherwise be held twice.
+    seen: set[int] = set()
+    answers: dict[int, int] = {}
     again, differing, near = [], [], []
     first_of: dict[int, int] = {}
     for row, group, own in zip(rows, alike.groups.tolist(), alike.keys.tolist(), strict=True):
-        asked, answered = exact(row)
+        question, answer = exact(row)
+        asked, answered, both = key(question), key(answer), key(f"{question}\0{answer}")
         first = first_of.setdefault(group, own)
-        if (asked, answered) in seen:
+        if both in seen:
             again.append(row)
         elif answers.setdefault(asked, answered) != answered and row.text is None:
             differing.append(row)
         elif first != own:
             near.append(row)
-        seen.add((asked, answered))
+        seen.add(both)
     why = "repeat an earlier row exactly (letter case and spaces aside)"
     found = finding("duplicates", "warning", why, again, "--fix OUT leaves them out.")
     if labels is not None:
