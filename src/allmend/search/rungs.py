@@ -58,6 +58,7 @@ def fit(
         most: rows that a trial may see in all.
         workers: trials that train at a time; the last rung's one trial has but one.
     """
+
     def cost(ends: list[int]) -> float:
         return _on(workers, counts, ends, costs, begin)
 

@@ -28,9 +28,7 @@ class Space:
     @property
     def default(self) -> Point:
         """The point that is tried first."""
-        return Point(
-            learning_rate=self.rates[0], rank=self.ranks[0], batch=self.batches[0], epochs=self.epochs[0]
-        )
+        return Point(learning_rate=self.rates[0], rank=self.ranks[0], batch=self.batches[0], epochs=self.epochs[0])
 
     def size(self) -> int:
         """How many combinations there are; the learning rate is taken as three, though the sampler draws any."""
@@ -84,7 +82,7 @@ def first_points(space: Space, count: int) -> list[Point]:
     for row in _order(count):
         values = (space.rates, space.ranks, space.batches, space.epochs)
         rate, rank, batch, epochs = (of[level % len(of)] for of, level in zip(values, row, strict=True))
-        point = Point(learning_rate=rate, rank=rank, batch=batch, epochs=epochs)  # type: ignore[arg-type]
+        point = Point(learning_rate=rate, rank=rank, batch=batch, epochs=epochs)
         if point not in points:
             points.append(point)
     return points[:count]

@@ -21,6 +21,7 @@ from allmend.models.loading import Loaded
 from allmend.nouns.search import Point
 from allmend.tuning import checkpoint
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
+from allmend.tuning.packs import Pack
 from allmend.tuning.passes import Passes
 from allmend.tuning.probe import peak_memory
 from allmend.tuning.tricks import Tricks
@@ -70,6 +71,8 @@ class Siblings:
         self._lora: LoraSet | None = None
         self._passes: Passes | None = None
         self._fresh: dict[str, torch.Tensor] = {}
+        # Trials of the same batch size see the same batches: packed once, for all of them.
+        self._packs: dict[tuple[int, ...], list[Pack]] = {}
 
     def take(self, point: Point) -> tuple[LoraSet, Passes]:
         """LoRA layers of the point's rank, with fresh numbers in them."""
@@ -77,6 +80,7 @@ class Siblings:
             self.close()
             self._lora = attach(self.loaded.model, self.shared.of(point), seed=self.shared.seed)
             self._passes = Passes.of(self.loaded, self._lora, self.shared.tricks, self.shared.pack_tokens)
+            self._passes.made = self._packs
             self._rank, self._fresh = point.rank, self._lora.state()
         self._lora.load_state(self._fresh)
         self._passes.stepped()

@@ -29,6 +29,8 @@ class Passes:
     pack_tokens: int
     stack: Stack | None = None
     choices: list[Choice] = field(default_factory=list)
+    made: dict[tuple[int, ...], list[Pack]] | None = None
+    """Packs by the identity of their rows, where several trainings go over the same ones; None keeps none."""
 
     @classmethod
     def of(cls, loaded: Loaded, lora: LoraSet, tricks: Tricks, pack_tokens: int) -> Passes:
@@ -70,6 +72,14 @@ class Passes:
 
     def packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         """Rows as packs for these passes."""
+        if self.made is None:
+            return self._packs(rows)
+        key = tuple(map(id, rows))
+        if key not in self.made:
+            self.made[key] = self._packs(rows)
+        return self.made[key]
+
+    def _packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         limit = self.pack_tokens if self.tricks.pack else 1
         return packs(rows, limit, self.loaded.device, self.tricks.share_prefix and self.tricks.pack)
 

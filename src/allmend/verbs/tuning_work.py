@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,20 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allmend import data, runs
-from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
+from allmend.adapters import LoraConfig, LoraSet, attach, attach_weights, detach, read, write
 from allmend.data.checks import check
 from allmend.errors import InputError
 from allmend.models import catalogue, parse, resolve
+from allmend.models.gguf import converted
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.nouns.choice import Choice
+from allmend.search.space import BATCH, EPOCHS, RANK, RATE
+from allmend.tuning import checkpoint, together
 from allmend.tuning import probe as probing
-from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import batches
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
+from allmend.verbs.clock import Clock
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
+from allmend.verbs.searching_work import Probed, Searching
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -43,11 +48,10 @@ HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
 _EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
+_VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
 
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
-
-_RATE = 5e-4
 
 
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
@@ -56,18 +60,24 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Args:
         replayed: what a finished run recorded; nothing is measured anew then.
     """
+    clock = Clock(settings.budget)
     # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
     processes = together.join()
-    source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
+    with clock.paused():
+        source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
     if replayed is not None and dataset.examples.sha256 != replayed.data:
         raise InputError("the data file has changed since the run", where=source)
     watch.stage(f"Looking up {settings.model}")
-    model = resolve(reference, watch.amount)
+    # Fetching and converting happen once a machine.
+    with clock.paused():
+        model = resolve(reference, watch.amount)
+        if model.format == "gguf":
+            converted(model, watch.amount)
     watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount)
@@ -75,12 +85,11 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
-        tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
+        tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
         tuning.describe(source)
         if processes > 1:
             tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
-        verdict = tuning.go()
-        write_verdict(run, verdict)
+        tuning.go()
     return runs.show(run.id)
 
 
@@ -155,7 +164,7 @@ def _check(
             )
 
 
-class _Tuning:
+class Tuning:
     """One run of tune, from loaded model and rows to a verdict."""
 
     def __init__(
@@ -167,9 +176,11 @@ class _Tuning:
         template: Template,
         context: int,
         watch: Watch,
+        clock: Clock,
         replayed: Recorded | None = None,
     ) -> None:
-        self.replayed = replayed
+        self.replayed, self.clock = replayed, clock
+        self._verdict_seconds = 0.0
         self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
         self.template, self.context, self.watch = template, context, watch
 
@@ -195,32 +206,84 @@ class _Tuning:
         self.run.choice(name, value, reason)
         self.watch.choice(Choice(name=name, value=value, reason=reason))
 
-    def go(self) -> Verdict:
-        """Untuned answers, training, verdict."""
+    def go(self) -> None:
+        """Untuned answers, training or a search, and the verdict, also of what a stopped training had reached."""
         question = self.question()
         self.watch.stage(f"Measuring the untuned model on {len(question.rows)} held-out rows")
+        begun = self.clock.passed
         before = answers_of(self.loaded, question)
+        # The tuned model will be asked the same, and the intervals drawn.
+        self._verdict_seconds = (self.clock.passed - begun) * 1.05 + 1.0
         self._say_untuned(question, before)
-        rows = self._encode(self.dataset.train)
-        select = self._encode(self.dataset.select)
-        config = LoraConfig(
-            rank=self.settings.rank,
+        rows = self.encode(self.dataset.train)
+        select = self.encode(self.dataset.select)
+        searching = None if self.replayed is not None else Searching.of(self, rows, select)
+        if searching is not None and searching.wanted:
+            self._search(searching, question, before)
+        else:
+            self._one(question, before, rows, select, searching.probed if searching else None)
+
+    def seconds_to_train(self) -> float:
+        """What is left of the budget once the verdict is paid."""
+        return self.clock.left - self._verdict_seconds
+
+    def _one(
+        self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens], probed: Probed | None
+    ) -> None:
+        """One setting, trained once."""
+        self._probed = probed
+        lora = attach(self.loaded.model, self.config(), seed=self.settings.seed)
+        try:
+            try:
+                self._train(lora, rows, select)
+            except KeyboardInterrupt:
+                if (self.run.folder / BEST).is_file():
+                    self._judge(lora, question, before, stopped=True)
+                raise
+            self._judge(lora, question, before)
+        finally:
+            detach(self.loaded.model, lora)
+
+    def _search(self, searching: Searching, question: Question, before: Answers) -> None:
+        stopped = searching.go()
+        adapter = self.run.folder / "adapter"
+        if not adapter.is_dir():
+            raise KeyboardInterrupt
+        lora = attach_weights(self.loaded.model, read(adapter))
+        try:
+            self._judge(lora, question, before, stopped=stopped)
+        finally:
+            detach(self.loaded.model, lora)
+        if stopped:
+            raise KeyboardInterrupt
+
+    def _judge(self, lora: LoraSet, question: Question, before: Answers, stopped: bool = False) -> None:
+        rows = f"{len(question.rows)} held-out rows"
+        self.watch.stage(
+            f"Stopped. Judging the best so far on {rows}; Ctrl-C again leaves that out"
+            if stopped
+            else f"Judging it on {rows}"
+        )
+        verdict = judge(self.loaded, lora, question, base_answers=before)
+        write_verdict(self.run, verdict)
+        self.run.metric(0, budget_seconds=self.settings.budget, seconds=self.clock.passed)
+        if stopped:
+            main = verdict.main
+            self.watch.note(f"{verdict.words}: {main.name} {main.base:.3f} untuned, {main.tuned:.3f} tuned")
+
+    def config(self) -> LoraConfig:
+        """The LoRA, of the rank that was asked for or the usual one."""
+        return LoraConfig(
+            rank=self.settings.rank or RANK,
             alpha=self.settings.alpha,
             dropout=self.settings.dropout,
             targets=self.settings.targets,
         )
-        lora = attach(self.loaded.model, config, seed=self.settings.seed)
-        try:
-            self._train(lora, rows, select)
-            self.watch.stage(f"Judging it on {len(question.rows)} held-out rows")
-            return judge(self.loaded, lora, question, base_answers=before)
-        finally:
-            detach(self.loaded.model, lora)
 
     def question(self) -> Question:
         """What the verdict will be about."""
         return Question(
-            rows=self.dataset.held_out,
+            rows=self._judged_rows(),
             labels=self.dataset.labels,
             template=self.template,
             adapter=str(self.run.folder / "adapter"),
@@ -228,6 +291,26 @@ class _Tuning:
             run=self.run.id,
             seed=self.settings.seed,
         )
+
+    def _judged_rows(self) -> Sequence[data.Row]:
+        """All held-out rows, or a random part of them where judging all would eat up the budget."""
+        rows = self.dataset.held_out
+        if len(rows) <= _FEW_ROWS or self.replayed is not None:
+            return rows
+        question = Question(rows=rows, labels=self.dataset.labels, template=self.template, adapter="", data="")
+        took = []
+        for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
+            begun = self.clock.passed
+            answers_of(self.loaded, replace(question, rows=rows[:count], free_text_rows=count // 4))
+            took.append(self.clock.passed - begun)
+        each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
+        count = int(max(_FEW_ROWS, _VERDICT_SHARE * self.clock.budget / 2 / each))
+        if count >= len(rows):
+            return rows
+        self.choose(
+            "judged_rows", count, f"{each * 1000:.0f} ms a row: more would take over {_VERDICT_SHARE:.0%} of the budget"
+        )
+        return random.Random(self.settings.seed).sample(list(rows), count)
 
     def _say_untuned(self, question: Question, answers: Answers) -> None:
         if answers.labels is not None:
@@ -237,7 +320,8 @@ class _Tuning:
         mean = sum(answers.losses) / len(answers.losses)
         self.run.metric(0, untuned_loss=mean)
 
-    def _encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+    def encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+        """Rows as tokens; says how many were cut."""
         encoded = list(data.encode_rows(rows, self.loaded.tokenizer, self.template, context=self.context))
         cut = sum(1 for tokens in encoded if tokens.cut)
         if cut:
@@ -246,8 +330,7 @@ class _Tuning:
 
     def _train(self, lora: LoraSet, rows: list[Tokens], select: list[Tokens]) -> None:
         folder = self.run.folder
-        key = self._key()
-        (folder / "key").write_text(key)
+        (folder / "key").write_text(self.key())
         probing.check_disk(folder, lora)
         import torch
 
@@ -256,7 +339,7 @@ class _Tuning:
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
         try:
-            plan = self._settled(key, passes, rows, select)
+            plan = self._settled(passes, rows, select)
             (folder / PLAN).write_text(json.dumps(asdict(plan)))
             self._steps(passes, plan, rows, select)
         finally:
@@ -264,12 +347,14 @@ class _Tuning:
             torch.set_num_threads(before)
             self._keep(lora)
 
-    def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
+    def _settled(self, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
         """The plan: that of the run that is replayed or continued, or a new one."""
         if self.replayed is not None:
             self.choose("steps", self.replayed.plan.steps, "as in the run that is replayed")
             return self.replayed.plan
-        earlier = None if self.settings.fresh else self._interrupted(key)
+        earlier = None if self.settings.fresh else self.interrupted(LAST, PLAN)
+        if earlier is not None:
+            self.choose("continues", earlier.name, "it was interrupted, and its settings, data and model are the same")
         return self._continue(earlier) if earlier is not None else self._plan(passes, rows, select)
 
     def _steps(self, passes: Passes, plan: Plan, rows: list[Tokens], select: list[Tokens]) -> None:
@@ -292,8 +377,6 @@ class _Tuning:
 
     def _keep(self, lora: LoraSet) -> None:
         """Write the best and the last adapter, also when training was stopped."""
-        from allmend.tuning import checkpoint
-
         for name, file in (("adapter", BEST), ("adapter-last", LAST)):
             path = self.run.folder / file
             if not path.is_file():
@@ -309,68 +392,75 @@ class _Tuning:
 
     def _plan(self, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
         settings = self.settings
-        self.watch.stage("Trying a few steps to see how fast this machine is")
-        first = [
-            [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
-        ]
-        threads = probing.choose_threads(passes, first[0])
-        self.choose(threads.name, threads.value, threads.reason)
-        fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
-        tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
+        batch, epochs = settings.batch or BATCH, settings.epochs or EPOCHS
+        threads, fit = self._probed or self.probe(passes, rows, batch)
+        budget = self.seconds_to_train()
+        tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
         # Evaluating is a forward pass, about a third of a step, over the selection rows.
         once = fit.seconds(sum(map(len, select))) / 3
-        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
-        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
+        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * budget / once))) if select else 1
+        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the time at most")
         evaluation = evaluations * once
-        possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
-        wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
+        possible = probing.steps_in(budget, fit, tokens, evaluation)
+        wanted = max(1, round(epochs * len(rows) / batch))
         steps = min(possible, wanted)
         minutes = (steps * fit.seconds(tokens) + evaluation) / 60
         reason = f"{fit.tokens_per_second:.0f} tokens/s measured; " + (
-            f"the budget of {settings.budget / 60:.1f} min buys them"
+            f"they fit into the {budget / 60:.1f} min that the rest leaves of the budget"
             if possible < wanted
-            else f"{settings.epochs:g} epochs"
+            else f"{epochs:g} epochs"
         )
         self.choose("steps", steps, reason)
         self.choose("predicted_minutes", round(minutes, 2), "from the same measurement")
         self.choose("predicted_peak_mib", fit.peak_bytes >> 20, "peak while trying the largest batch")
-        rate = settings.learning_rate or _RATE
+        rate = settings.learning_rate or RATE
         if settings.learning_rate is None:
             self.choose("learning_rate", rate, "a value in the range that works for LoRA on most models; not searched")
         return Plan(
             steps=steps,
             rate=rate,
-            batch_rows=settings.batch,
+            batch_rows=batch,
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
             evaluations=evaluations,
-            deadline=settings.budget,
-            threads=threads.value,
+            deadline=budget,
+            threads=threads,
             tricks=passes.tricks,
         )
 
-    def _key(self) -> str:
+    def probe(self, passes: Passes, rows: list[Tokens], batch: int) -> Probed:
+        """Measure threads and speed on real rows."""
+        self.watch.stage("Trying a few steps to see how fast this machine is")
+        first = [[rows[place] for place in some] for some in islice(batches(len(rows), batch, self.settings.seed), 12)]
+        threads = probing.choose_threads(passes, first[0])
+        self.choose(threads.name, threads.value, threads.reason)
+        return Probed(
+            threads.value, together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
+        )
+
+    def key(self) -> str:
         """What makes two runs the same work."""
-        values = self.settings.model_dump(mode="json", exclude={"fresh"})
+        values = self.settings.model_dump(mode="json", exclude={"fresh", "workers"})
         parts = [values, self.dataset.examples.sha256, self.dataset.examples.held_out_sha256, self.loaded.about.digest]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _interrupted(self, key: str) -> Path | None:
-        """The folder of the latest run of the same work, if it was stopped with a checkpoint to go on from."""
+    def interrupted(self, *files: str) -> Path | None:
+        """The folder of the latest run of the same work, if it was stopped and left these files to go on from."""
+        key = self.key()
         for earlier in runs.list(verb="tune", limit=20):
             folder = Path(earlier.folder)
             if earlier.id == self.run.id or not (folder / "key").is_file() or (folder / "key").read_text() != key:
                 continue
-            if earlier.state == "interrupted" and (folder / LAST).is_file() and (folder / PLAN).is_file():
-                self.choose(
-                    "continues", earlier.id, "it was interrupted, and its settings, data and model are the same"
-                )
-                return folder
-            return None
+            going = earlier.state == "interrupted" and all((folder / name).is_file() for name in files)
+            return folder if going else None
         return None
 
     def _continue(self, folder: Path) -> Plan:
         for name in (LAST, BEST):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, self.run.folder / name)
-        return replace(read_plan(folder), deadline=self.settings.budget)
+        # What earlier sittings trained counts; a budget that was spent on training alone buys nothing more.
+        _, _, progress = checkpoint.load(folder / LAST)
+        plan = read_plan(folder)
+        return replace(plan, deadline=min(plan.deadline or self.settings.budget,
+                                          progress.seconds + max(0.0, self.seconds_to_train())))  # fmt: skip
