@@ -70,7 +70,9 @@ class Sampler:
         import optuna
 
         frozen = self._study.trials[number]
-        optuna.trial.Trial(self._study, frozen._trial_id).report(loss, rows)
+        # After a kill the storage may be ahead of the search's own record.
+        if not frozen.state.is_finished():
+            optuna.trial.Trial(self._study, frozen._trial_id).report(loss, rows)
 
     def tell(self, trial: Trial) -> None:
         """How a trial ended; once."""

@@ -88,9 +88,9 @@ class Scheduler:
                 break
             number += 1
         for trial in list(self._trials.values()):
-            if trial.state in _LIVE:
-                words = "a person stopped the search" if self._asked() else "the time was over"
-                self._end(trial, "stopped", words)
+            # What a person stopped is left as it is: the same command goes on with it.
+            if trial.state in _LIVE and not self._asked():
+                self._end(trial, "stopped", "the time was over" if trial.step else "not begun: the time was over")
         self._check_any()
         return self.keeper.search
 
@@ -333,6 +333,8 @@ class Scheduler:
         ):
             self.keeper.keep_best(trial)
             self._save(winner=trial.number)
+            if winner is not None and winner != trial.number and self._trials[winner].state not in _LIVE:
+                self.keeper.drop(winner)
 
     def _set(self, trial: Trial, **changes: Any) -> Trial:
         self._trials[trial.number] = self._trials[trial.number].model_copy(update=changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +84,17 @@ class Keeper:
         else:
             return None
         if trial != self.search.winner:
-            for file in (BEST, LAST):
-                (folder / file).unlink(missing_ok=True)
+            self.drop(trial)
         return str(target)
 
     def write_last(self, target: Path, trial: int, point: Point) -> bool:
         """Write the trial's last adapter."""
         return self._write_adapter(target, self.folder_of(trial) / LAST, point)
 
-    def clean(self, except_for: Sequence[int]) -> None:
-        """Drop optimiser states of all trials but these."""
-        for trial in self.search.trials:
-            if trial.number not in except_for:
-                for file in (BEST, LAST):
-                    (self.folder_of(trial.number) / file).unlink(missing_ok=True)
+    def drop(self, trial: int) -> None:
+        """Drop a trial's checkpoints."""
+        for file in (BEST, LAST):
+            (self.folder_of(trial) / file).unlink(missing_ok=True)
 
     def _write_adapter(self, target: Path, file: Path, point: Point) -> bool:
         if not file.is_file():

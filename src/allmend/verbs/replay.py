@@ -58,7 +58,7 @@ def replay(reference: str, *, watch: Watch = SILENT) -> Replayed:
             "fresh": True,
             "trials": 1,
             "workers": 1,
-            "learning_curve": False,
+            "more_data": False,
         }
     )
     threads = earlier.choice("threads")

@@ -136,7 +136,7 @@ class Searching:
 
     def _time(self) -> float:
         """Seconds for trials."""
-        share = 1 / (1 + CURVE_SHARE) if self.tuning.settings.learning_curve else 1.0
+        share = 1 / (1 + CURVE_SHARE) if self.tuning.settings.more_data else 1.0
         return self.tuning.seconds_to_train() * share
 
     def _earlier(self) -> Path | None:
@@ -171,7 +171,7 @@ class Searching:
                 try:
                     scheduler.go()
                     stopped = stop()
-                    if self.tuning.settings.learning_curve and not stopped:
+                    if self.tuning.settings.more_data and not stopped:
                         self._learning_curve(keeper, stop)
                 finally:
                     for worker in workers:
@@ -256,7 +256,6 @@ class Searching:
             if one.loss is not None:
                 run.metric(one.step, select_loss=one.loss)
         run.output("adapter", run.folder / "adapter")
-        keeper.clean([winner.number])
 
     def _keep_plan(self, keeper: Keeper, winner: Trial) -> None:
         """The winner's training as one plan: a replay trains it in one go, to the same bytes."""

@@ -30,8 +30,8 @@ class TuneSettings(Settings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that train trials beside each other, each with a model of its own; 1 is this process."""
 
-    learning_curve: bool = False
-    """Also train the winner on parts of the rows, to say whether more data would help."""
+    more_data: bool = False
+    """Also train the winner on parts of the rows, to say whether more data would help (a learning curve)."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; searched when not given."""
@@ -92,7 +92,7 @@ def tune(
     budget: float | str = 180.0,
     trials: int | None = None,
     workers: int = 1,
-    learning_curve: bool = False,
+    more_data: bool = False,
     learning_rate: float | None = None,
     rank: int | None = None,
     alpha: float = 32.0,
