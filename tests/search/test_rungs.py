@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ COSTS = st.builds(Costs, row=st.floats(1e-4, 1.0), evaluation=st.floats(0, 10), 
 def test_each_rung_has_a_third_and_the_last_has_one(trials: int) -> None:
     counts = halve(trials)
     assert counts[0] == trials and counts[-1] == 1
-    assert all(b == max(1, a // ETA) for a, b in zip(counts, counts[1:], strict=False))
+    assert all(b == max(1, a // ETA) for a, b in pairwise(counts))
 
 
 @given(

@@ -22,10 +22,11 @@ from allmend.search.state import read_record
 from allmend.search.words import bought
 
 ROWS = 1000
+NINE = Limits(9, 9)
 
 
 def search(
-    folder: Path, formula: synthetic.Formula, budget: float, limits: Limits = Limits(9, 9), row: float = 0.01,
+    folder: Path, formula: synthetic.Formula, budget: float, limits: Limits = NINE, row: float = 0.01,
     stop_after: float = math.inf,
 ) -> Search:  # fmt: skip
     keeper = synthetic.keeper(folder, formula.rows)

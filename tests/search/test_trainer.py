@@ -58,7 +58,7 @@ def test_halving_ends_in_the_bits_of_an_unbroken_training(tmp_path: Path, dropou
         for file in (BEST, LAST):
             one, other = (checkpoint.load(place / str(number) / file) for place in (tmp_path / "halved", folder.parent))
             for part in (0, 1):
-                assert set(one[part]) == set(other[part]) and one[part]  # type: ignore[arg-type]
+                assert set(one[part]) == set(other[part]) and (one[part] or (part, file) == (1, BEST))  # type: ignore[arg-type]
                 assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])  # type: ignore[index]
             assert (one[2].step, one[2].best_step, one[2].best_loss) == (
                 other[2].step, other[2].best_step, other[2].best_loss,

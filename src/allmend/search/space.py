@@ -34,8 +34,10 @@ class Space:
         """How many combinations there are; the learning rate is taken as three, though the sampler draws any."""
         return len(self.rates) * len(self.ranks) * len(self.batches) * len(self.epochs)
 
-    def described(self) -> list[Choice]:
-        """Each setting with what is searched and why."""
+    def described(self, trials: int) -> list[Choice]:
+        """Each setting that so many trials vary, with what is searched and why."""
+        points = first_points(self, trials)
+        varied = {name for point in points for name, value in point if value != getattr(self.default, name)}
         told = []
         for name, values, why in (
             ("learning_rate", self.rates, "rates that win over many models lie in this range; it decides most"),
@@ -43,7 +45,7 @@ class Space:
             ("batch", self.batches, "small batches learn more from the same rows"),
             ("epochs", self.epochs, "little data is soon learned by heart"),
         ):
-            if len(values) > 1:
+            if name in varied:
                 told.append(Choice(name=f"search_{name}", value=sorted(values), reason=why))
         return told
 

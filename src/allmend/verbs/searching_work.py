@@ -166,7 +166,7 @@ class Searching:
                 self.tuning.watch.stage("Searching")
                 for line in planned(self.space, self.limits.first, self._time() - before, self.costs, len(self.rows)):
                     self.tuning.watch.note(line)
-                for choice in self.space.described():
+                for choice in self.space.described(self.limits.first):
                     self.tuning.choose(choice.name, choice.value, choice.reason)
                 try:
                     scheduler.go()
