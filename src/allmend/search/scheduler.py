@@ -25,7 +25,9 @@ ENOUGH_ROWS = 480
 SLACK = 0.98
 """Share of what is left that is planned; the rest is for what cannot be seen ahead."""
 _LIVE = {"waiting", "running", "paused"}
-_LATE = 1.5
+_LATE, _MUCH = 1.5, 0.5
+"""Trials that have not begun are left out when a first rung takes so many times as long as was planned, and they
+would take such a share of what is left."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,9 @@ class Scheduler:
                     if worker.busy:
                         worker.stop()
                 queue.clear()
-            late = time.perf_counter() - begun > _LATE * planned and done >= 2 and place == 0
+            passed = time.perf_counter() - begun
+            late = place == 0 and done >= 2 and passed > _LATE * planned
+            late = late and passed / done * len(queue) > _MUCH * self._left()
             for one in [one for one in queue if late and not one.step]:
                 queue.remove(one)
                 self._end(one, "stopped", "not begun: the machine is slower than it was measured")
@@ -358,15 +362,17 @@ class Scheduler:
 
     def _check_any(self) -> None:
         """Raise where no trial has anything to show."""
-        if self.keeper.search.winner is not None or self.over():
-            return
         ended = list(self._trials.values())
+        kept = self.keeper.search.winner is not None
         if ended and all(one.state == "diverged" for one in ended):
             lowest = min(one.point.learning_rate for one in ended)
             raise TrainingDiverged(
                 f"all {len(ended)} trials diverged; the first: {ended[0].why}",
-                hint=f"Try --learning-rate {lowest / 10:g}, or look at the rows with `allmend data check`.",
+                hint=f"Try --learning-rate {lowest / 10:g}, or look at the rows with `allmend data check`."
+                + (" The best adapter so far is kept." if kept else ""),
             )
+        if kept or self.over():
+            return
         raise AllmendError(
             f"no trial came to a measurement: {next((one.why for one in ended if one.why), 'nothing was begun')}",
             hint="Each trial's end is in `allmend runs compare RUN`.",

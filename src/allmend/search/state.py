@@ -10,6 +10,7 @@ from typing import Any
 from allmend.adapters import LoraConfig, write
 from allmend.adapters.stored import stored
 from allmend.compute import Segment
+from allmend.digests import path_digest
 from allmend.errors import InputError
 from allmend.nouns.model import Model
 from allmend.nouns.search import Point, Search, Trial
@@ -26,7 +27,7 @@ class Keeper:
     Args:
         config_of: the LoRA of a point.
         template: text and name of the chat template that lies beside every adapter.
-        kept: called with the folder of a new best adapter.
+        kept: called with the folder and digest of a new best adapter, just before it appears.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Keeper:
         base: Model,
         config_of: Callable[[Point], LoraConfig],
         template: tuple[str, str],
-        kept: Callable[[Path], None] = lambda folder: None,
+        kept: Callable[[Path, str], None] = lambda folder, digest: None,
     ) -> None:
         self.folder, self.search, self._base = folder, search, base
         self._config_of, self._template, self._kept = config_of, template, kept
@@ -68,11 +69,11 @@ class Keeper:
             shutil.rmtree(leftover, ignore_errors=True)
         if not self._write_adapter(hidden, self.folder_of(trial.number) / BEST, trial.point):
             return
+        self._kept(target, path_digest(hidden))
         if target.exists():
             target.rename(old)
         hidden.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-        self._kept(target)
 
     def leave(self, trial: int, point: Point) -> str | None:
         """A trial is over: its best (or last) adapter stays, its optimiser's state goes, unless it is the best."""

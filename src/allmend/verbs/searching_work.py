@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 PACK_TOKENS = 2048
 MOST = 27
 """Trials in all, where a person names no number."""
+WHOLE_ROWS = 3000
+"""Rows that a winner should see, where there are so many: below it, searching costs more than it finds."""
 _EVALUATION_SHARE = 0.15
 _LEAST_SELECT = 50
 
@@ -149,7 +151,7 @@ class Searching:
         search = self._begin()
         keeper = Keeper(
             run.folder, search, self.tuning.loaded.about, self.shared.of,
-            (self.tuning.template.text, self.tuning.template.name), lambda folder: run.output("adapter", folder),
+            (self.tuning.template.text, self.tuning.template.name), lambda folder, digest: run.output("adapter", folder, sha256=digest),
         )  # fmt: skip
         sampler = Sampler(run.folder / FILE, self.space, self.tuning.settings.seed)
         run.output("study", run.folder / FILE)
@@ -305,9 +307,12 @@ def how_many(seconds: float, costs: Costs, rows: int, space: Space, asked: int |
         counts = halve(count)
         ends = fit(counts, seconds * SLACK, costs, most)
         enough = min(ENOUGH_ROWS, most // ETA ** (len(counts) - 1))
-        if ends and ends[0] >= enough:
+        if ends and ends[0] >= enough and ends[-1] >= min(WHOLE_ROWS, most):
             return count, f"each sees {ends[0]} rows before the first of {len(counts)} comparisons"
-    return 1, f"the time buys fewer than {ENOUGH_ROWS} rows a trial: too few to tell settings apart"
+    return 1, (
+        f"a search would leave the winner fewer than {min(WHOLE_ROWS, most)} rows, or its trials fewer than "
+        f"{min(ENOUGH_ROWS, most)}: one informed setting makes more of so little time"
+    )
 
 
 def siblings(

@@ -49,6 +49,7 @@ HELD_OUT_ROWS = 1000
 
 _EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
 _VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
+_TRAINING_SHARE = 0.3
 
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
@@ -181,6 +182,7 @@ class Tuning:
     ) -> None:
         self.replayed, self.clock = replayed, clock
         self._verdict_seconds = 0.0
+        self._train_until: float | None = None
         self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
         self.template, self.context, self.watch = template, context, watch
 
@@ -224,8 +226,16 @@ class Tuning:
             self._one(question, before, rows, select, searching.probed if searching else None)
 
     def seconds_to_train(self) -> float:
-        """What is left of the budget once the verdict is paid."""
-        return self.clock.left - self._verdict_seconds
+        """What is left of the budget once the verdict is paid, but a fair share of it at least."""
+        if self._train_until is None:
+            left, least = self.clock.left - self._verdict_seconds, _TRAINING_SHARE * self.clock.budget
+            if left < least and self.replayed is None:
+                self.choose(
+                    "training_seconds", round(least, 1), f"measuring left {max(0.0, left):.0f} s of the budget; training "
+                    f"gets {_TRAINING_SHARE:.0%} of it all the same, so the budget is overdrawn by {least - left:.0f} s",
+                )  # fmt: skip
+            self._train_until = self.clock.passed + max(left, least)
+        return self._train_until - self.clock.passed
 
     def _one(
         self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens], probed: Probed | None
