@@ -7,7 +7,7 @@ trainer      training segments of trials: siblings on one frozen model
 state        what is on disk: record, checkpoints, adapters
 scheduler    brackets and rungs over workers; anytime, and resumable after a kill
 upper        adapters in the upper layers alone: what lies below is worked out once for all trials and epochs
-together     several adapters in one step
+at_once      several adapters in one step
 rows_curve   quality against rows
 page         trials and curves as one HTML file
 """

@@ -19,6 +19,7 @@ from allmend.data import Tokens
 from allmend.digests import file_digest
 from allmend.models.loading import Loaded
 from allmend.nouns.search import Point
+from allmend.search.upper import Below, above
 from allmend.tuning import checkpoint
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.packs import Pack
@@ -37,6 +38,10 @@ class Shared:
     pack_tokens: int
     tricks: Tricks = field(default_factory=Tricks)
     threads: int | None = None
+    upper_layers: int = 0
+    """Only so many of the uppermost layers get a LoRA, and what enters them is kept; 0 is all of them."""
+    cache: Path | None = None
+    """File for what is kept; memory where there is none."""
     digests: bool = False
     """Whether states are digested: for workers whose files travel."""
 
@@ -73,6 +78,7 @@ class Siblings:
         self._fresh: dict[str, torch.Tensor] = {}
         # Trials of the same batch size see the same batches: packed once, for all of them.
         self._packs: dict[tuple[int, ...], list[Pack]] = {}
+        self.below: Below | None = None
 
     def take(self, point: Point) -> tuple[LoraSet, Passes]:
         """LoRA layers of the point's rank, with fresh numbers in them."""
@@ -80,6 +86,10 @@ class Siblings:
             self.close()
             self._lora = attach(self.loaded.model, self.shared.of(point), seed=self.shared.seed)
             self._passes = Passes.of(self.loaded, self._lora, self.shared.tricks, self.shared.pack_tokens)
+            if self.shared.upper_layers:
+                if self.below is None:
+                    self.below = Below.of(self._passes, [*self.rows, *self.select], self.shared.cache)
+                self._passes = above(self._passes, self.below)
             self._passes.made = self._packs
             self._rank, self._fresh = point.rank, self._lora.state()
         self._lora.load_state(self._fresh)

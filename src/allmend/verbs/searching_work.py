@@ -24,6 +24,8 @@ from allmend.search.scheduler import ENOUGH_ROWS, SLACK, Limits, Scheduler
 from allmend.search.space import Space, first_points, space_of
 from allmend.search.state import RECORD, TRIALS, Keeper, read_record
 from allmend.search.trainer import Shared, Siblings, plan_of
+from allmend.search.upper import FILE as BELOW
+from allmend.search.upper import cache_file, upper_targets
 from allmend.search.words import bought, planned
 from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST
@@ -68,6 +70,8 @@ class Searching:
             seed=settings.seed,
             pack_tokens=PACK_TOKENS,
             tricks=Tricks.without(*settings.without),
+            upper_layers=settings.upper_layers or 0,
+            cache=cache_file(tuning.run.folder, tuning.loaded, [*rows, *select]),
         )
         self.siblings: Siblings | None = None
         self.earlier: Path | None = None
@@ -150,9 +154,13 @@ class Searching:
         (run.folder / "key").write_text(self.tuning.key())
         search = self._begin()
         keeper = Keeper(
-            run.folder, search, self.tuning.loaded.about, self.shared.of,
-            (self.tuning.template.text, self.tuning.template.name), lambda folder, digest: run.output("adapter", folder, sha256=digest),
-        )  # fmt: skip
+            run.folder,
+            search,
+            self.tuning.loaded.about,
+            self.shared.of,
+            (self.tuning.template.text, self.tuning.template.name),
+            lambda folder, digest: run.output("adapter", folder, sha256=digest),
+        )
         sampler = Sampler(run.folder / FILE, self.space, self.tuning.settings.seed)
         run.output("study", run.folder / FILE)
         run.output("search", run.folder / RECORD)
@@ -180,6 +188,7 @@ class Searching:
                         worker.close()
         finally:
             sampler.close()
+            (run.folder / BELOW).unlink(missing_ok=True)
             self._keep(keeper)
         return stopped
 
@@ -339,8 +348,13 @@ def siblings(
     def encode(rows: Sequence[data.Row]) -> list[Tokens]:
         return list(data.encode_rows(rows, loaded.tokenizer, template, context=context))
 
-    config = LoraConfig(alpha=mine.alpha, dropout=mine.dropout, targets=mine.targets)
-    shared = Shared(config, mine.seed, PACK_TOKENS, Tricks.without(*mine.without), threads)
+    targets = mine.targets
+    if mine.upper_layers is not None:
+        targets = upper_targets(loaded.model, mine.upper_layers, targets)
+    config = LoraConfig(alpha=mine.alpha, dropout=mine.dropout, targets=targets)
+    shared = Shared(
+        config, mine.seed, PACK_TOKENS, Tricks.without(*mine.without), threads, upper_layers=mine.upper_layers or 0
+    )
     chosen = [dataset.select[place] for place in select]
     return Siblings(loaded, encode(dataset.train), encode(chosen), shared)
 

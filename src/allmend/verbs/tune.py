@@ -48,6 +48,10 @@ class TuneSettings(Settings):
     targets: tuple[str, ...] = ()
     """Linear layers to adapt, by name (q_proj, …); all of them when not given."""
 
+    upper_layers: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only so many of the uppermost layers. What lies below is worked out once for all passes and trials, which
+    is faster and costs some quality; all layers when not given."""
+
     batch: Annotated[int, Field(ge=1)] | None = None
     """Rows that one optimiser step learns from; searched when not given, or 16 without a search."""
 
@@ -98,6 +102,7 @@ def tune(
     alpha: float = 32.0,
     dropout: float = 0.0,
     targets: tuple[str, ...] = (),
+    upper_layers: int | None = None,
     batch: int | None = None,
     epochs: float | None = None,
     context: int | None = None,

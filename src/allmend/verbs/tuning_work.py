@@ -22,6 +22,8 @@ from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.nouns.choice import Choice
 from allmend.search.space import BATCH, EPOCHS, RANK, RATE
+from allmend.search.upper import FILE as BELOW
+from allmend.search.upper import Below, above, cache_file, upper_targets
 from allmend.tuning import checkpoint, together
 from allmend.tuning import probe as probing
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
@@ -231,8 +233,10 @@ class Tuning:
             left, least = self.clock.left - self._verdict_seconds, _TRAINING_SHARE * self.clock.budget
             if left < least and self.replayed is None:
                 self.choose(
-                    "training_seconds", round(least, 1), f"measuring left {max(0.0, left):.0f} s of the budget; training "
-                    f"gets {_TRAINING_SHARE:.0%} of it all the same, so the budget is overdrawn by {least - left:.0f} s",
+                    "training_seconds",
+                    round(least, 1),
+                    f"measuring left {max(0.0, left):.0f} s of the budget; training gets {_TRAINING_SHARE:.0%} of it "
+                    f"all the same, so the budget is overdrawn by {least - left:.0f} s",
                 )  # fmt: skip
             self._train_until = self.clock.passed + max(left, least)
         return self._train_until - self.clock.passed
@@ -283,11 +287,14 @@ class Tuning:
 
     def config(self) -> LoraConfig:
         """The LoRA, of the rank that was asked for or the usual one."""
+        targets = self.settings.targets
+        if self.settings.upper_layers is not None:
+            targets = upper_targets(self.loaded.model, self.settings.upper_layers, targets)
         return LoraConfig(
             rank=self.settings.rank or RANK,
             alpha=self.settings.alpha,
             dropout=self.settings.dropout,
-            targets=self.settings.targets,
+            targets=targets,
         )
 
     def question(self) -> Question:
@@ -346,6 +353,9 @@ class Tuning:
 
         before = torch.get_num_threads()
         passes = Passes.of(self.loaded, lora, Tricks.without(*self.settings.without), PACK_TOKENS)
+        if self.settings.upper_layers is not None:
+            every = [*rows, *select]
+            passes = above(passes, Below.of(passes, every, cache_file(folder, self.loaded, every)))
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
         try:
@@ -354,6 +364,7 @@ class Tuning:
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
+            (folder / BELOW).unlink(missing_ok=True)
             torch.set_num_threads(before)
             self._keep(lora)
 
