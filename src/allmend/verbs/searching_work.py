@@ -237,7 +237,8 @@ class Searching:
         if isinstance(event, Stepped) and event.measured and event.select_loss is not None:
             self.tuning.run.metric(event.step, {f"trial_{event.trial:02d}_select_loss": event.select_loss})
         if isinstance(event, Finished):
-            self.tuning.run.metric(event.step, {f"trial_{event.trial:02d}_seconds": event.took})
+            values = {f"trial_{event.trial:02d}_seconds": event.took, "peak_mib": float(event.peak_bytes >> 20)}
+            self.tuning.run.metric(event.step, values)
         self.tuning.watch.search(search)
 
     def _keep(self, keeper: Keeper) -> None:
