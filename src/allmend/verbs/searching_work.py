@@ -7,13 +7,12 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from allmend import data
-from allmend.adapters import LoraConfig
 from allmend.compute import Event, Finished, HereWorker, ProcessWorker, Stepped, Worker
 from allmend.errors import UsageError
 from allmend.nouns.search import Search, Trial
@@ -25,20 +24,20 @@ from allmend.search.space import Space, first_points, space_of
 from allmend.search.state import RECORD, TRIALS, Keeper, read_record
 from allmend.search.trainer import Shared, Siblings, plan_of
 from allmend.search.upper import FILE as BELOW
-from allmend.search.upper import cache_file, upper_targets
+from allmend.search.upper import cache_file
 from allmend.search.words import bought, planned
 from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST
 from allmend.tuning.probe import Fit
 from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
+from allmend.verbs.searching_process import PACK_TOKENS
 from allmend.verbs.stopping import stop_between_steps
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
     from allmend.verbs.tuning_work import Tuning
 
-PACK_TOKENS = 2048
 MOST = 27
 """Trials in all, where a person names no number."""
 WHOLE_ROWS = 3000
@@ -224,7 +223,7 @@ class Searching:
             "threads": self.shared.threads,
         }
         return [
-            ProcessWorker("allmend.verbs.searching_work:siblings", settings, name=f"worker-{number + 1}",
+            ProcessWorker("allmend.verbs.searching_process:siblings", settings, name=f"worker-{number + 1}",
                           threads=self.shared.threads, log=self.tuning.run.folder / f"worker-{number + 1}.log")
             for number in range(count)
         ]  # fmt: skip
@@ -325,41 +324,6 @@ def how_many(seconds: float, costs: Costs, rows: int, space: Space, asked: int |
     )
 
 
-def siblings(
-    source: str, settings: dict[str, Any], digest: str, context: int, select: list[int], threads: int | None
-) -> Siblings:
-    """What a worker in a process of its own holds: the same rows, model and settings."""
-    import torch
-
-    from allmend.errors import InputError
-    from allmend.models import parse, resolve
-    from allmend.models.loading import load
-    from allmend.verbs.tune import TuneSettings
-    from allmend.verbs.tuning_work import read_dataset
-
-    if threads:
-        torch.set_num_threads(threads)
-    mine = TuneSettings.of(settings)
-    dataset = read_dataset(source, mine)
-    if dataset.examples.sha256 != digest:
-        raise InputError("the data file has changed since the search began", where=source)
-    loaded = load(resolve(parse(mine.model)), mine.dtype)
-    template = data.template(mine.template) if mine.template else data.of_tokenizer(loaded.tokenizer)
-
-    def encode(rows: Sequence[data.Row]) -> list[Tokens]:
-        return list(data.encode_rows(rows, loaded.tokenizer, template, context=context))
-
-    targets = mine.targets
-    if mine.upper_layers is not None:
-        targets = upper_targets(loaded.model, mine.upper_layers, targets)
-    config = LoraConfig(alpha=mine.alpha, dropout=mine.dropout, targets=targets)
-    shared = Shared(
-        config, mine.seed, PACK_TOKENS, Tricks.without(*mine.without), threads, upper_layers=mine.upper_layers or 0
-    )
-    chosen = [dataset.select[place] for place in select]
-    return Siblings(loaded, encode(dataset.train), encode(chosen), shared)
-
-
 def _copy(source: Path, target: Path) -> None:
     """A search's files under another run, without copying bytes where that can be had."""
     for path in [source / RECORD, source / FILE, *(source / TRIALS).rglob("*"), *(source / "adapter").rglob("*")]:
@@ -379,6 +343,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-__all__ = ["Probed", "Searching", "how_many", "siblings"]
