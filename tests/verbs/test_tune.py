@@ -150,7 +150,8 @@ def test_the_same_seed_gives_the_same_adapter(home: Path, tmp_path: Path, model:
 
 def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
-    words = ("tune", str(data), "--model", str(model), "--budget", "6s", "--epochs", "2000", "--dtype", "float32")
+    words = ("tune", str(data), "--model", str(model), "--trials", "1", "--budget", "20s", "--epochs", "2000")
+    words += ("--dtype", "float32")
     process = subprocess.Popen(
         [sys.executable, "-m", "allmend", *words],
         stdout=subprocess.DEVNULL,
@@ -183,7 +184,19 @@ def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: P
 def test_stopped_by_ctrl_c_it_keeps_what_it_has(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
     process = subprocess.Popen(
-        [sys.executable, "-m", "allmend", "tune", str(data), "--model", str(model), "--epochs", "5000"],
+        [
+            sys.executable,
+            "-m",
+            "allmend",
+            "tune",
+            str(data),
+            "--model",
+            str(model),
+            "--epochs",
+            "5000",
+            "--trials",
+            "1",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
