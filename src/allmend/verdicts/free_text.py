@@ -46,26 +46,43 @@ def complete_ids(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-    stop: tuple[str, ...] = (),
 ) -> list[str]:
     """Text after each prompt of token ids; raises `Unavailable` when the model fails."""
-    if not prompts:
-        return []
-    engine = build_engine(loaded.model, loaded.tokenizer, context=loaded.context)
-    try:
-        requests = [
+    return _complete(
+        loaded,
+        [
             TextRequest(
                 tuple(prompt),
                 Sampling(
                     max_tokens=max_tokens,
                     temperature=temperature,
                     seed=seed * 1_000_003 + place,
-                    stop=stop,
                     drop_space=template.is_plain,
                 ),
             )
             for place, prompt in enumerate(prompts)
-        ]
+        ],
+    )
+
+
+def engine_answers(
+    loaded: Loaded, prompts: Sequence[Sequence[int]], longest: Sequence[int], stops: Sequence[tuple[str, ...]]
+) -> list[str]:
+    """Greedy text after each prompt, each with its own length and stop strings."""
+    return _complete(
+        loaded,
+        [
+            TextRequest(tuple(prompt), Sampling(max_tokens=most, temperature=0.0, stop=stop))
+            for prompt, most, stop in zip(prompts, longest, stops, strict=True)
+        ],
+    )
+
+
+def _complete(loaded: Loaded, requests: Sequence[TextRequest]) -> list[str]:
+    if not requests:
+        return []
+    engine = build_engine(loaded.model, loaded.tokenizer, context=loaded.context)
+    try:
         completions = engine.complete(requests)
     finally:
         engine.close()
