@@ -29,7 +29,7 @@ from allmend.verdicts.metrics import normal
 from allmend.verdicts.question import Answers
 
 _PROBE_TOKENS = 24
-_TEXTS = 50
+_TEXTS = 25
 """Texts of each source."""
 _SHOWN = 5
 

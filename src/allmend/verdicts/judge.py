@@ -74,7 +74,7 @@ def verdict_from(
     if "loss" not in names:
         names.append("loss")
     measures = [measure_of(name, question, base, tuned, few_shot) for name in names]
-    main = _main(measures, question)
+    main = _main(measures, question, base, tuned)
     pairs = _pairs(main.name, base, tuned)
     words = words_of(main, question.confidence)
     never = _never_said(question, base, tuned)
@@ -192,7 +192,7 @@ def _about(name: str, question: Question) -> tuple[bool, str]:
     return name != "loss", _HOW.get(name, "")
 
 
-def _main(measures: list[Measure | None], question: Question) -> Measure:
+def _main(measures: list[Measure | None], question: Question, base: Answers, tuned: Answers) -> Measure:
     """The measure that carries the words: the first asked for; F1 hands over to accuracy where it has no interval."""
     first = measures[0]
     if first is not None and first.low is not None:
@@ -201,10 +201,13 @@ def _main(measures: list[Measure | None], question: Question) -> Measure:
         return next(m for m in measures if m is not None and m.low is not None)
     metric = question.metrics[0]
     name = metric.name if isinstance(metric, Metric) else metric
+    faults = [*base.faults.get(name, ()), *tuned.faults.get(name, ())]
     raise InputError(
         f"the metric {name} gave no number for any held-out row",
         where=question.data,
-        hint="Labels need a classification, pass@k rows with tests; `--metric` names another.",
+        hint=f"{faults[0].place}: {faults[0].reason}"
+        if faults
+        else "Labels need a classification, pass@k rows with tests; --metric names another.",
     )
 
 
