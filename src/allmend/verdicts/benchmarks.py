@@ -6,6 +6,8 @@ of the catalogue carry. Nothing is fetched from a hub.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -78,7 +80,6 @@ def harness() -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         import lm_eval
         import lm_eval.evaluator
@@ -104,15 +105,17 @@ def run(
     shots = task.few_shot if few_shot is None else few_shot
     with tempfile.TemporaryDirectory(prefix="allmend-benchmark-") as folder:
         config = _config(library, name, task, rows, Path(folder))
-        found = library.evaluator.simple_evaluate(
-            model=_lm(library, loaded),
-            tasks=[str(config)],
-            num_fewshot=shots,
-            limit=limit,
-            task_manager=library.tasks.TaskManager(include_path=folder, include_defaults=False),
-            bootstrap_iters=1000,
-            log_samples=True,
-        )
+        # Its bars and notes would run into our own; what matters of them is in the table.
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = library.evaluator.simple_evaluate(
+                model=_lm(library, loaded),
+                tasks=[str(config)],
+                num_fewshot=shots,
+                limit=limit,
+                task_manager=library.tasks.TaskManager(include_path=folder, include_defaults=False),
+                bootstrap_iters=1000,
+                log_samples=True,
+            )
     return _result(found["results"][name], found["samples"][name])
 
 
@@ -236,7 +239,8 @@ def table(
         first = results[models[0]][name]
         for metric in first.values:
             for model in models:
-                scores.append(_score(name, metric, model, results[model][name], first, confidence))
+                other = None if model == models[0] else first
+                scores.append(_score(name, metric, model, results[model][name], other, confidence))
     return Benchmarks(
         models=models,
         scenarios=[_scenario(name, results[models[0]][name], limit, few_shot) for name in results[models[0]]],
@@ -247,9 +251,9 @@ def table(
     )
 
 
-def _score(name: str, metric: str, model: str, mine: Result, first: Result, confidence: float) -> Score:
+def _score(name: str, metric: str, model: str, mine: Result, first: Result | None, confidence: float) -> Score:
     more: dict[str, Any] = {}
-    if mine is not first:
+    if first is not None:
         low, high = paired_interval(first.rows[metric], mine.rows[metric], confidence)
         more = {"low": low, "high": high, "difference": mine.values[metric] - first.values[metric]}
     return Score(scenario=name, metric=metric, model=model, value=mine.values[metric], error=mine.errors.get(metric),
