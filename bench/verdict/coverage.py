@@ -153,7 +153,7 @@ def of_labels(name: str, rows: int, sets: int) -> dict[str, object]:
         if interval is not None:
             given += 1
             held += interval[0] <= truth <= interval[1]
-    return {"metric": name, "rows": rows, "coverage": round(held / given, 4) if given > sets / 20 else None,
+    return {"metric": name, "rows": rows, "coverage": round(held / given, 4) if given > sets / 2 else None,
             "sets": given, "no interval, too few rows of a label": round(1 - given / sets, 3)}  # fmt: skip
 
 

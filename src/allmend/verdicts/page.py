@@ -109,7 +109,8 @@ def _whisker(measure: Measure) -> str:
     def at(value: float) -> float:
         return round(60 + 55 * value / most, 1)
 
-    colour = "--good" if low > 0 else "--bad" if high < 0 else "--open"
+    tested = measure.p_value is None or measure.p_value <= 0.05
+    colour = "--good" if low > 0 and tested else "--bad" if high < 0 and tested else "--open"
     words = "right of the mark is better"
     return (
         f'<svg width="120" height="18" role="img" aria-label="{words}"><title>{words}</title>'
