@@ -148,11 +148,15 @@ def main(folder: Path) -> None:
 
 
 def processes_of(uid: int) -> list[int]:
+    """The living processes of a user; one that has ended and only waits for this machine's first process to
+    collect it (states Z and X of proc(5)) runs nothing more, however slow that process is."""
     found = []
     for path in Path("/proc").iterdir():
         try:
             if path.name.isdigit() and path.stat().st_uid == uid:
-                found.append(int(path.name))
+                state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    found.append(int(path.name))
         except OSError:
             continue
     return found

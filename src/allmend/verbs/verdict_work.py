@@ -99,7 +99,8 @@ def load_base(tuned: Tuned, watch: Watch) -> Loaded:
     """The model that the adapter belongs to; raises `InputError` when it is not that any more."""
     name = tuned.settings.model
     watch.stage(f"Loading {name}")
-    loaded = load(resolve(name, watch.amount), tuned.settings.dtype, progress=watch.amount)
+    settings = tuned.settings
+    loaded = load(resolve(name, watch.amount), settings.dtype, progress=watch.amount, bits=settings.base_bits)
     check_base(loaded, tuned)
     return loaded
 
