@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Permissions, Plan, Receipt
+    from allmend.verbs.benchmark import benchmark
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
@@ -29,6 +30,7 @@ _HOMES = {
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "benchmark": "allmend.verbs.benchmark",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
@@ -48,6 +50,7 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "benchmark",
     "chat",
     "data",
     "data_check",

@@ -16,7 +16,14 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/models.md", "docs/tune.md", "docs/search.md", "docs/serve.md"]
+PAGES = [
+    "README.md",
+    "docs/models.md",
+    "docs/tune.md",
+    "docs/search.md",
+    "docs/verdict.md",
+    "docs/serve.md",
+]
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -39,6 +46,8 @@ def place(tmp_path_factory, shared_home):
         who, how = chance.choice(parts[0]), chance.choice(parts[1])
         lines.append(f"{who} {how} {word} in scene {number}.,{'good' if good else 'bad'}")
     (folder / "reviews.csv").write_text("\n".join(lines))
+    norms = re.search(r"^```toml\n(# norms.toml\n.*?)^```", (ROOT / "docs/verdict.md").read_text(), re.M | re.S)
+    (folder / "norms.toml").write_text(norms.group(1))
     cells = [nbformat.v4.new_code_cell('print("hello")'), nbformat.v4.new_code_cell("!pip --version")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebook.ipynb")
     environment = {**os.environ, **shared_home(folder / "home"), "OMP_NUM_THREADS": "2"}
