@@ -49,15 +49,16 @@ request = st.tuples(
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests=st.lists(request, min_size=1, max_size=7),
     running=st.sampled_from([1, 2, 5]),
     chunk=st.sampled_from([3, 16, 512]),
     pages=st.sampled_from([12, 20, 200]),
+    path=st.sampled_from(["native", "packed"]),
 )
 def test_any_schedule_gives_the_tokens_of_transformers(
-    kind: str, requests: list[Any], running: int, chunk: int, pages: int
+    kind: str, requests: list[Any], running: int, chunk: int, pages: int, path: Any
 ) -> None:
     """Mixed adapters, chunks, more requests than run at once, and memory so small that sequences give theirs up."""
     base, loras = setting(kind)
@@ -66,7 +67,7 @@ def test_any_schedule_gives_the_tokens_of_transformers(
         base,
         tiny.tokenizer(),
         context=80,
-        path="packed",
+        path=path,
         cache_bytes=pages * page_bytes,
         limits=Limits(running=running, chunk=chunk),
         page_size=8,

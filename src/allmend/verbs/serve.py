@@ -42,6 +42,9 @@ class ServeSettings(Settings):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights; chosen from what the processor has when not given."""
 
+    weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    """Precision of the matrices while answering on a processor; auto is int8 where compiled steps can be had."""
+
     context: int | None = Field(None, ge=16)
     """Most tokens of prompt and answer together; the model's own limit when not given."""
 
@@ -69,6 +72,7 @@ def serve(
     port: int = 8000,
     api_key: str | None = None,
     dtype: str | None = None,
+    weights: str = "auto",
     context: int | None = None,
     answer: int = 1024,
     parallel: int = 32,
@@ -97,6 +101,7 @@ def start(
     port: int = 8000,
     api_key: str | None = None,
     dtype: str | None = None,
+    weights: str = "auto",
     context: int | None = None,
     answer: int = 1024,
     parallel: int = 32,
@@ -158,6 +163,9 @@ def load_engine(
         loaded.tokenizer,
         context=min(settings.context or loaded.context, loaded.context),
         path="auto" if settings.batching else "plain",
+        # A precision that was asked for is kept, unless another is asked for in so many words.
+        weights=None if settings.dtype is not None and settings.weights == "auto" else settings.weights,
+        take_over=True,
         cache_bytes=settings.memory,
         limits=Limits(running=settings.parallel),
         chosen=lambda choice: note(loaded.about.name, choice),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ class TorchTextEngine:
         context: most tokens of prompt and answer together.
         ends: tokens that end an answer.
         limits: how much runs at once.
+        vocabulary: how many tokens the model knows; its embeddings' rows by default.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class TorchTextEngine:
         context: int,
         ends: frozenset[int],
         limits: Limits | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.ends = ends
         self._runner = runner
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
-        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self._vocabulary = vocabulary or int(model.get_input_embeddings().weight.shape[0])
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
@@ -227,8 +230,9 @@ class TorchTextEngine:
                 sequence.finish("error", error=f"the model failed: {type(error).__name__}: {error}")
 
     def _advance(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
-        ready: list[tuple[Sequence, torch.Tensor]] = []
-        for (sequence, segment), logits in zip(planned, results, strict=True):
+        ready: list[tuple[Sequence, torch.Tensor, tuple[int, float] | None]] = []
+        best = self._runner.best
+        for place, ((sequence, segment), logits) in enumerate(zip(planned, results, strict=True)):
             sequence.computed = segment.start + len(segment.tokens)
             if sequence.scores_prompt and len(logits):
                 sequence.score_prompt(sequence.computed - len(logits), logits)
@@ -237,15 +241,17 @@ class TorchTextEngine:
             if sequence.generated == 0:
                 sequence.prompt_done()
             if not sequence.finished:
-                ready.append((sequence, logits[-1]))
+                ready.append((sequence, logits[-1], best[place] if best else None))
         if not ready:
             return
-        rows = torch.stack([logits for _, logits in ready])
-        best = rows.argmax(dim=-1).tolist()
-        sound = torch.isfinite(rows.max(dim=-1).values).tolist()
-        for place, (sequence, logits) in enumerate(ready):
-            if not sound[place]:
+        if best is None:
+            rows = torch.stack([logits for _, logits, _ in ready])
+            highest = rows.max(dim=-1)
+            tops = list(zip(highest.indices.tolist(), highest.values.tolist(), strict=True))
+        else:
+            tops = [top for _, _, top in ready if top is not None]
+        for (sequence, logits, _), (token, value) in zip(ready, tops, strict=True):
+            if not math.isfinite(value):
                 sequence.finish("error", error="the model's numbers are not finite")
                 continue
-            token = best[place] if sequence.sampler.greedy else sequence.sampler.pick(logits)
-            sequence.accept(token, logits)
+            sequence.accept(token if sequence.sampler.greedy else sequence.sampler.pick(logits), logits)

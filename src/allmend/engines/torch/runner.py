@@ -37,6 +37,8 @@ class Segment:
     """Position of the first of them; everything before it has been computed."""
     keep: int
     """Logits are wanted for this many of the last of them."""
+    best_only: bool = False
+    """Only the best token of each is wanted; a runner that has `best` may leave the logits undefined."""
 
 
 class Runner(Protocol):
@@ -44,6 +46,8 @@ class Runner(Protocol):
 
     capacity: int | None
     """Tokens that fit in all, `None` where there is no limit of its own."""
+    best: list[tuple[int, float]] | None
+    """After a run, where the runner knows it: the best token at each segment's last place, with its logit."""
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Hold room for a sequence of `tokens`; false when there is none now."""
@@ -61,6 +65,7 @@ class PlainRunner:
     def __init__(self, model: Any) -> None:
         self._model = model
         self.capacity: int | None = None
+        self.best: list[tuple[int, float]] | None = None
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Always: the cache grows as it needs."""
@@ -90,13 +95,13 @@ class PlainRunner:
         return logits[len(logits) - segment.keep :]
 
 
-class PackedRunner:
-    """All segments in one forward pass, keys and values in pages."""
+class PagedRunner:
+    """What runners over pages share: how sequences hold them."""
 
-    def __init__(self, model: Any, pages: Pages) -> None:
-        self._model = model
+    def __init__(self, pages: Pages) -> None:
         self.pages = pages
         self.capacity: int | None = pages.capacity
+        self.best: list[tuple[int, float]] | None = None
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Take the pages that are still missing."""
@@ -114,16 +119,24 @@ class PackedRunner:
         self.pages.give(memory.pages)
         memory.pages = []
 
+
+class PackedRunner(PagedRunner):
+    """All segments in one forward pass, keys and values in pages."""
+
+    def __init__(self, model: Any, pages: Pages) -> None:
+        super().__init__(pages)
+        self._model = model
+
     @torch.inference_mode()
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """One forward pass; sequences with the same adapters lie side by side."""
-        order = sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+        order = in_order(segments)
         ordered = [segments[place] for place in order]
         step, kept = self._lay_out(ordered)
         tokens = [token for segment in ordered for token in segment.tokens]
         positions = [segment.start + place for segment in ordered for place in range(len(segment.tokens))]
         device = self._model.device
-        with _routes(_route(ordered)), _packed(self._model, step):
+        with _routes(route(ordered)), _packed(self._model, step):
             answer = self._model(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([positions], device=device),
@@ -178,7 +191,12 @@ def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
     return tuple((adapter.digest, scale) for adapter, scale in uses)
 
 
-def _route(segments: list[Segment]) -> lora.Routes:
+def in_order(segments: list[Segment]) -> list[int]:
+    """Places of the segments, those with the same adapters side by side."""
+    return sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+
+
+def route(segments: list[Segment]) -> lora.Routes:
     """Runs of rows with the same adapters, of segments that lie in that order."""
     routes: lora.Routes = []
     offset = 0

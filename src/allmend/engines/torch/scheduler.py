@@ -106,4 +106,4 @@ class Scheduler:
     def _step(self, sequence: Sequence, count: int) -> tuple[Sequence, Segment]:
         start = sequence.computed
         tokens = sequence.tokens[start : start + count]
-        return sequence, Segment(sequence.memory, tokens, start, sequence.rows_wanted(start, count))
+        return sequence, Segment(sequence.memory, tokens, start, sequence.rows_wanted(start, count), sequence.best_only)

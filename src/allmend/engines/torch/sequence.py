@@ -65,6 +65,11 @@ class Sequence:
         return self._sampling.prompt_logprobs is not None
 
     @property
+    def best_only(self) -> bool:
+        """Whether nothing but the best token is asked for."""
+        return self.sampler.greedy and self._sampling.logprobs is None and not self.scores_prompt
+
+    @property
     def generated(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - self.prompt_length
