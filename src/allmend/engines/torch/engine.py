@@ -234,6 +234,7 @@ class TorchTextEngine:
         best = self._runner.best
         for place, ((sequence, segment), logits) in enumerate(zip(planned, results, strict=True)):
             sequence.computed = segment.start + len(segment.tokens)
+            self._runner.note(sequence.memory, sequence.tokens, sequence.computed)
             if sequence.scores_prompt and len(logits):
                 sequence.score_prompt(sequence.computed - len(logits), logits)
             if sequence.computed < len(sequence.tokens):

@@ -6,6 +6,7 @@ on the real model when an engine starts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 
 from allmend.engines.torch import attention, lora
 from allmend.engines.torch.lora import Uses
-from allmend.engines.torch.pages import Pages
+from allmend.engines.torch.pages import Pages, chain
 
 
 class Memory:
@@ -24,6 +25,8 @@ class Memory:
     def __init__(self, uses: Uses = ()) -> None:
         self.uses = uses
         self.pages: list[int] = []
+        self.names: list[bytes] = []
+        """Names of the first pages, as far as they were worked out."""
         self.cache: Any = None
 
 
@@ -55,6 +58,15 @@ class Runner(Protocol):
     def release(self, memory: Memory) -> None:
         """Free what a sequence holds."""
 
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Hold what is remembered of the beginning of `tokens`; how many of them need not be computed, up to `most`.
+
+        Only for a sequence that holds nothing yet.
+        """
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Remember the pages that are full now that `computed` of `tokens` are computed."""
+
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """Float32 logits [keep, vocabulary] of each segment."""
 
@@ -74,6 +86,13 @@ class PlainRunner:
     def release(self, memory: Memory) -> None:
         """Drop the sequence's cache."""
         memory.cache = None
+
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Nothing is remembered."""
+        return 0
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Nothing is remembered."""
 
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """Each segment in a forward pass of its own."""
@@ -117,7 +136,32 @@ class PagedRunner:
     def release(self, memory: Memory) -> None:
         """Hand the sequence's pages back."""
         self.pages.give(memory.pages)
-        memory.pages = []
+        memory.pages, memory.names = [], []
+
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Hold the pages that are remembered of the beginning of `tokens`."""
+        size = self.pages.size
+        while self.pages.remember and (len(memory.pages) + 1) * size <= most:
+            name = self._name(memory, tokens, len(memory.pages))
+            page = self.pages.find(name)
+            if page is None:
+                break
+            memory.names.append(name)
+            memory.pages.append(page)
+        return len(memory.pages) * size
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Remember the pages that are full now."""
+        if not self.pages.remember:
+            return
+        for place in range(len(memory.names), computed // self.pages.size):
+            memory.names.append(self._name(memory, tokens, place))
+            self.pages.name(memory.pages[place], memory.names[-1])
+
+    def _name(self, memory: Memory, tokens: Sequence[int], place: int) -> bytes:
+        size = self.pages.size
+        before = memory.names[place - 1] if place else _root(memory.uses)
+        return chain(before, tokens[place * size : (place + 1) * size])
 
 
 class PackedRunner(PagedRunner):
@@ -185,6 +229,12 @@ class PackedRunner(PagedRunner):
             table.view(len(rows), width),
         )
         return step, kept
+
+
+def _root(uses: Uses) -> bytes:
+    """Names what a sequence is computed with; the base is the same for all pages of a runner."""
+    parts = [f"{adapter.digest}*{scale!r}" for adapter, scale in uses]
+    return hashlib.blake2b("+".join(parts).encode(), digest_size=24).digest()
 
 
 def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:

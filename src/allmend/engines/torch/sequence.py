@@ -46,6 +46,7 @@ class Sequence:
         self._written = 0
         self._told = 0
         self._prompt_tokens: list[TokenInfo] = []
+        self._cached: int | None = None
         self._cancelled = threading.Event()
         self._wake = wake
 
@@ -73,6 +74,18 @@ class Sequence:
     def generated(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def reusable(self) -> int:
+        """How many of the first tokens may come from memory: all but those whose logits are needed."""
+        last = len(self.tokens) - 1
+        first = self._sampling.prompt_logprobs
+        return last if first is None or self._prompt_told else min(max(first - 1, 0), last)
+
+    def recalled(self, count: int) -> None:
+        """Note that this many tokens came from memory; the first time counts."""
+        if self._cached is None:
+            self._cached = min(count, self.prompt_length)
 
     def begin(self) -> None:
         """Settle what needs no computing: a prompt with nothing to score and nothing to generate."""
@@ -167,4 +180,6 @@ class Sequence:
 
     def _end(self, reason: Finish, error: str | None = None) -> None:
         self.finished = True
-        self._sink(Piece(finish=reason, usage=Usage(self.prompt_length, self.generated), error=error))
+        self._sink(
+            Piece(finish=reason, usage=Usage(self.prompt_length, self.generated, self._cached or 0), error=error)
+        )

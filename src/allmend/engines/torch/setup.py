@@ -52,11 +52,12 @@ def build_engine(
             keeps its answers. The other paths have the model's own.
         take_over: the model is the engine's from now on: weights that were copied are freed. It can then not be
             used by itself any more.
+        prefix_cache: remember what prompts began with, for those that begin alike.
     """
     limits = limits or Limits()
     runner: Runner | None = None
     if path != "plain":
-        pages = Pages(page_count(model, context, cache_bytes, limits, page_size), size=page_size)
+        pages = Pages(page_count(model, context, cache_bytes, limits, page_size), size=page_size, remember=prefix_cache)
         if path in ("auto", "native"):
             runner, kind, reason = _native(model, pages, context, weights)
             if runner is None and path == "native":
