@@ -26,6 +26,7 @@ from allmend.engines.text import (
 )
 from allmend.engines.torch.lora import Lora, LoraHooks, Uses
 from allmend.engines.torch.runner import Memory, Runner, Segment
+from allmend.engines.torch.sampling import pick_all
 from allmend.engines.torch.scheduler import Limits, Scheduler
 from allmend.engines.torch.sequence import Sequence
 from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, nearest
@@ -251,8 +252,12 @@ class TorchTextEngine:
             tops = list(zip(highest.indices.tolist(), highest.values.tolist(), strict=True))
         else:
             tops = [top for _, _, top in ready if top is not None]
-        for (sequence, logits, _), (token, value) in zip(ready, tops, strict=True):
-            if not math.isfinite(value):
+        sound = [math.isfinite(value) for _, value in tops]
+        asked = [place for place, (sequence, _, _) in enumerate(ready) if sound[place] and not sequence.sampler.greedy]
+        drawn = pick_all([ready[place][0].sampler for place in asked], [ready[place][1] for place in asked])
+        picked = dict(zip(asked, drawn, strict=True))
+        for place, (sequence, logits, _) in enumerate(ready):
+            if not sound[place]:
                 sequence.finish("error", error="the model's numbers are not finite")
                 continue
-            sequence.accept(token if sequence.sampler.greedy else sequence.sampler.pick(logits), logits)
+            sequence.accept(picked.get(place, tops[place][0]), logits)

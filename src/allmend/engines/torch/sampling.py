@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from allmend.engines.text import Sampling, TokenInfo
+from allmend.engines.torch.native.draw import TRIES, draw
 
 _FIRST_LOOK = 512
 """Tokens sorted at first for top-p; only a flat distribution needs the whole vocabulary sorted."""
@@ -32,12 +33,27 @@ class Sampler:
 
     def pick(self, logits: torch.Tensor) -> int:
         """The next token from float32 logits of shape [vocabulary], which are left as they are."""
-        token = self._pick(self._adjusted(logits))
-        if self._penalised:
-            self._counts[token] = self._counts.get(token, 0) + 1
+        token = self._pick(self.adjusted(logits))
+        self.took(token)
         return token
 
-    def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
+    def took(self, token: int) -> None:
+        """Count a token that was picked."""
+        if self._penalised:
+            self._counts[token] = self._counts.get(token, 0) + 1
+
+    @property
+    def drawable(self) -> bool:
+        """Whether compiled code draws for these settings: it knows temperature and top-p."""
+        settings = self.sampling
+        return settings.temperature >= 1e-3 and settings.top_k <= 0 and settings.top_p > 0.3
+
+    def numbers(self, count: int) -> list[float]:
+        """Random numbers in [0, 1)."""
+        return [self._random.random() for _ in range(count)]
+
+    def adjusted(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits with penalties and biases; `logits` itself where there are none."""
         if not self._bias and not self._counts:
             return logits
         logits = logits.clone()
@@ -76,6 +92,27 @@ class Sampler:
         while weights[place] == 0 and place > 0:
             place -= 1
         return place
+
+
+def pick_all(samplers: Sequence[Sampler], rows: Sequence[torch.Tensor]) -> list[int]:
+    """The next token of each request from its float32 logits [vocabulary], which are left as they are."""
+    found = [-1] * len(samplers)
+    places = [place for place, sampler in enumerate(samplers) if sampler.drawable]
+    if places:
+        mine = [samplers[place] for place in places]
+        drawn = draw(
+            [sampler.adjusted(rows[place]) for sampler, place in zip(mine, places, strict=True)],
+            [sampler.sampling.temperature for sampler in mine],
+            [sampler.sampling.top_p for sampler in mine],
+            [sampler.numbers(TRIES if sampler.sampling.top_p < 1 else 2) for sampler in mine],
+        )
+        for place, token in zip(places, drawn or (), strict=drawn is not None):
+            found[place] = token
+            if token >= 0:
+                samplers[place].took(token)
+    return [
+        token if token >= 0 else sampler.pick(row) for token, sampler, row in zip(found, samplers, rows, strict=True)
+    ]
 
 
 def _nucleus(scaled: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,3 +68,12 @@ class Step(ctypes.Structure):
         ("logits_step", c_int64), ("best", c_void_p), ("best_value", c_void_p), ("threads", c_int32),
         ("spare", c_int32),
     ]  # fmt: skip
+
+
+class Draw(ctypes.Structure):
+    """A token to be drawn."""
+
+    _fields_ = [
+        ("logits", c_void_p), ("numbers", c_void_p), ("tries", c_int64), ("heat", c_float), ("top_p", c_float),
+        ("token", c_int32), ("spare", c_int32),
+    ]  # fmt: skip

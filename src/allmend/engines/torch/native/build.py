@@ -51,6 +51,8 @@ def library(*defines: str) -> tuple[ctypes.CDLL | None, str]:
         found.room_free.argtypes = (ctypes.c_void_p,)
         found.step.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         found.step.restype = None
+        found.draw.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int)
+        found.draw.restype = None
         return found, f"compiled by {version.decode(errors='replace').splitlines()[0]}"
     except (OSError, subprocess.SubprocessError, AttributeError, IndexError) as error:
         return None, f"the C++ compiler {compiler} could not make it ({type(error).__name__})"

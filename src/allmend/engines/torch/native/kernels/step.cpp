@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention.hpp"
+#include "draw.hpp"
 #include "lora.hpp"
 #include "matmul.hpp"
 
@@ -234,6 +235,16 @@ static void run(const Model &m, const Step &s, Room &room) {
 
 extern "C" {
 void *room_new() { return new Room; }
+
+void draw(Draw *draws, i64 count, i64 vocabulary, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<double> blocks((vocabulary + BLOCK - 1) / BLOCK);
+#pragma omp for schedule(dynamic, 1)
+        for (i64 n = 0; n < count; n++) draw_one(draws[n], vocabulary, blocks.data());
+    }
+}
+
 void room_free(void *room) { delete (Room *)room; }
 
 void step(const Model *m, const Step *s, void *room) {
