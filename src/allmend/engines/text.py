@@ -49,6 +49,8 @@ class Sampling:
     """Added to the logits of these tokens."""
     logprobs: int | None = None
     """`None`: not reported. 0: of the picked token. k: of the k best as well."""
+    grammar: str | None = None
+    """What the answer must follow, as `allmend.engines.constraint` makes it."""
     prompt_logprobs: int | None = None
     """Report the prompt's own tokens too, from this place on; 0: all of them."""
 

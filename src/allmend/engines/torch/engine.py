@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from allmend.engines.constraint import Constraints
 from allmend.engines.detokenise import Detokeniser
 from allmend.engines.text import (
     AdapterUse,
@@ -64,6 +65,7 @@ class TorchTextEngine:
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
         self._vocabulary = vocabulary or int(model.get_input_embeddings().weight.shape[0])
+        self._constraints = Constraints(tokenizer, self._vocabulary)
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
@@ -119,6 +121,7 @@ class TorchTextEngine:
             ends=self.ends,
             detokeniser=Detokeniser(self.tokenizer),
             wake=self._work.set,
+            constraint=self._constraints(request.sampling.grammar) if request.sampling.grammar else None,
         )
         self._inbox.put(sequence)
         self._work.set()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from allmend.engines.constraint import Constraint
 from allmend.engines.text import Sampling, TokenInfo
 from allmend.engines.torch.native.draw import TRIES, draw
 
@@ -18,8 +19,9 @@ _FIRST_LOOK = 512
 class Sampler:
     """Picks tokens for one request: its settings, its random numbers, what it has picked so far."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
+        self.constraint = constraint
         # Python's own generator: one number a token, without a tensor for each request.
         self._random = random.Random(sampling.seed) if sampling.seed is not None else random.Random()
         self._counts: dict[int, int] = {}
@@ -29,7 +31,8 @@ class Sampler:
     @property
     def greedy(self) -> bool:
         """Whether the best token of the untouched logits is always the one picked."""
-        return self.sampling.temperature == 0 and not self._penalised and not self._bias
+        plain = not self._penalised and not self._bias and self.constraint is None
+        return self.sampling.temperature == 0 and plain
 
     def pick(self, logits: torch.Tensor) -> int:
         """The next token from float32 logits of shape [vocabulary], which are left as they are."""
@@ -41,6 +44,8 @@ class Sampler:
         """Count a token that was picked."""
         if self._penalised:
             self._counts[token] = self._counts.get(token, 0) + 1
+        if self.constraint is not None:
+            self.constraint.took(token)
 
     @property
     def drawable(self) -> bool:
@@ -53,10 +58,12 @@ class Sampler:
         return [self._random.random() for _ in range(count)]
 
     def adjusted(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits with penalties and biases; `logits` itself where there are none."""
-        if not self._bias and not self._counts:
+        """Logits with penalties, biases and what the grammar allows; `logits` itself where there are none."""
+        if not self._bias and not self._counts and self.constraint is None:
             return logits
         logits = logits.clone()
+        if self.constraint is not None:
+            self.constraint.allow(logits)
         if self._counts:
             ids = torch.tensor(list(self._counts), device=logits.device)
             counts = torch.tensor(list(self._counts.values()), dtype=logits.dtype, device=logits.device)

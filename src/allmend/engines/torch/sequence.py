@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from allmend.engines.constraint import Constraint
 from allmend.engines.detokenise import Detokeniser, StopStrings
 from allmend.engines.text import Finish, Piece, Sink, TextRequest, TokenInfo, Usage
 from allmend.engines.torch.runner import Memory
@@ -27,6 +28,7 @@ class Sequence:
         ends: frozenset[int],
         detokeniser: Detokeniser,
         wake: Callable[[], None],
+        constraint: Constraint | None = None,
     ) -> None:
         sampling = request.sampling
         self.tokens = list(request.prompt)
@@ -34,7 +36,7 @@ class Sequence:
         self.computed = 0
         self.memory = memory
         self.finished = False
-        self.sampler = Sampler(sampling)
+        self.sampler = Sampler(sampling, constraint)
         self._sampling = sampling
         self._sink = sink
         self._limit = limit
@@ -147,7 +149,12 @@ class Sequence:
             self._drop_space = False
         self._written += len(added)
         safe, stopped = self._stops.feed(added)
-        if stopped:
+        constraint = self.sampler.constraint
+        if constraint is not None and constraint.failure:
+            self.finish("error", error=f"the grammar was not followed: {constraint.failure[:300]}")
+        elif constraint is not None and constraint.ended and not stopped:
+            self.finish("stop", safe)
+        elif stopped:
             self._tell(safe, cut=True)
             self._end("stop")
         elif self.generated >= self._limit:
