@@ -97,12 +97,16 @@ class Constraint:
 
     def allow(self, logits: torch.Tensor) -> None:
         """Set the float32 logits [vocabulary] of tokens that may not come next to minus infinity, in place."""
-        from llguidance.torch import allocate_token_bitmask, apply_token_bitmask_inplace, fill_next_token_bitmask
+        import numpy
+        import torch
+        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
         if self._mask is None:
             self._mask = allocate_token_bitmask(1, self._vocabulary)
         fill_next_token_bitmask(self._matcher, self._mask)
-        apply_token_bitmask_inplace(logits.view(1, -1), self._mask.to(logits.device))
+        # llguidance's own for torch is compiled by torch, which takes longer than most answers.
+        bits = numpy.unpackbits(self._mask.view(numpy.uint8)[0], bitorder="little", count=logits.shape[0])
+        logits.masked_fill_(torch.from_numpy(bits).to(logits.device) == 0, float("-inf"))
 
     def took(self, token: int) -> None:
         """Note the token that came."""

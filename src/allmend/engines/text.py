@@ -158,6 +158,9 @@ class TextEngine(Protocol):
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
 
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait)."""
+
     def submit(self, request: TextRequest, sink: Sink) -> Ticket:
         """Take a request; its pieces go to `sink`. Raises `DoesNotFit` or `NotFound` before anything runs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -60,6 +61,21 @@ class ServeSettings(Settings):
     batching: bool = True
     """Compute all running answers in one step; without it one after the other, through transformers alone."""
 
+    slots: int = Field(64, ge=1)
+    """Adapters kept in memory; others are read back from disk when they are asked for."""
+
+    on_demand: bool = True
+    """Look for adapters that a request names and nobody added: among runs, on the hub, in the folder of adapters."""
+
+    adapter_folder: str | None = None
+    """A folder of adapters that requests may name by their folder's name."""
+
+    loading: bool = True
+    """Let clients load and unload adapters by /v1/load_lora_adapter and /v1/unload_lora_adapter."""
+
+    log: bool = False
+    """Write a line of JSON to stderr for every request."""
+
     grace: Duration = 10.0
     """How long answers under way may go on when the server is told to stop."""
 
@@ -78,6 +94,11 @@ def serve(
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
+    slots: int = 64,
+    on_demand: bool = True,
+    adapter_folder: str | None = None,
+    loading: bool = True,
+    log: bool = False,
     grace: float | str = 10.0,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, which end as `KeyboardInterrupt`; see `ServeSettings` for the keywords.
@@ -107,6 +128,11 @@ def start(
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
+    slots: int = 64,
+    on_demand: bool = True,
+    adapter_folder: str | None = None,
+    loading: bool = True,
+    log: bool = False,
     grace: float | str = 10.0,
     progress: Progress | None = None,
     note: Note = lambda model, choice: None,
@@ -129,14 +155,21 @@ def start(
         listening = server.bind(settings.host, settings.port)
         undo.callback(listening.close)
         adapters = [(name, adapter_refs.read(reference)) for name, reference in wanted]
-        registry = Registry()
+        folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
+        registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
         undo.callback(registry.close)
         for name in names:
             loaded, engine = load_engine(name, settings, progress=progress, note=note)
             registry.add_base(loaded, engine, answer_limit=settings.answer)
-        for name, weights in adapters:
-            registry.add_adapter(name, weights)
-        app = create_app(registry, key=key, loopback=server.is_loopback(settings.host))
+        for name, read in adapters:
+            registry.add_adapter(name, read)
+        app = create_app(
+            registry,
+            key=key,
+            loopback=server.is_loopback(settings.host),
+            loading=settings.loading,
+            log=settings.log,
+        )
         running = server.Server(app, registry, listening, settings.host).start()
         undo.pop_all()
     return running

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from allmend.adapters import AdapterWeights
 from allmend.engines.constraint import Constraints
 from allmend.engines.detokenise import Detokeniser
 from allmend.engines.text import (
@@ -25,7 +26,8 @@ from allmend.engines.text import (
     Ticket,
     gather,
 )
-from allmend.engines.torch.lora import Lora, LoraHooks, Uses
+from allmend.engines.torch.lora import Lora, LoraHooks, Uses, from_weights
+from allmend.engines.torch.native.runner import NativeRunner
 from allmend.engines.torch.runner import Memory, Runner, Segment
 from allmend.engines.torch.sampling import pick_all
 from allmend.engines.torch.scheduler import Limits, Scheduler
@@ -84,13 +86,26 @@ class TorchTextEngine:
         return tuple(self._loras)
 
     def add_adapter(self, name: str, weights: object) -> None:
-        """Make a `Lora` usable under `name`; raises `InputError` where it does not fit the base."""
+        """Make a `Lora`, or an adapter as it was read, usable under `name`.
+
+        Raises:
+            InputError: it does not fit the base.
+        """
+        if isinstance(weights, AdapterWeights):
+            weights = from_weights(weights)
         if not isinstance(weights, Lora):
-            raise TypeError(f"the torch engine takes Lora weights, not {type(weights).__name__}")
+            raise TypeError(f"the torch engine takes adapters, not {type(weights).__name__}")
         ready = self._hooks.check(name, weights)
-        # Hooks change the model, so they are put on between two steps.
-        self._between_steps(lambda: self._hooks.cover(ready))
+        if isinstance(self._runner, NativeRunner):
+            self._runner.prepare(((ready, 1.0),))
+        else:
+            # Hooks change the model, so they are put on between two steps.
+            self._between_steps(lambda: self._hooks.cover(ready))
         self._loras[name] = ready
+
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait)."""
+        return len(self._scheduler.running), len(self._scheduler.waiting) + self._inbox.qsize()
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
