@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from allmend.data.templates import PLAIN, Template, of_tokenizer
 from allmend.engines.text import AdapterUse, TextEngine
@@ -21,7 +21,7 @@ from allmend.serving.shelf import Shelf
 
 if TYPE_CHECKING:
     from allmend.adapters import AdapterWeights
-    from allmend.models.loading import Loaded
+    from allmend.nouns.model import Model
     from allmend.serving.meter import Meter
     from allmend.serving.requests import LoraUse
 
@@ -32,6 +32,14 @@ _PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
 
 _MOST_ADAPTERS = 10_000
 """Adapters known at once; more are not looked for on demand."""
+
+
+class Served(Protocol):
+    """What is to be known of a model that is served; `Loaded` has it."""
+
+    about: Model
+    tokenizer: Any
+    template: str | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class Registry:
         self._lock = threading.Lock()
 
     def add_base(
-        self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
+        self, loaded: Served, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
     ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
         about = loaded.about
