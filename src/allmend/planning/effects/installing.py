@@ -11,6 +11,7 @@ from allmend.planning.values import DERIVED, HOLE_START, has_hole
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
     from allmend.planning.session import Session
+    from allmend.planning.world import Clone
 
 PIP_VALUED = frozenset(
     [
@@ -115,6 +116,9 @@ def requirements(session: Session, line: Line, start: int) -> None:
     """The requirements of `pip install` from word `start` on."""
     words = line.words
     at = start
+    options = _options(words, start)
+    if options:
+        line.install_detail = {"options": options}
     while at < len(words):
         word = words[at]
         head, sign, tail = word.partition("=")
@@ -141,6 +145,36 @@ def requirements(session: Session, line: Line, start: int) -> None:
             elif word.startswith("#"):
                 return
             at += 1
+
+
+_SOURCES = {
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--default-index": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "--index": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+    "-c": "--constraint",
+    "--constraint": "--constraint",
+}
+_SWITCHES = ("--pre", "--no-deps")
+
+
+def _options(words: list[str], start: int) -> list[str]:
+    """Where a command's packages come from and how they are chosen, as `--option value`; what cannot be read is left
+    out."""
+    found = []
+    for at in range(start, len(words)):
+        word = words[at]
+        head, sign, value = word.partition("=")
+        if word in _SWITCHES:
+            found.append(word)
+        elif word in _SOURCES and at + 1 < len(words):
+            found.append(f"{_SOURCES[word]} {words[at + 1]}")
+        elif sign and head in _SOURCES:
+            found.append(f"{_SOURCES[head]} {value}")
+    return [option for option in found if not has_hole(option)]
 
 
 def _one_or_joined(session: Session, line: Line, at: int) -> int:
@@ -193,8 +227,10 @@ def one(session: Session, line: Line, at: int, text: str, *, editable: bool = Fa
     pinned = bool(re.match(r"\(?={2,3}\s*[^*,]+\)?$", rest.strip()))
     session.installed.add(clean)
     whole = line.exact(at) or DERIVED not in line.raw[at][: len(match[0]) + 1]
+    wanted = {} if has_hole(text) else {"requirements": [text]}
     session.add("install", clean, prefix="pip:", literal=whole and not has_hole(text) and line.exact(at),
-                detail={"pinned": pinned, "source": "index"}, line=line.command.line)  # fmt: skip
+                detail={**line.install_detail, "pinned": pinned, "source": "index", **wanted},
+                line=line.command.line)  # fmt: skip
 
 
 def _git(session: Session, line: Line, at: int, text: str, derived: str) -> None:
@@ -238,7 +274,8 @@ def _local(session: Session, line: Line, at: int, text: str) -> None:
     clone = world.clone_of(path, line.cwd)
     origin = world.source_of(path, line.cwd)
     mark = "" if line.exact(at) else DERIVED
-    line.add("install", at, mark + full, prefix="pip:", pinned=bool(clone and clone.pinned), source="path")
+    line.add("install", at, mark + full, prefix="pip:", pinned=bool(clone and clone.pinned), source="path",
+             **_inside(session, clone, path, line.cwd))  # fmt: skip
     if clone is not None or origin:
         line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
         if clone is not None:
@@ -259,10 +296,24 @@ def _file(session: Session, line: Line, at: int, path: str) -> None:
     mark = "" if line.exact(at) else DERIVED
     written = world.texts.get(world.key(path, line.cwd))
     pinned = bool(written) and _all_pinned(written[0] if written else "")
-    line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements")
     clone = world.clone_of(path, line.cwd)
+    known = {"written": written[0][:_MOST_TEXT]} if written else _inside(session, clone, path, line.cwd)
+    line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements", **known)
     if clone is not None or world.source_of(path, line.cwd):
         line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
+
+
+_MOST_TEXT = 50_000
+
+
+def _inside(session: Session, clone: Clone | None, path: str, cwd: str) -> dict[str, str]:
+    """Which clone a path lies in, and where in it."""
+    if clone is None:
+        return {}
+    full, name = session.world.key(path, cwd), clone.path.rsplit("/", 1)[-1]
+    parts = full.split("/")
+    inner = "/".join(parts[parts.index(name) + 1 :]) if name in parts else full
+    return {"clone": clone.url, "inside": inner}
 
 
 def _all_pinned(text: str) -> bool:
@@ -391,12 +442,12 @@ def apt(session: Session, line: Line) -> None:
                 if session.world.source_of(word, line.cwd):
                     line.add("foreign_code", at, full, pinned=False)
                 continue
-            name, sign, _ = word.partition("=")
+            name, sign, version = word.partition("=")
             if has_hole(name):
                 line.add("install", at, word, source="index")
             elif re.fullmatch(r"[A-Za-z0-9][\w.+:*-]*", name):
                 line.add("install", at, (DERIVED if not line.exact(at) else "") + name.lower(), prefix="apt:",
-                         pinned=bool(sign), source="index")  # fmt: skip
+                         pinned=bool(sign), source="index", **({"version": version} if sign else {}))  # fmt: skip
     elif verb in ("remove", "purge", "autoremove"):
         for at in line.positional(valued, places[0] + 1):
             line.add("destructive", at, f"uninstall:apt:{line.words[at].lower()}")
