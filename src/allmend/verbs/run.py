@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from allmend.box.egress.policy import Ask
     from allmend.box.levels import Level
     from allmend.box.run import Progress
+    from allmend.locking.held import Held
+    from allmend.nouns.lock import Lock
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import Receipt
@@ -61,6 +63,8 @@ class RunSettings(Settings):
     """Insist on a level of enforcement instead of the best this machine has."""
     unsandboxed: bool = False
     """Run without any protection. The receipt says so."""
+    locked: bool = False
+    """Hold the run to the notebook's lock: its packages, files, clones and models from the cache, nothing else."""
 
 
 @dataclass
@@ -80,6 +84,8 @@ class Prepared:
     """Where the executed notebook, receipt and outputs will be."""
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lock: Lock | None = None
+    """What the run is held to, with `--locked`."""
 
     @property
     def careful(self) -> list[Proposed]:
@@ -104,6 +110,7 @@ def run(
     trace: bool = False,
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,
+    locked: bool = False,
 ) -> Receipt:
     """Run a notebook unattended, held to its permissions; returns its receipt.
 
@@ -155,7 +162,12 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
             where=str(path),
             hint=_how_to_get_a(),
         )
-    return Prepared(read, plan, granted, proposals, level, why, settings, folder, values, notes)
+    prepared = Prepared(read, plan, granted, proposals, level, why, settings, folder, values, notes)
+    if not settings.locked:
+        return prepared
+    from allmend.verbs import held_run
+
+    return held_run.hold(prepared)
 
 
 def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
@@ -190,24 +202,37 @@ def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
 
 
 def carry_out(
-    prepared: Prepared, permissions: Permissions, *, progress: Progress | None = None, ask: Ask | None = None
+    prepared: Prepared,
+    permissions: Permissions,
+    *,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
+    held: Held | None = None,
 ) -> Receipt:
-    """Run what was agreed; always leaves the executed notebook and the receipt."""
+    """Run what was agreed; always leaves the executed notebook and the receipt.
+
+    `held` is the lock made ready for this run; with a lock and without it, it is made ready here.
+    """
     from allmend.box import owner, page, profiles
     from allmend.box import run as running
     from allmend.box.box import Settings as BoxSettings
     from allmend.planning.permissions import hosts_of, requirements
     from allmend.runs import record
 
+    if prepared.lock is not None and held is None:
+        from allmend.verbs import held_run
+
+        with held_run.ready(prepared, owner.read(), progress) as held:
+            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held)
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
     if settings.save_permissions is not None:
         running.write_atomically(settings.save_permissions, permissions.to_toml())
-    grants = owner.read()
+    grants = held.operator if held else owner.read()
     for file in settings.upload:
         if not file.is_file():
             raise NotFound("there is no such file to upload", where=str(file))
-    environment = profiles.environment(settings.profile, document, grants)
+    environment = held.environment if held else profiles.environment(settings.profile, document, grants)
     job = running.Job(
         notebook=document.content,
         path=document.path.name,
@@ -223,8 +248,9 @@ def carry_out(
             operator=grants,
             colab=document.colab,
             uploads=tuple(settings.upload),
-            uv=profiles.uv_program(),
-            below=profiles.requirement_set(requirements(prepared.plan), environment, grants),
+            uv=held.uv if held else profiles.uv_program(),
+            below=() if held else profiles.requirement_set(requirements(prepared.plan), environment, grants),
+            **(held.outside if held else {}),
         ),
         executed=prepared.folder / f"{document.path.stem}.ipynb",
         receipt=prepared.folder / "receipt.json",
@@ -239,7 +265,9 @@ def carry_out(
         made.input(document.path, sha256=document.sha256)
         made.choice("box level", prepared.level, "; ".join(prepared.why))
         made.choice("profile", environment.profile, f"Python {environment.version}")
-        receipt = running.run(job, progress)
+        if held is not None:
+            made.choice("lock", held.digest, "the run is held to it (--locked)")
+        receipt = running.run(job, progress, held.listen if held else None)
         running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)
