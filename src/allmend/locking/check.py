@@ -123,7 +123,7 @@ def upstream(lock: Lock, tell: Callable[[str], None] = lambda text: None) -> Loc
         tell(repository.name)
         _compare(changes, unknown, repository.name, repository.commit[:12], lambda r=repository: _repository(r))  # type: ignore[misc]
     for package in lock.packages:
-        if package.via not in ("index", "find-links", "url") or not package.url:
+        if package.via not in ("index", "url") or not package.url:
             continue
         tell(f"{package.name} {package.version}")
         _compare(changes, unknown, f"package {package.name} {package.version}", package.sha256[:12],

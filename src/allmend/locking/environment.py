@@ -16,7 +16,7 @@ from allmend.box import environment as environments
 from allmend.box import profiles
 from allmend.box.environment import Environment
 from allmend.box.owner import Operator
-from allmend.errors import FetchError, Refused, Unavailable
+from allmend.errors import FetchError, NotFound, Refused, Unavailable
 from allmend.locking import build, clones, fetch, store
 from allmend.nouns.lock import Lock, LockedPackage
 
@@ -62,13 +62,33 @@ def _bring(package: LockedPackage) -> LockedPackage:
             digest, size = got.sha256, got.bytes
         return package.model_copy(update={"sha256": digest, "bytes": size})
     try:
-        fetch.wheel(package.url, package.sha256)
+        wheel_of(package)
     except FetchError as error:
         raise FetchError(
             f"{package.name} {package.version}: {error.message}", where=error.where or package.url,
             hint=f"{error.hint or ''} The package was locked as uploaded {package.uploaded or 'on an unknown day'}.".strip(),
         ) from None  # fmt: skip
     return package
+
+
+def wheel_of(package: LockedPackage) -> None:
+    """A locked wheel into the cache: from where it was locked, or else from this machine's own index by its name."""
+    try:
+        fetch.wheel(package.url, package.sha256)
+    except NotFound:
+        from allmend.models.index import PackageIndex
+
+        try:
+            with PackageIndex() as index:
+                fetch.wheel(index.locate(package.name, package.version, package.file), package.sha256)
+        except NotFound:
+            raise NotFound(
+                f"{package.name} {package.version}: the locked file {package.file} is gone from the index and not in "
+                "the cache",
+                where=package.url,
+                hint="Copy the cache of a machine that has it, or take another version: "
+                f"`allmend lock NOTEBOOK --update {package.name}`.",
+            ) from None
 
 
 def rebuild(package: LockedPackage, operator: Operator) -> build.Built:
@@ -212,8 +232,8 @@ def _wheel(package: LockedPackage, folder: Path, operator: Operator, tell: Calla
             raise FetchError(f"the wheel of {package.name} in the cache is damaged", hint="Run it again to rebuild it.")
         tell(f"{package.name} {package.version} is missing from the cache, or damaged there: fetching it again")
         try:
-            fetch.wheel(package.url, digest)
-        except FetchError as error:
+            wheel_of(package)
+        except (FetchError, NotFound) as error:
             raise FetchError(
                 f"{package.name} {package.version} is damaged or missing in the cache and could not be fetched again: "
                 f"{error.message}",

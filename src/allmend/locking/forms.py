@@ -179,7 +179,7 @@ def pep723(lock: Lock) -> str:
     short = lock.python.version.rsplit(".", 1)[0]
     asked = {name_of(line.removeprefix("pip ")) for line in lock.asks if line.startswith("pip ")}
     asked |= {name_of(text) for text in (*lock.base.requirements, *lock.base.implied)}
-    direct = [one for one in lock.packages if one.name in asked or one.via not in ("index", "find-links", "base")]
+    direct = [one for one in lock.packages if one.name in asked or one.via not in ("index", "base")]
     rest = [one for one in lock.packages if one not in direct and one.via != "base"]
     lines = ["# /// script", f'# requires-python = "=={short}.*"', "# dependencies = ["]
     lines += [f"#   {json.dumps(_requirement(one).partition(' ' + chr(92))[0])}," for one in direct]

@@ -145,9 +145,6 @@ class _Work:
         subdirectory = posixpath.normpath(found[1]) if found else ""
         if subdirectory.startswith(("..", "/")):
             raise Refused("its subdirectory leads out of the repository")
-        old = next((one for one in self.earlier.packages if one.via == "git" and one.url == url), None) if (
-            self.earlier) else None  # fmt: skip
-        del old
         locked = clones.lock(url, ref or None, self.as_of)
         return self._tree(wanted.text, url, locked.commit, subdirectory, "git")
 
@@ -220,7 +217,7 @@ class _Work:
         texts = [text for text in texts if lines.name_of(text) not in there]
         kept = [
             one for one in (self.earlier.packages if self.earlier else ())
-            if one.via in ("index", "find-links") and not updates(one.name)
+            if one.via == "index" and not updates(one.name)
         ]  # fmt: skip
         question = packages.Question(
             [*texts, *direct, *base.requirements, *base.implied], options=self.options, as_of=self.as_of,
@@ -296,8 +293,7 @@ class _Work:
         """A package with where it is really from, in place of this question's own folder."""
         if package.file in self.sources:
             return self.sources[package.file]
-        via = "find-links" if package.url.startswith("file:") and "/simple" not in package.url else "index"
-        return package.model_copy(update={"via": "index" if package.uploaded else via})
+        return package
 
 
 def _archive_name(name: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from allmend.nouns.noun import Noun, Part
 
-Via = Literal["index", "find-links", "url", "git", "sdist", "folder", "base"]
+Via = Literal["index", "url", "git", "sdist", "folder", "base"]
 
 
 class LockedPackage(Part):
