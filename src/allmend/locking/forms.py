@@ -196,7 +196,7 @@ def pep723(lock: Lock) -> str:
 
 def juv(lock: Lock, content: dict[str, Any]) -> dict[str, Any]:
     """A copy of a notebook (nbformat 4) whose first cell holds the PEP 723 block, as juv keeps it."""
-    cell = {
+    cell: dict[str, Any] = {
         "cell_type": "code", "source": pep723(lock).rstrip("\n"), "outputs": [], "execution_count": None,
         "metadata": {"jupyter": {"source_hidden": True}},
     }  # fmt: skip

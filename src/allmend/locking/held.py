@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _INSIDE = Path(__file__).parent / "inside"
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "PIP_CERT")
 
+_SYSTEM_TRUST = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
 
 @dataclass
 class Held:
@@ -104,7 +106,9 @@ def ready(lock: Lock, machine: Operator, tell: Callable[[str], None] = lambda te
         folders=[authority],
         settings={"no-index": ["true"]},
         certificates=dict.fromkeys(_TRUST, authority),
-        given={"UV_OFFLINE": "1", "UV_NO_INDEX": "1"},
+        given={"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "WGETRC": str(stand_in / "wgetrc")},
+        # Programs that read only the system's own list.
+        overlays={path: authority for path in _SYSTEM_TRUST if Path(path).is_file() and not Path(path).is_symlink()},
     )
     notes = [f"cell {one.cell}: {one.what} is not locked and will be refused ({one.why})" for one in lock.unlocked]
     free_of_leftovers()
@@ -127,13 +131,14 @@ def _stand_in(lock: Lock) -> Path:
     }
     text = json.dumps(listed, sort_keys=True)
     source = max(path.stat().st_mtime_ns for path in _INSIDE.rglob("*.py"))
-    folder = store.folder() / "pip" / profiles.key(text, source)
+    folder = store.folder() / "pip" / profiles.key(text, source, str(certificates.authority()))
     if not (folder / "locked.json").exists():
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(_INSIDE, temporary, ignore=shutil.ignore_patterns("__pycache__"))
         (temporary / "uv").write_text(_UV)
         (temporary / "uv").chmod(0o755)
+        (temporary / "wgetrc").write_text(f"ca_certificate = {certificates.authority()}\n")
         (temporary / "locked.json").write_text(text)
         try:
             temporary.rename(folder)

@@ -171,7 +171,7 @@ def base_of(profile: str, content: dict[str, Any], wanted: Asks, day: str | None
         # Lower bounds of a later day's list would exclude what existed then.
         requirements = [name_of(text) or text for text in requirements]
         implied = [name_of(text) or text for text in implied]
-    return Base(profile=kind, dated=profiles.DATED, requirements=requirements, implied=implied)  # type: ignore[arg-type]
+    return Base(profile=kind, dated=profiles.DATED, requirements=requirements, implied=implied)
 
 
 def _imports(content: dict[str, Any], package: str) -> bool:
@@ -198,7 +198,9 @@ class _Made:
         self.unlocked: list[Unlocked] = []
         self.notes: list[str] = []
         self.old_clones = {(one.url, one.ref): one for one in earlier.clones} if earlier else {}
-        self.old_files = {(one.url, None): one for one in earlier.downloads} if earlier else {}
+        self.old_files: dict[tuple[str, str | None], LockedFile] = (
+            {(one.url, None): one for one in earlier.downloads} if earlier else {}
+        )
 
     def old_repositories(self, kind: str) -> dict[tuple[str, str | None], LockedRepository]:
         """The earlier lock's models, or data sets."""

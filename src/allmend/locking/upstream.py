@@ -49,7 +49,9 @@ class Upstream:
         self.lock = lock
         self.refusal: Refusal = lambda url, why: None
         self.files = {normal(one.url): one for one in lock.downloads}
-        self.repositories = {(one.kind, one.name): one for one in lock.repositories}
+        self.repositories: dict[tuple[str, str], LockedRepository] = {
+            (one.kind, one.name): one for one in lock.repositories
+        }
         self.hub_hosts = {"huggingface.co", urlsplit(hub.endpoint()).hostname or ""}
         self.git: git_server.GitServer | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -127,7 +129,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-        def choose(sock: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        def choose(sock: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: object) -> int | None:
             try:
                 sock.context = self.upstream.context((name or "nameless.invalid").lower())
             except (AllmendError, KeyError, ValueError):

@@ -111,8 +111,13 @@ def add(
     rows = (
         []
         if local and plain(url).startswith(("/", "~"))
-        else session.add("clone", target, literal=exact, line=line,
-                         detail={"pinned": pinned, **({"ref": plain(branch)} if branch and not has_hole(branch) else {})})
+        else session.add(
+            "clone",
+            target,
+            literal=exact,
+            line=line,
+            detail={"pinned": pinned, **({"ref": plain(branch)} if branch and not has_hole(branch) else {})},
+        )
     )
     if folder is None or folder == "":
         last = plain(target).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
