@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from allmend.planning.values import Made, Member, PathText, Symbol, Unknown, Value, combine, has_hole
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call, Expressions
+    from allmend.planning.calls import Call
+    from allmend.planning.expressions import Expressions
 
 
 class _Missing:

@@ -25,12 +25,13 @@ from allmend.planning.python import Python
 from allmend.planning.record import Record
 from allmend.planning.salvage import parse
 from allmend.planning.scope import Journal
-from allmend.planning.shell import Command, Shell
+from allmend.planning.shell import Shell
+from allmend.planning.shell_words import Command
 from allmend.planning.values import DERIVED, Either, Holes, Place, Symbol, Unknown, Value, has_hole, options
 from allmend.planning.world import Clone, World
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
 
 Reader = Callable[[str, str, "Clone | None", World], str | None]
 """Path, working directory, the clone it lies in, the notebook's machine -> the script's text, or None."""
@@ -91,7 +92,7 @@ class Session:
         line: int | None = None,
     ) -> list[dict[str, Any]]:
         """Add an effect for each alternative of `value`; the rows that were made or met."""
-        from allmend.planning.expressions import segment
+        from allmend.planning.calls import segment
 
         rows = []
         source = segment(self.python.place, node) if node is not None else ""
@@ -347,23 +348,6 @@ class Session:
         """A symbol, or its value where it is a well-known constant."""
         known = self.tables.maps.get("constants", {}).get(path)
         return known if known is not None else Symbol(path)
-
-    def result_reason(self, call: Call) -> str:
-        """Why the result of `call` is not known."""
-        path = call.path
-        if path.startswith("?"):
-            return "it is the result of a call that is not known"
-        if path in ("builtins.input", "builtins.raw_input") or path.startswith("getpass."):
-            return "a person types it while the notebook runs"
-        if path.startswith(("requests.", "urllib", "httpx.", "huggingface_hub.")):
-            return "it is a result from the network"
-        if path.startswith(("os.environ", "os.getenv", "google.colab.userdata")):
-            return "it is read from the environment"
-        if path == "builtins.open" or path.startswith(("builtins.open", "json.load", "glob.", "os.listdir", "yaml.")):
-            return "it is read from a file"
-        if path.startswith(("random.", "numpy.random", "uuid.", "datetime.", "time.", "secrets.")):
-            return "it is random or depends on the time"
-        return f"it is the result of {path.replace('()', '')[:80]}"
 
     def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
         """Sources of a clone or fetched script that are at hand are read too; others are named as unread."""

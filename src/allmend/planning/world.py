@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,11 @@ from allmend.planning.values import DERIVED, HOLE_START
 
 _ROOTS = ("/content/", "/kaggle/working/", "/notebooks/", "/workspace/", "/home/jovyan/")
 MAXIMUM = 20_000
+_WEIGHT_FOLDERS = re.compile(
+    r"(?:pretrained|saved|local|trained)?_?(?:models?|checkpoints?|ckpts?|weights?|outputs?|results?|logs?|runs?"
+    r"|data|datasets?|experiments?|assets|configs?|pretrained)(?:_\w+)?(?:/|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -118,6 +124,27 @@ class World:
                 break
             key = shorter
         return False
+
+    def is_folder(self, name: str, cwd: str | None = None) -> bool:
+        """Whether what could be a hub's `OWNER/NAME` is a folder of the notebook's own.
+
+        A working directory inside a clone, or on a Drive, makes no hub name a folder: only what was made,
+        fetched or cloned below it under that very name does, or a first folder that is usual for weights.
+        """
+        start, key = self.key(".", cwd), self.key(name, cwd)
+        if name.startswith("/"):
+            return self.was_made(name, cwd)
+        if _WEIGHT_FOLDERS.match(name) and start and (self.was_made(".", cwd) or self.drive(".", cwd)):
+            return True
+        while key not in ("", "/", start):
+            if key in self.made or key in self.texts or key in self.saved or key in self.fetched or key in self.clones:
+                return True
+            shorter = posixpath.dirname(key)
+            if shorter == key:
+                break
+            key = shorter
+        first = name.partition("/")[0]
+        return len(first) > 3 and any(known.rpartition("/")[2] == first for known in self.clones)
 
     def make(self, path: str, cwd: str | None = None) -> None:
         """Note that the notebook made `path`."""

@@ -6,12 +6,12 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import segment
+from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
 from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _SHELL = frozenset({
@@ -119,9 +119,17 @@ def _program(session: Session, call: Call) -> Value:
 
 
 def _words(
-    session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None
+    session: Session,
+    call: Call,
+    values: list[Value],
+    node: ast.AST | None,
+    cwd: str | None,
+    stdin: str | None,
+    started: bool = True,
 ) -> None:
-    from allmend.planning.shell import Command, Shell
+    """A program's words as a list; `started` is false where no process of its own begins."""
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
     elements = node.elts if isinstance(node, ast.List | ast.Tuple) and len(node.elts) == len(values) else None
     words, literal = [], []
@@ -130,15 +138,17 @@ def _words(
         settled = session.python.settle(value, element or call.node)
         words.append(session.holes.text(settled, _source(session, element)))
         literal.append(isinstance(element, ast.Constant))
-    shell = Shell(session, cwd=session.world.cwd if cwd is None else cwd, from_python=True, first_line=call.node.lineno)
-    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=True)
+    shell = Shell(
+        session, cwd=session.world.cwd if cwd is None else cwd, from_python=started, first_line=call.node.lineno
+    )
+    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=started)
     session.on_command(command, shell)
 
 
 def _pip(session: Session, call: Call) -> Value:
     value = call.args[0] if call.args else []
     if isinstance(value, list):
-        _words(session, call, ["pip", *value], None, None, None)
+        _words(session, call, ["pip", *value], None, None, None, started=False)
     return _result(session, call)
 
 
@@ -150,10 +160,10 @@ def _execute(session: Session, call: Call) -> Value:
     if isinstance(node, ast.Call) and _compiled(node):
         return _result(session, call)
     if last in ("execfile", "run_path", "safe_execfile", "safe_execfile_ipy"):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
         if isinstance(value, str):
-            running.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
+            scripts.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
         return _result(session, call)
     if last == "run_module":
         return _result(session, call)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning.effects.targets import hub_name
 from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 SYSTEM = re.compile(
-    r"^/(?:usr|etc|opt|lib|lib64|bin|sbin|var|root|home|boot)(?:/|$)|(?:site|dist)-packages(?:/|$)|^~/?$|"
+    r"^/$|^/(?:usr|etc|opt|lib|lib64|bin|sbin|var|root|home|boot)(?:/|$)|(?:site|dist)-packages(?:/|$)|^~/?$|"
     r"^~/\.(?:bash|zsh|profile|ssh|config|local/lib|ipython|jupyter|bash_profile)"
 )
 _HARMLESS = re.compile(
@@ -27,6 +28,9 @@ _MAKES = re.compile(
     r"(?:save\w*|export\w*|[bB]uilder|mkdtemp|make_archive|dump|to_csv|to_parquet|Experiment|init_repo)$"
 )
 """Calls that make the files and folders named in them: deleting those again is nothing."""
+_HUB_CALL = re.compile(
+    r"from_pretrained|push_to_hub|hub|snapshot_download|load_dataset|pipeline|SentenceTransformer", re.IGNORECASE
+)
 _READS = re.compile(
     r"load|read|open|glob|listdir|walk|Dataset|from_|show|play|Image|Video|Audio|extract|scan|import", re.IGNORECASE
 )
@@ -223,6 +227,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
             for item in items[:20]:
                 if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
                     continue
+                if _HUB_CALL.search(path) and hub_name(item) and not world.is_folder(item):
+                    continue  # a hub's OWNER/NAME, whatever the working directory
                 if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"
                     under_drive(session, item, mode)

@@ -223,8 +223,10 @@ def tar(session: Session, line: Line) -> None:
     words = line.words
     if len(words) < 2:
         return
-    first = words[1]
-    bundle = first.lstrip("-") if not first.startswith("--") else ""
+    # The first word may be a bundle without a dash; later ones have it.
+    bundle = "".join(
+        w.lstrip("-") for n, w in enumerate(words[1:]) if not w.startswith("--") and (n == 0 or w[:1] == "-")
+    )
     extracting = "x" in bundle or line.flag("--extract", "-x")
     given = line.short("C", "--directory")
     if not extracting:
@@ -234,7 +236,7 @@ def tar(session: Session, line: Line) -> None:
                     session, words[at], "write" if at == 2 else "read", literal=line.exact(at), cwd=line.cwd
                 )
         return
-    archive = line.option("-f", "--file")
+    archive = line.short("f", "--file")
     if archive is None:
         places = [n for n in range(2, len(words)) if not words[n].startswith("-")]
         if not places:

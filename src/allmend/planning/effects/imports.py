@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
-_ALWAYS = frozenset(
+_PYTHON_2 = frozenset(
+    {"urllib2", "urlparse", "httplib", "cookielib", "cPickle", "cStringIO", "StringIO", "ConfigParser", "Queue",
+     "Tkinter", "tkMessageBox", "SocketServer", "SimpleHTTPServer", "BaseHTTPServer", "HTMLParser", "commands", "md5",
+     "sets", "thread", "__builtin__", "copy_reg", "exceptions", "imp", "distutils", "asyncore", "smtpd"}
+)  # fmt: skip
+"""Modules of standard libraries older than the running one."""
+
+_ALWAYS = _PYTHON_2 | frozenset(
     {"google", "IPython", "mpl_toolkits", "pip", "setuptools", "pkg_resources", "ipykernel", "portpicker"}
 )
 
@@ -21,12 +28,16 @@ def on_import(session: Session, module: str) -> None:
     session.modules.add(top)
     if session.world.texts and _own(session, top):
         return
-    if not session.world.clones and not session.world.search:
+    world = session.world
+    if not world.clones and not world.search and not world.fetched:
         return
     if top in sys.stdlib_module_names or top in _ALWAYS or _installed(session, top):
         return
     folder = _folder(session, top)
     if folder is None:
+        origin = world.fetched.get(world.key(top + ".py")) or world.fetched.get(world.key(top))
+        if origin is not None:
+            session.add("foreign_code", top, literal=True, detail={"pinned": False, "from": origin})
         return
     clone = session.world.clone_of(folder, "")
     pinned = clone.pinned if clone else False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.effects import readers
+from allmend.planning.effects import hubs, readers
 from allmend.planning.pure import MISSING
 from allmend.planning.values import DERIVED, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 
@@ -79,9 +79,9 @@ def _remote_code(session: Session, call: Call) -> None:
     for _, option in options(value):
         if isinstance(option, str):
             text = option.replace(DERIVED, "")
-            if not has_hole(text) and session.world.was_made(text):
+            if not has_hole(text) and session.world.is_folder(text):
                 continue
-            name = readers.hub_target(session, text)
+            name = hubs.hub_target(session, text)
             session.add("foreign_code", name or option, literal=isinstance(node, ast.Constant) and DERIVED not in option,
                         detail={"pinned": pinned})  # fmt: skip
         elif isinstance(option, Unknown):

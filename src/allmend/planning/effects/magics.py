@@ -17,7 +17,7 @@ _PROGRAMS = frozenset({"pip", "pip3", "conda", "mamba", "micromamba", "uv", "mkd
 
 def line_magic(session: Session, special: Special) -> Value:
     """Follow one `%magic`."""
-    from allmend.planning.effects import directories, running
+    from allmend.planning.effects import directories, scripts
     from allmend.planning.substitution import substitute
 
     name, text = special.name, special.text.strip()
@@ -45,7 +45,7 @@ def line_magic(session: Session, special: Special) -> Value:
             words = [w for w in words if not w.startswith("-")] if words and words[0].startswith("-") else words
             if words:
                 path = words[0].strip("\"'")
-                running.script(
+                scripts.script(
                     session, path, session.world.cwd, literal=DERIVED not in path, words=words[1:], magic=True
                 )
         return None

@@ -32,7 +32,11 @@ def host_of(url: str) -> str:
     if not match:
         return ""
     host = match["host"]
-    return "" if HOLE_START in host else host.lower()
+    if HOLE_START in host:
+        return ""
+    if url.startswith("gs://"):
+        return "storage.googleapis.com"
+    return f"{host.lower()}.s3.amazonaws.com" if url.startswith("s3://") else host.lower()
 
 
 def is_url(text: str) -> bool:
