@@ -87,8 +87,8 @@ def test_notebooks_as_a_whole_are_as_alike_as_their_worst_output() -> None:
     found = compare(first, cells(stream("a\nc\n"), shown(image_png=near)), ("1", "2"))
     assert found.alike == "different" and found.outputs[0].why == "'b' became 'c'"
     assert compare(first, cells(stream("a\nb\n"), []), ("1", "2")).outputs[1].why == "only the first run has it"
-    odd = cells(shown(**{"application_x": "1"}))
-    found = compare(odd, cells(shown(**{"application_x": "2"})), ("1", "2"))
+    odd = cells(shown(application_x="1"))
+    found = compare(odd, cells(shown(application_x="2")), ("1", "2"))
     assert found.alike == "different" and found.not_compared
 
 
