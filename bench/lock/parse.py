@@ -41,7 +41,11 @@ def reason(wanted: Wanted) -> str | None:
         return None if wanted.clone else "a folder or file that the notebook does not clone"
     if wanted.source == "requirements":
         known = wanted.written is not None or wanted.clone or re.match(r"https?://", wanted.text)
-        return None if known else "a requirements file that lies beside the notebook, or that something makes while it runs"
+        return (
+            None
+            if known
+            else "a requirements file that lies beside the notebook, or that something makes while it runs"
+        )
     try:
         Requirement(wanted.text)
     except InvalidRequirement:

@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Permissions, Plan, Receipt
+    from allmend.nouns import Lock, Permissions, Plan, Receipt
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AllmendError": "allmend.errors",
+    "Lock": "allmend.nouns",
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "lock": "allmend.verbs.lock",
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
@@ -45,6 +48,7 @@ _ROOMS = ("data", "models", "runs")
 
 __all__ = [
     "AllmendError",
+    "Lock",
     "Permissions",
     "Plan",
     "Receipt",
@@ -52,6 +56,7 @@ __all__ = [
     "data",
     "data_check",
     "doctor",
+    "lock",
     "models",
     "plan",
     "run",

@@ -63,7 +63,9 @@ def test_a_lock_stays_until_it_is_updated_by_name(world: World, tmp_path: Path) 
     before = tmp_path / "before.toml"
     before.write_bytes((tmp_path / "nb.lock.toml").read_bytes())
     at(path, update=["all"])
-    assert [change.words for change in verb.diff(path, before).changes] == ["package aaa: 1.0 became 2.0"]
+    assert [change.words for change in verb.diff(path, before).changes] == [
+        "package aaa: 1.0 became 2.0, of 2023-01-01"
+    ]
     with pytest.raises(UsageError, match=r"(?s)'aab'.*'aaa'"):
         at(path, update=["aab"])
 

@@ -35,7 +35,7 @@ def require(lock: Lock, plan: Plan, code_sha256: str) -> list[str]:
         more = f" and {len(report.changes) - 6} more" if len(report.changes) > 6 else ""
         raise Refused(
             f"the notebook was edited after it was locked: {shown}{more}", where=lock.notebook,
-            hint="`allmend lock` takes the change in and leaves the rest as it is; or go back to the notebook as locked.",
+            hint="`allmend lock` takes the change in and leaves the rest as it is.",
         )  # fmt: skip
     notes = []
     if code_sha256 != lock.code_sha256:
@@ -46,19 +46,8 @@ def require(lock: Lock, plan: Plan, code_sha256: str) -> list[str]:
 def between(first: Lock, second: Lock, names: tuple[str, str] = ("the first lock", "the second")) -> LockReport:
     """Two locks in words."""
     changes: list[LockChange] = []
-    _keyed(changes, "package", {p.name: (p.version, _package(p)) for p in first.packages},
-           {p.name: (p.version, _package(p)) for p in second.packages})  # fmt: skip
-    _keyed(changes, "clone", {f"{c.url}{f'@{c.ref}' if c.ref else ''}": (c.commit[:12], c.commit) for c in first.clones},
-           {f"{c.url}{f'@{c.ref}' if c.ref else ''}": (c.commit[:12], c.commit) for c in second.clones},
-           {f"{c.url}{f'@{c.ref}' if c.ref else ''}": c.committed for c in second.clones})  # fmt: skip
-    _keyed(changes, "file", {f.url: (f"{f.bytes:,} bytes, {f.sha256[:12]}", f.sha256) for f in first.downloads},
-           {f.url: (f"{f.bytes:,} bytes, {f.sha256[:12]}", f.sha256) for f in second.downloads},
-           {f.url: f.modified or "" for f in second.downloads})  # fmt: skip
-    _keyed(changes, "repository", {f"{r.kind} {r.name}": (r.commit[:12], r.commit) for r in first.repositories},
-           {f"{r.kind} {r.name}": (r.commit[:12], r.commit) for r in second.repositories},
-           {f"{r.kind} {r.name}": r.modified or "" for r in second.repositories})  # fmt: skip
-    _keyed(changes, "apt package", {p.name: (p.version, p.version + p.sha256) for p in first.system},
-           {p.name: (p.version, p.version + p.sha256) for p in second.system})  # fmt: skip
+    for kind, look in _KINDS.items():
+        _keyed(changes, kind, look(first), look(second))
     for name, before, after in (
         ("Python", first.python.version, second.python.version),
         ("machine", first.python.platform, second.python.platform),
@@ -75,26 +64,55 @@ def between(first: Lock, second: Lock, names: tuple[str, str] = ("the first lock
     return LockReport(first=names[0], second=names[1], changes=changes)
 
 
-def _package(package: object) -> str:
-    from allmend.nouns.lock import LockedPackage
-
-    assert isinstance(package, LockedPackage)
-    return f"{package.version} {package.sha256} {package.commit} {package.via}"
+Shown = tuple[str, str, str]
+"""What of a locked thing is shown, what tells it from another, since when it is there (empty: nobody says)."""
 
 
-def _keyed(
-    changes: list[LockChange],
-    kind: str,
-    first: dict[str, tuple[str, str]],
-    second: dict[str, tuple[str, str]],
-    since: dict[str, str] | None = None,
-) -> None:
+def _packages(lock: Lock) -> dict[str, Shown]:
+    return {
+        one.name: (one.version, f"{one.version} {one.sha256} {one.commit} {one.via}", (one.uploaded or "")[:10])
+        for one in lock.packages
+    }
+
+
+def _clones(lock: Lock) -> dict[str, Shown]:
+    return {
+        one.url + (f"@{one.ref}" if one.ref else ""): (one.commit[:12], one.commit, one.committed[:10])
+        for one in lock.clones
+    }
+
+
+def _files(lock: Lock) -> dict[str, Shown]:
+    return {
+        one.url: (f"{one.bytes:,} bytes, {one.sha256[:12]}", one.sha256, one.modified or "") for one in lock.downloads
+    }
+
+
+def _repositories(lock: Lock) -> dict[str, Shown]:
+    return {
+        f"{one.kind} {one.name}": (one.commit[:12], one.commit, (one.modified or "")[:10]) for one in lock.repositories
+    }
+
+
+def _system(lock: Lock) -> dict[str, Shown]:
+    return {one.name: (one.version, one.version + one.sha256, "") for one in lock.system}
+
+
+_KINDS: dict[str, Callable[[Lock], dict[str, Shown]]] = {
+    "package": _packages,
+    "clone": _clones,
+    "file": _files,
+    "repository": _repositories,
+    "apt package": _system,
+}
+
+
+def _keyed(changes: list[LockChange], kind: str, first: dict[str, Shown], second: dict[str, Shown]) -> None:
     for name in sorted({*first, *second}):
         before, after = first.get(name), second.get(name)
-        told = (since or {}).get(name) or None
         if before is None and after is not None:
             words = f"{kind} {name} {after[0]} is new"
-            changes.append(LockChange(what=name, after=after[0], since=told, words=words))
+            changes.append(LockChange(what=name, after=after[0], since=after[2] or None, words=words))
         elif after is None and before is not None:
             words = f"{kind} {name} {before[0]} is gone"
             changes.append(LockChange(what=name, before=before[0], words=words))
@@ -102,8 +120,9 @@ def _keyed(
             words = f"{kind} {name}: {before[0]} became {after[0]}"
             if before[0] == after[0]:
                 words = f"{kind} {name} {before[0]}: the same version, but another file"
-            words += f", since {told}" if told else ""
-            changes.append(LockChange(what=name, before=before[0], after=after[0], since=told, words=words))
+            words += f", of {after[2]}" if after[2] else ""
+            change = LockChange(what=name, before=before[0], after=after[0], since=after[2] or None, words=words)
+            changes.append(change)
 
 
 def upstream(lock: Lock, tell: Callable[[str], None] = lambda text: None) -> LockReport:

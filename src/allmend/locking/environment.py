@@ -66,7 +66,7 @@ def _bring(package: LockedPackage) -> LockedPackage:
     except FetchError as error:
         raise FetchError(
             f"{package.name} {package.version}: {error.message}", where=error.where or package.url,
-            hint=f"{error.hint or ''} The package was locked as uploaded {package.uploaded or 'on an unknown day'}.".strip(),
+            hint=f"{error.hint or ''} It was locked as uploaded {package.uploaded or 'on an unknown day'}.".strip(),
         ) from None  # fmt: skip
     return package
 
@@ -203,7 +203,8 @@ def _install(lock: Lock, site: Path, operator: Operator, tell: Callable[[str], N
         wheels.mkdir()
         files = [str(_wheel(one, wheels, operator, tell)) for one in own(lock)]
         command = [uv, "pip", "install", "--python", sys.executable, "--target", str(temporary / "site"), "--no-config",
-                   "--no-deps", "--no-index", "--offline", "--link-mode", "copy", "--compile-bytecode", *files]  # fmt: skip
+                   "--no-deps", "--no-index", "--offline", "--link-mode", "copy", "--compile-bytecode",
+                   *files]  # fmt: skip
         variables = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME", "UV_CACHE_DIR", "TMPDIR")
                      if name in os.environ}  # fmt: skip
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=1800)

@@ -259,9 +259,7 @@ class _Work:
                 question = replace(question, overrides=pins)
                 settled = True
                 said = re.sub(r"^uv says: ", "", error.hint or "")
-                self.notes.append(
-                    f"the lines exclude each other ({said[:300]}); the exact versions they name stand, as pip leaves them"
-                )
+                self.notes.append(f"the lines exclude each other ({said[:300]}); the exact versions they name stand")
                 continue
             self.notes += answer.notes
             return [self._named(one) for one in answer.packages]

@@ -1,4 +1,4 @@
-"""apt packages: the versions that apt would take now, with what they need, by apt's own resolving. Nothing is installed.
+"""apt packages: the versions that apt would take now, with what they need. Nothing is installed.
 
 apt reads this machine's lists; a lock of another distribution's machine is another lock.
 """
