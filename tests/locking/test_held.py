@@ -255,3 +255,29 @@ def test_a_lock_that_cannot_be_read_stops_the_run(world: World, tmp_path: Path) 
     (tmp_path / "nb.lock.toml").write_text('schema = "allmend.lock/9"\n')
     with pytest.raises(InputError, match="no lock"):
         locked(path)
+
+
+def test_a_damaged_clone_is_fetched_again_or_told(world: World, tmp_path: Path) -> None:
+    world.repository(REPO, {"a": "the text\n" * 2000})
+    path = notebook(tmp_path / "nb.ipynb", f"!git clone -q {REPO}\n!head -1 repo/a")
+    lock(path, profile="this")
+
+    def damage() -> None:
+        for file in [one for one in (clones.repository(REPO) / "objects").rglob("*") if one.is_file()]:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 255
+            file.chmod(0o644)
+            file.write_bytes(data)
+
+    damage()
+    assert locked(path).ended == "finished" and "the text" in texts(path)
+    damage()
+    world.down = True
+    with pytest.raises(AllmendError, match="(?s)missing or damaged.*copy the cache"):
+        locked(path)
+
+
+def test_a_cache_that_cannot_be_written_is_told(world: World, tmp_path: Path) -> None:
+    (tmp_path / "world/cache").write_text("a file")
+    with pytest.raises(Unavailable, match="cache cannot be written"):
+        lock(notebook(tmp_path / "nb.ipynb", "print(1)"), profile="this")

@@ -100,7 +100,12 @@ def _show(made: Locked) -> None:
     day = f", as of {lock.as_of}" if lock.as_of else ""
     line(f"{lock.notebook}: Python {lock.python.version} on {lock.python.platform}, profile {lock.base.profile}{day}")
     size = sum(one.bytes or 0 for one in lock.packages)
-    line(f"  packages  {len(lock.packages)}" + (f", {size / 2**20:,.1f} MiB" if size else ""))
+    beneath = sum(one.via == "base" for one in lock.packages)
+    line(
+        f"  packages  {len(lock.packages) - beneath}"
+        + (f", {size / 2**20:,.1f} MiB" if size else "")
+        + (f", and {beneath} of this environment by version" if beneath else "")
+    )
     for clone in lock.clones:
         line(f"  clone     {clone.url} at {clone.commit[:12]} of {clone.committed[:10]}")
     for file in lock.downloads:

@@ -6,6 +6,7 @@ submodule of the repository is run, and nobody is asked for a password.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from allmend.digests import file_digest
 from allmend.errors import FetchError, InputError, NotFound, Refused, Unavailable
 from allmend.locking import fetch as fetch_from
 from allmend.locking import store
@@ -151,8 +154,10 @@ def before(url: str, ref: str | None, day: str) -> Found:
 
 def fetch(url: str, found: Found) -> str:
     """Bring a commit with its files into the cache; returns the commit's date (ISO 8601)."""
-    folder = _bare(url)
     if not complete(url, found.commit):
+        if (repository(url) / f"complete-{found.commit}").exists():
+            forget(url)  # damaged, or cut by hand: git would build on what it takes for whole
+        folder = _bare(url)
         try:
             _git("fetch", "-q", "--depth=1", "--refetch", "--", url, f"+{found.commit}:refs/locked/{found.commit}",
                  url=url, folder=folder)  # fmt: skip
@@ -167,7 +172,7 @@ def fetch(url: str, found: Found) -> str:
                 ) from None  # fmt: skip
             _git("update-ref", f"refs/locked/{found.commit}", found.commit, url=url, folder=folder)
         _git("rev-list", "--objects", "--no-walk", "--quiet", found.commit, url=url, folder=folder)
-        (folder / f"complete-{found.commit}").touch()
+        _complete_now(url, found.commit)
     return date(url, found.commit)
 
 
@@ -180,22 +185,34 @@ def _there(url: str, commit: str) -> bool:
 
 
 def complete(url: str, commit: str) -> bool:
-    """Whether the cache holds a commit with all its files."""
+    """Whether the cache holds a commit with all its files, unchanged since they were fetched.
+
+    A file whose size and time are as they were is taken as whole; any other is read and held to its digest.
+    """
     folder = repository(url)
-    return (folder / f"complete-{commit}").exists() and (
-        (folder / "refs" / "locked" / commit).exists() or (folder / "packed-refs").exists()
-    )
-
-
-def sound(url: str, commit: str) -> bool:
-    """Whether every object of a cached commit can be read and has its name."""
-    if not complete(url, commit):
-        return False
     try:
-        _git("fsck", "--no-dangling", "--no-reflogs", commit, url=url, folder=repository(url))
-    except (FetchError, NotFound, Refused):
+        listed: dict[str, list[Any]] = json.loads((folder / f"complete-{commit}").read_text())
+        return (folder / "HEAD").exists() and all(_whole(folder / name, *known) for name, known in listed.items())
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
-    return True
+
+
+def _whole(path: Path, size: int, moment: int, digest: str) -> bool:
+    status = path.stat()
+    if (status.st_size, status.st_mtime_ns) == (size, moment):
+        return True
+    return status.st_size == size and file_digest(path) == digest
+
+
+def _complete_now(url: str, commit: str) -> None:
+    """Note the files of the cached copy, so that damage is found."""
+    folder = repository(url)
+    listed = {}
+    for path in (*sorted((folder / "objects").rglob("*")), folder / "shallow"):
+        if path.is_file():
+            status = path.stat()
+            listed[str(path.relative_to(folder))] = [status.st_size, status.st_mtime_ns, file_digest(path)]
+    (folder / f"complete-{commit}").write_text(json.dumps(listed))
 
 
 def forget(url: str) -> None:

@@ -57,7 +57,10 @@ def check_public(url: str) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise FetchError(f"the name {host} could not be resolved ({error})", where=url) from None
+        raise FetchError(
+            f"the name {host} could not be resolved ({error})", where=url,
+            hint="Is this machine connected? Locking needs the network once; a locked run does not.",
+        ) from None  # fmt: skip
     if not all(is_public(str(entry[4][0])) for entry in found):
         raise Refused(f"{host} leads to an address that is not public", where=url)
 

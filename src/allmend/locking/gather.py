@@ -249,6 +249,10 @@ class _Work:
             except packages.NeedsSource as needed:
                 question.requirements += self._build(needed, question.requirements)
                 continue
+            except NotFound as error:
+                cells = sorted({one.cell for one in plain if (lines.name_of(one.text) or "?") in error.message})
+                where = f"cell {', '.join(map(str, cells))}" if cells else error.where
+                raise NotFound(error.message, where=where, hint=error.hint) from None
             except packages.Conflict as error:
                 pins = [text for text in question.requirements if lines.exact(text)]
                 if settled or not pins:

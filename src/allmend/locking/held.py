@@ -89,6 +89,7 @@ def ready(lock: Lock, machine: Operator, tell: Callable[[str], None] = lambda te
         Refused: the environment beneath has changed.
     """
     environment.check_interpreter(lock)
+    store.ready()
     lacking = restore.missing(lock)
     if lacking:
         tell(f"fetching what the cache lacks: {', '.join(lacking[:3])}" + (" …" if len(lacking) > 3 else ""))

@@ -100,6 +100,7 @@ def make(plan: Plan, name: str, content: dict[str, Any], folder: Path, operator:
     base = base_of(wishes.profile, content, wanted, day, earlier)
     found = _Made(wishes, earlier, day)
     found.unlocked += wanted.unlocked
+    found.notes += _another_python(content)
     locked_clones = found.each(
         wanted.clones, lambda one: found.clone(one), lambda one: f"clone {one.target}", found.old_clones
     )
@@ -180,6 +181,17 @@ def _imports(content: dict[str, Any], package: str) -> bool:
         rf"^\s*(?:import|from)\s+(?:[\w.]+(?:\s+as\s+\w+)?\s*,\s*)*{module}(?=[\s.,;]|$)", re.MULTILINE
     )
     return any(cell["cell_type"] == "code" and pattern.search(cell["source"]) for cell in content["cells"])
+
+
+def _another_python(content: dict[str, Any]) -> list[str]:
+    """A note where the notebook's kernel names another Python than this one."""
+    kernel = content["metadata"].get("kernelspec")
+    name = str(kernel.get("name", "")) if isinstance(kernel, dict) else ""
+    named = re.fullmatch(r"python-?(3[.-]?\d{1,2})", name.lower())
+    here = ".".join(map(str, sys.version_info[:2]))
+    if named is None or named[1].replace("-", "").replace(".", "") == here.replace(".", ""):
+        return []
+    return [f"its kernel is {name}, and it is locked for the Python that allmend runs on, {here}"]
 
 
 def _unique(values: list[T]) -> list[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allmend.errors import AllmendError, FetchError, NotFound
+from allmend.errors import FetchError, NotFound, Refused
 from allmend.locking import clones, fetch, hub, store
 from allmend.nouns.lock import Lock, LockedClone, LockedFile, LockedRepository
 
@@ -41,7 +41,12 @@ def _clone(part: LockedClone) -> None:
     if not clones.complete(part.url, part.commit):
         try:
             clones.fetch(part.url, clones.Found(part.commit, part.branch))
-        except NotFound as error:
+        except FetchError as error:
+            raise FetchError(
+                f"the cached copy is missing or damaged, and upstream does not answer: {error.message}", where=part.url,
+                hint="Connect this machine, or copy the cache of one that has it.",
+            ) from None  # fmt: skip
+        except (NotFound, Refused) as error:
             raise NotFound(
                 f"the locked commit {part.commit[:12]} of {part.committed[:10]} is not to be had: {error.message}",
                 where=part.url, hint="Copy the cache of a machine that still has it, or lock again with --update.",
@@ -73,6 +78,3 @@ def missing(lock: Lock) -> list[str]:
             if not (file.sha256 and store.has(file.sha256, file.bytes))
         ]  # fmt: skip
     return found
-
-
-__all__ = ["AllmendError", "everything", "missing", "restore"]

@@ -11,13 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from allmend.digests import file_digest
-from allmend.errors import DoesNotFit, FetchError
+from allmend.errors import DoesNotFit, FetchError, Unavailable
 
 
 def folder() -> Path:
     """The cache's folder; `XDG_CACHE_HOME` moves it."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "allmend" / "locked"
+
+
+def ready() -> None:
+    """Make the cache's folders; raises `Unavailable` where that cannot be done."""
+    try:
+        for name in ("files", "clones"):
+            (folder() / name).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder(), os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise Unavailable(
+            f"the cache cannot be written ({error.strerror})", where=str(folder()),
+            hint="Make room for it there, or name another place with XDG_CACHE_HOME.",
+        ) from None  # fmt: skip
 
 
 def place(sha256: str) -> Path:
