@@ -18,6 +18,11 @@ from allmend.locking.asks import Asks, Wanted
 from allmend.nouns.lock import Base, Lock, LockedClone, LockedFile, LockedPackage, Unlocked
 
 _MOST_BUILDS = 12
+KERNEL = (
+    *("ipykernel", "ipython", "comm", "debugpy", "jupyter-client", "jupyter-core", "matplotlib-inline", "nest-asyncio"),
+    *("nest-asyncio2", "psutil", "pyzmq", "tornado", "traitlets", "pip", "setuptools", "wheel"),
+)
+"""What runs the notebook rather than being part of it; nobody can hold a kernel to a day before its box was made."""
 
 
 @dataclass
@@ -222,7 +227,12 @@ class _Work:
         question = packages.Question(
             [*texts, *direct, *base.requirements, *base.implied], options=self.options, as_of=self.as_of,
             kept=[f"{one.name}=={one.version}" for one in kept], excludes=excludes, folder=self.wheels,
+            timeless=KERNEL if self.as_of and base.requirements else (),
         )  # fmt: skip
+        if question.timeless:
+            self.notes.append(
+                "the kernel's own packages are of today: allmend brings the kernel, and old ones do not start"
+            )
         found = self._ask(question, plain)
         old = {(one.name, one.version): one for one in kept}
         listed = [old.get((one.name, one.version), one) for one in found]

@@ -40,6 +40,8 @@ class Question:
     folder: Path | None = None
     """Wheels built or fetched for this question."""
     overrides: list[str] = field(default_factory=list)
+    timeless: tuple[str, ...] = ()
+    """Packages that the day does not hold for: the kernel that allmend brings."""
 
 
 @dataclass
@@ -110,7 +112,7 @@ def _uv(
                 command += [flag, str(_list(folder, flag.strip("-"), lines))]
         if question.as_of:
             command += ["--exclude-newer", f"{question.as_of}T23:59:59Z"]
-            for package in undated:
+            for package in dict.fromkeys([*undated, *question.timeless]):
                 command += ["--exclude-newer-package", f"{package}=false"]
         command += _sources(question)
         variables = _variables(operator)
