@@ -184,11 +184,8 @@ def pep723(lock: Lock) -> str:
     lines = ["# /// script", f'# requires-python = "=={short}.*"', "# dependencies = ["]
     lines += [f"#   {json.dumps(_requirement(one).partition(' ' + chr(92))[0])}," for one in direct]
     lines += ["# ]"]
-    if rest or lock.as_of:
-        lines += ["#", "# [tool.uv]"]
-        lines += [f'# exclude-newer = "{lock.as_of}T23:59:59Z"'] if lock.as_of else []
     if rest:
-        lines += ["# constraint-dependencies = ["]
+        lines += ["#", "# [tool.uv]", "# constraint-dependencies = ["]
         lines += [f"#   {json.dumps(f'{one.name}=={one.version}')}," for one in rest]
         lines += ["# ]"]
     return "\n".join([*lines, "# ///"]) + "\n"
