@@ -1,4 +1,4 @@
-"""Seconds to lock a notebook of five packages, against juv and uv on the same requirements; what `--locked` adds to a run.
+"""Seconds to lock a notebook of five packages, against juv and uv on the same requirements; what `--locked` adds.
 
     python bench/lock/speed.py [--rounds N]
 
@@ -64,7 +64,8 @@ def sides(folder: Path) -> dict[str, Callable[[], list[str]]]:
         "allmend lock, again": lambda: [*here, "lock", str(again)],
         "allmend lock --check": lambda: [*here, "lock", str(again), "--check"],
         "uv pip compile --generate-hashes": lambda: [
-            uv, "pip", "compile", str(folder / "requirements.in"), "--generate-hashes", "-q", "-o", str(folder / "out.txt"),
+            *(uv, "pip", "compile", str(folder / "requirements.in"), "--generate-hashes", "-q"),
+            *("-o", str(folder / "out.txt")),
         ],
         "allmend run": lambda: [*here, "run", str(plain), "--yes", "--profile", "base"],
         "allmend run --locked": lambda: [*here, "run", str(again), "--yes", "--locked"],

@@ -233,7 +233,6 @@ def test_source_that_does_not_build_is_refused_by_name(world: World, tmp_path: P
 
 
 def test_a_hub_client_reads_the_locked_model(world: World, tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
     world.model("o/tiny", {"config.json": b'{"a": 1}', "model.bin": b"w" * 500})
     path = notebook(
         tmp_path / "nb.ipynb",

@@ -64,7 +64,7 @@ class Upstream:
         self._servers = []
         for name in ("plain", "tls"):
             server = _Server(str(self.folder / name), self, tls=name == "tls")
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            threading.Thread(target=server.serve, daemon=True).start()
             self._servers.append(server)
         return self
 
@@ -72,8 +72,7 @@ class Upstream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for server in self._servers:
-            server.shutdown()
-            server.server_close()
+            server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def resolve(self, name: str, port: int) -> Sequence[tuple[str, int]]:
@@ -120,6 +119,23 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.upstream = upstream
         self.tls = tls
         super().__init__(path, _Handler)
+
+    def serve(self) -> None:
+        """Take connections until `stop`; `serve_forever` would look for its end only every so often."""
+        while True:
+            try:
+                request, address = self.socket.accept()
+            except OSError:
+                return
+            self.process_request(request, address)
+
+    def stop(self) -> None:
+        """Close at once; what is still being answered ends with its box."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.server_close()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """TLS is spoken in the connection's own thread: a slow client holds up nobody."""
