@@ -272,7 +272,7 @@ def test_a_damaged_clone_is_fetched_again_or_told(world: World, tmp_path: Path) 
     assert locked(path).ended == "finished" and "the text" in texts(path)
     damage()
     world.down = True
-    with pytest.raises(AllmendError, match="(?s)missing or damaged.*copy the cache"):
+    with pytest.raises(AllmendError, match=r"(?s)missing or damaged.*copy the cache"):
         locked(path)
 
 

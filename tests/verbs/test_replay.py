@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,17 @@ def test_a_finished_run_replays_bit_for_bit(folder: Path) -> None:
         out.write(json.dumps({"prompt": "one more", "completion": "no"}) + "\n")
     with pytest.raises(InputError, match="changed"):
         replay(first.id)
+
+
+@pytest.mark.parametrize("way", [{"full": True}, {"base_bits": 4, "dora": True}, {"dropout": 0.2}], ids=str)
+def test_other_ways_to_learn_replay_too(folder: Path, way: dict[str, Any]) -> None:
+    settings = {"budget": 60, "epochs": 0.5, "dtype": "float32", **({} if "full" in way else {"rank": 2}), **way}
+    first = tune(folder / "rows.jsonl", model=str(folder / "base"), **settings)
+    found = replay(first.id)
+    assert found.equal, found
+    name = "model" if "full" in way else "adapter"
+    weights = [next(Path(run.output(name) or "").glob("*.safetensors")) for run in (first, runs.show(found.replay))]
+    assert weights[0] != weights[1] and weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_only_finished_runs_of_tune_replay(folder: Path) -> None:

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from allmend.box import environment as environments
-from allmend.box import profiles
+from allmend.box import installing, sets
 from allmend.box.environment import Environment
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, NotFound, Refused, Unavailable
@@ -114,8 +115,8 @@ def rebuild(package: LockedPackage, operator: Operator) -> build.Built:
 def site_of(lock: Lock) -> Path:
     """Where a lock's packages are installed, there or not."""
     parts = [(one.name, one.version, one.sha256, one.commit, one.subdirectory) for one in own(lock)]
-    key = profiles.key(parts, lock.python.model_dump(), os.path.realpath(sys.executable))
-    return profiles.cache() / f"locked-py{lock.python.version}-{key}" / "site-packages"
+    key = installing.key(parts, lock.python.model_dump(), os.path.realpath(sys.executable))
+    return installing.cache() / f"locked-py{lock.python.version}-{key}" / "site-packages"
 
 
 def own(lock: Lock) -> list[LockedPackage]:
@@ -139,11 +140,16 @@ def environment(lock: Lock, operator: Operator, tell: Callable[[str], None] = la
     if lock.base.profile == "this":
         beneath = environments.of()
         check_beneath(lock, beneath)
-        return profiles.with_folder(beneath, sites)
+        return in_front(beneath, sites)
     base = os.path.realpath(sys.executable)
     roots = [*sites] + ([] if base.startswith("/usr/") else [str(Path(base).parent.parent)])
     day = lock.as_of or ""
     return Environment("locked", lock.python.version, base, tuple(roots), sites, pip=True, dated=day)
+
+
+def in_front(chosen: Environment, folders: Sequence[str]) -> Environment:
+    """An environment with more package folders, which come first."""
+    return replace(chosen, sites=(*folders, *chosen.sites), roots=(*chosen.roots, *folders))
 
 
 def check_interpreter(lock: Lock) -> None:
@@ -170,7 +176,7 @@ def check_interpreter(lock: Lock) -> None:
 
 def check_beneath(lock: Lock, beneath: Environment) -> None:
     """Raises `Refused` naming packages of the profile `this` that are not what they were."""
-    there = profiles.installed(beneath)
+    there = sets.installed(beneath)
     changed = [
         f"{one.name} {one.version} is {there.get(one.name, 'gone')}" for one in lock.packages
         if one.via == "base" and there.get(one.name) != one.version
@@ -193,7 +199,7 @@ def _whole(site: Path, lock: Lock) -> bool:
 
 
 def _install(lock: Lock, site: Path, operator: Operator, tell: Callable[[str], None]) -> None:
-    uv = profiles.uv_program()
+    uv = installing.uv_program()
     if uv is None:
         raise Unavailable("uv is not installed", hint="pip install uv")
     site.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from allmend.box import environment as environments
-from allmend.box import profiles
+from allmend.box import sets
 from allmend.box.owner import Operator
 from allmend.errors import NotFound, Refused
 from allmend.locking import build, clones, fetch, lines, packages, store
@@ -244,7 +244,7 @@ class _Work:
         """With the profile `this`: what is installed and not asked for in another version."""
         if base.profile != "this":
             return [], {}
-        there = profiles.installed(environments.of())
+        there = sets.installed(environments.of())
         asked = {lines.name_of(text) for text in texts if not _satisfied(text, there) or self.as_of}
         kept = {name: version for name, version in there.items() if name not in asked}
         return sorted(kept), kept

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from allmend.box import profiles
+from allmend.box import installing
 from allmend.box.environment import Environment
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, Refused
@@ -101,7 +101,7 @@ def ready(lock: Lock, machine: Operator, tell: Callable[[str], None] = lambda te
             raise
     chosen = environment.environment(lock, machine, tell)
     stand_in = _stand_in(lock)
-    chosen = profiles.with_folder(chosen, (str(stand_in),))
+    chosen = environment.in_front(chosen, (str(stand_in),))
     authority = str(certificates.authority())
     operator = Operator(
         folders=[authority],
@@ -132,7 +132,7 @@ def _stand_in(lock: Lock) -> Path:
     }
     text = json.dumps(listed, sort_keys=True)
     source = max(path.stat().st_mtime_ns for path in _INSIDE.rglob("*.py"))
-    folder = store.folder() / "pip" / profiles.key(text, source, str(certificates.authority()))
+    folder = store.folder() / "pip" / installing.key(text, source, str(certificates.authority()))
     if not (folder / "locked.json").exists():
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)

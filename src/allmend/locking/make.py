@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from allmend.box import profiles
+from allmend.box import installing, profiles
 from allmend.box.owner import Operator
 from allmend.errors import NotFound, Refused, Unavailable
 from allmend.locking import clones, fetch, hub, store, system
@@ -168,11 +168,11 @@ def base_of(profile: str, content: dict[str, Any], wanted: Asks, day: str | None
             text for text in profiles.COLAB
             if text not in profiles.BASE and name_of(text) not in asked and _imports(content, name_of(text) or "")
         ]  # fmt: skip
-    if day is not None and day < profiles.DATED:
+    if day is not None and day < installing.DATED:
         # Lower bounds of a later day's list would exclude what existed then.
         requirements = [name_of(text) or text for text in requirements]
         implied = [name_of(text) or text for text in implied]
-    return Base(profile=kind, dated=profiles.DATED, requirements=requirements, implied=implied)
+    return Base(profile=kind, dated=installing.DATED, requirements=requirements, implied=implied)
 
 
 def _imports(content: dict[str, Any], package: str) -> bool:

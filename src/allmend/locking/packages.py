@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from allmend.box import owner, profiles
+from allmend.box import installing, owner
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, InputError, NotFound, Unavailable
 from allmend.nouns.lock import LockedPackage
@@ -98,7 +98,7 @@ def resolve(question: Question, operator: Operator) -> Answer:
 def _uv(
     question: Question, operator: Operator, kept: list[str], undated: list[str]
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
-    uv = profiles.uv_program()
+    uv = installing.uv_program()
     if uv is None:
         raise Unavailable("uv is not installed", hint="pip install uv")
     with tempfile.TemporaryDirectory(prefix="allmend-lock-") as name:

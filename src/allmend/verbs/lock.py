@@ -69,7 +69,7 @@ def lock(
 
 def carry_out(path: Path, settings: LockSettings, tell: Callable[[str], None] = lambda text: None) -> Locked:
     """Make and write a lock, telling what is worked on."""
-    from allmend.box import document, owner, profiles
+    from allmend.box import document, interpreters, owner
     from allmend.errors import InputError
     from allmend.locking import forms, make, store
     from allmend.verbs.plan import plan as make_plan
@@ -77,7 +77,7 @@ def carry_out(path: Path, settings: LockSettings, tell: Callable[[str], None] = 
     if settings.as_of is not None:
         _check_day(settings.as_of)
     read = document.read(path)
-    profiles.check_interpreter(read)
+    interpreters.wanted(read)
     store.ready()
     found = make_plan(path)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning import following
 from allmend.planning.effects.targets import commit, host_of, package, plain, repository
 from allmend.planning.values import DERIVED, HOLE_START, has_hole
 
@@ -136,6 +137,7 @@ def requirements_file(session: Session, line: Line, at: int, path: str) -> None:
     line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements", **known)
     if clone is not None or world.source_of(path, line.cwd):
         line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
+        following.requirements(session, path, line.cwd, clone)
 
 
 _MOST_TEXT = 50_000
