@@ -127,18 +127,29 @@ def compare_command(first: str, second: str | None = None, /, *, html: Path | No
 
 
 @app.command(name="replay")
-def replay_command(run: str, /, *, json: bool = False) -> None:
-    """Train a finished tuning run again from its recorded choices and stops, and compare the bytes.
+def replay_command(run: str, /, *, tolerance: float | None = None, json: bool = False) -> None:
+    """Do a finished run again and compare.
 
-    Exits with 1 when the adapters differ.
+    A tuning run is trained from its recorded choices and stops, and the bytes are compared. A notebook's run is held
+    to its lock, and its outputs are compared: same, close, or different.
+
+    Exits with 1 when the adapters, or the outputs, differ.
 
     Parameters
     ----------
     run
         A run, as `show` takes it.
+    tolerance
+        Of a notebook: numbers are close when they differ by at most this share (0.001 by default).
     json
         Print JSON.
     """
+    from allmend import runs
+
+    earlier = runs.show(run)
+    if earlier.verb == "run":
+        _replay_notebook(earlier, tolerance, as_json=json)
+        return
     from allmend.cli.live import Terminal
     from allmend.verbs.replay import replay
 
@@ -186,6 +197,25 @@ def _show_search(search: Search, json: bool) -> None:
     for line in (search.sentence, search.more_data):
         if line:
             out().print(f"\n{line}", markup=False)
+
+
+def _replay_notebook(earlier: Run, tolerance: float | None, *, as_json: bool) -> None:
+    from allmend.verbs.replay_notebook import replay_notebook
+
+    found = replay_notebook(earlier, tolerance=tolerance)
+    if as_json:
+        print_json(found)
+    else:
+        counts = {word: sum(one.alike == word for one in found.outputs) for word in ("same", "close", "different")}
+        listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no outputs"
+        out().print(f"{found.alike.capitalize()}: {found.second} beside {found.first} ({listed})", markup=False)
+        for one in found.outputs:
+            if one.alike != "same":
+                out().print(f"  {one.where}: {one.alike}: {one.why}", markup=False)
+        for text in found.not_compared:
+            out().print(f"  not compared: {text}", markup=False)
+    if found.alike == "different":
+        raise SystemExit(1)
 
 
 def _table(*columns: str) -> Any:
