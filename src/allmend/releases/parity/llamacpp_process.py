@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.metadata import version
 from typing import Any
 
 _BIAS = 1e4
@@ -57,7 +58,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
         "losses": losses,
         "labels": labels,
         "answers": answers,
-        "version": xllamacpp._version.__version__,
+        "version": version("xllamacpp"),
     }
 
 
