@@ -21,6 +21,8 @@ class Artefact(Part):
     """Folder or file, relative to the release."""
     type: str
     """Number format of the weights: `bf16`, `q8_0`, `q4_k_m` …"""
+    on: str | None = None
+    """Of an adapter in GGUF: the format of the base's file that it was tried on."""
     bytes: int
     sha256: str
     """Of the file, or of the lines `SHA-256, two spaces, relative path` of a folder's files in the order of paths."""

@@ -14,7 +14,7 @@ def card(facts: Facts, artefacts: list[Artefact]) -> str:
     parts = [
         _front(facts),
         f"# {facts.name}\n",
-        f"A LoRA adapter on **{facts.base_origin or facts.base.name}**, and the model merged from both, made with "
+        f"A LoRA adapter on **{facts.base_name}**, and the model merged from both, made with "
         f"allmend {facts.version} on {facts.made[:10]} from run `{facts.run.id}`.\n",
         _verdict(facts.verdict),
         _artefacts(artefacts, facts.agreements),
@@ -29,7 +29,7 @@ def card(facts: Facts, artefacts: list[Artefact]) -> str:
 
 
 def _front(facts: Facts) -> str:
-    lines = ["---", f"base_model: {json.dumps(facts.base_origin or facts.base.name)}"]
+    lines = ["---", f"base_model: {json.dumps(facts.base_name)}"]
     name = (facts.terms.name or "").lower()
     if "gemma" in name:
         lines.append("license: gemma")
@@ -42,10 +42,14 @@ def _front(facts: Facts) -> str:
 def _verdict(verdict: Verdict | None) -> str:
     if verdict is None:
         return "## Verdict\n\n**Not judged**: the run has no verdict. Whether it is better than its base is unknown.\n"
-    lines = ["## Verdict", "", f"The tuned model is **{verdict.words}** than its base."]
-    lines[-1] = f"Against its base on {verdict.held_out_rows} rows that training never saw: **{verdict.words}**."
-    lines += ["", "| metric | base | tuned | difference | 95% interval | rows |".replace(
-        "95%", f"{verdict.confidence:.0%}"), "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "## Verdict",
+        "",
+        f"Against its base on {verdict.held_out_rows} rows that training never saw: **{verdict.words}**.",
+        "",
+        f"| metric | base | tuned | difference | {verdict.confidence:.0%} interval | rows |",
+        "|---|---|---|---|---|---|",
+    ]
     for measure in verdict.measures:
         interval = "—" if measure.low is None else f"{measure.low:+.3f} to {measure.high:+.3f}"
         lines.append(
@@ -69,11 +73,12 @@ def _artefacts(artefacts: list[Artefact], agreements: list[Agreement]) -> str:
     for artefact in artefacts:
         found = by_name.get(artefact.name)
         size = f"{artefact.bytes / 2**20:.0f} MiB"
+        kind = artefact.type + (f", on a base in {artefact.on}" if artefact.on else "")
         if found is None:
-            lines.append(f"| `{artefact.path}` | {artefact.type} | {size} | **not tested** | | | | |")
+            lines.append(f"| `{artefact.path}` | {kind} | {size} | **not tested** | | | | |")
             continue
         lines.append(
-            f"| `{artefact.path}` | {artefact.type} | {size} | {found.consumer} | {found.ids_equal} of {found.rows} "
+            f"| `{artefact.path}` | {kind} | {size} | {found.consumer} | {found.ids_equal} of {found.rows} "
             f"| {found.loss:.4f} | {found.loss_difference:.4f} (worst {found.loss_worst:.3f}) | {cost(found)} |"
         )
     return "\n".join(lines) + "\n"
@@ -95,11 +100,12 @@ def cost(found: Agreement) -> str:
 
 
 def _origin(facts: Facts) -> str:
-    base, rows = facts.base, ", ".join(f"{count} {name}" for name, count in facts.rows.items()) or "not recorded"
+    base = facts.base
+    rows = ", ".join(f"{count} {name}" for name, count in facts.rows.items()) or "not recorded"
     lines = [
         "## Where it comes from",
         "",
-        f"- Base: `{base.name}`" + (f", revision `{base.revision}`" if base.revision else "")
+        f"- Base: `{facts.base_name}`" + (f", revision `{base.revision}`" if base.revision else "")
         + f", {base.format}, SHA-256 `{base.digest}`",
         f"- Data: {facts.data}, SHA-256 `{facts.data_digest or 'not recorded'}`; rows: {rows}; "
         f"licence: {facts.data_licence or 'not known'}",
@@ -151,6 +157,8 @@ def _licence(facts: Facts) -> str:
     lines = ["## Licence", ""]
     if facts.terms.name:
         lines.append(f"The base is under **{facts.terms.name}**, and so is what was made from it.")
+    elif facts.terms.files:
+        lines.append("The base names no licence; the files that lie beside it were copied, and not read.")
     else:
         lines.append("**The base states no licence.** Without one nobody may pass it on; ask its makers.")
     if facts.terms.files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from allmend.nouns.model import Model
@@ -40,3 +41,24 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """Of `ship`."""
+
+    @property
+    def base_name(self) -> str:
+        """The base as others know it: its makers' name, or ours without a folder of this machine."""
+        return self.base_origin or public_name(self.base)
+
+
+def public_name(model: Model) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(model.name).name if model.source in ("folder", "file") else model.name
+
+
+def public(value: Any) -> Any:
+    """Values without the folders of this machine: of an absolute path only its last part."""
+    if isinstance(value, dict):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(item) for item in value]
+    if isinstance(value, str) and value.startswith(("/", "~")) and "\n" not in value:
+        return Path(value).name
+    return value

@@ -9,7 +9,7 @@ import json
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from allmend.releases.facts import Facts
+from allmend.releases.facts import Facts, public
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -24,15 +24,15 @@ def statement(facts: Facts, files: dict[str, str]) -> str:
     """
     run = facts.run
     dependencies = [
-        {"name": f"base:{facts.base.name}", "digest": {"sha256": facts.base.digest}},
+        {"name": f"base:{facts.base_name}", "digest": {"sha256": facts.base.digest}},
         {"name": "data", "digest": {"sha256": facts.data_digest}} if facts.data_digest else None,
     ]
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"ship": facts.settings, "tune": run.settings},
+            "externalParameters": {"ship": public(facts.settings), "tune": public(run.settings)},
             "internalParameters": {
-                "choices": [{"name": c.name, "value": c.value, "reason": c.reason} for c in run.choices]
+                "choices": [{"name": c.name, "value": public(c.value), "reason": c.reason} for c in run.choices]
             },
             "resolvedDependencies": [dependency for dependency in dependencies if dependency],
         },
@@ -97,7 +97,7 @@ def bill(facts: Facts, files: dict[str, str]) -> str:
     model = ComponentType.MACHINE_LEARNING_MODEL
     whole = part(model, facts.name, None, facts.terms.name, version=facts.run.id)
     base = part(
-        model, facts.base.name, facts.base.digest, facts.terms.name, version=facts.base.revision,
+        model, facts.base_name, facts.base.digest, facts.terms.name, version=facts.base.revision,
         properties=[Property(name="allmend:format", value=facts.base.format)],
     )  # fmt: skip
     data = part(ComponentType.DATA, facts.data, facts.data_digest, facts.data_licence)

@@ -46,14 +46,13 @@ class Pieces:
 
     def go(self) -> str:
         """As a template of Ollama."""
-        system = "{{ .Content }}".join((self.before_system, self.after_system))
-        user = "{{ .Content }}".join((self.before_user, self.after_user))
+        # No `{{-`: it would eat the line ends that belong to the pieces.
+        system = self.before_system + "{{ .Content }}" + self.after_system
+        user = self.before_user + "{{ .Content }}" + self.after_user
         answer = self.before_answer + self.space + "{{ .Content }}" + self.after_answer
         return (
-            "{{- range $i, $_ := .Messages }}"
-            f'{{{{- if eq .Role "system" }}}}{system}{{{{- else if eq .Role "user" }}}}{user}'
-            f'{{{{- else if eq .Role "assistant" }}}}{answer}{{{{- end }}}}'
-            "{{- end }}" + self.before_answer
+            f'{{{{ range .Messages }}}}{{{{ if eq .Role "system" }}}}{system}{{{{ else if eq .Role "user" }}}}{user}'
+            f'{{{{ else if eq .Role "assistant" }}}}{answer}{{{{ end }}}}{{{{ end }}}}{self.before_answer}'
         )
 
 

@@ -69,7 +69,8 @@ def made(folder: Path, tokenizer: Any, rows: int, adds_bos: bool) -> dict[str, V
         values["tokenizer.ggml.scores"] = Value(_LIST, _scores(texts, merges), _REAL)
         values["tokenizer.ggml.add_space_prefix"] = Value(_TRUTH, _prefixes(spec))
     else:
-        values["tokenizer.ggml.merges"] = Value(_LIST, merges, _TEXT)
+        # llama.cpp wants merges and the format no empty list; this one joins symbols that never stand alone.
+        values["tokenizer.ggml.merges"] = Value(_LIST, merges or ["<none> <none>"], _TEXT)
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         place = getattr(tokenizer, f"{name}_token_id", None)
         if place is not None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,20 @@ _LIMIT = 3600.0
 """Seconds; a child that takes longer is ended."""
 
 
-def by_llamacpp(model: Path, probes: Probes, *, adapter: Path | None = None, threads: int | None = None) -> Replies:
+def by_llamacpp(
+    model: Path,
+    probes: Probes,
+    *,
+    adapter: Path | None = None,
+    template: str | None = None,
+    decode: Callable[..., str] | None = None,
+    threads: int | None = None,
+) -> Replies:
     """Ask a GGUF file, with an adapter on it where one is given.
+
+    Args:
+        template: in the place of the file's own, as `--chat-template-file` gives it.
+        decode: of the base's tokenizer, for answers that are no whole characters.
 
     Raises:
         CannotLoad: llama.cpp does not take the file; the message is its last words.
@@ -36,6 +49,7 @@ def by_llamacpp(model: Path, probes: Probes, *, adapter: Path | None = None, thr
     order = {
         "model": str(model),
         "adapter": str(adapter) if adapter else None,
+        "template": template,
         "threads": threads or _threads(),
         "context": max(256, longest + probes.answer_tokens + 16),
         "rows": [
@@ -55,10 +69,16 @@ def by_llamacpp(model: Path, probes: Probes, *, adapter: Path | None = None, thr
         prompts=answer["prompts"],
         losses=answer["losses"],
         labels=answer["labels"] if probes.labels else None,
-        answers=answer["answers"],
+        answers=[_text(made, decode) for made in answer["answers"]],
         consumer=f"llama.cpp (xllamacpp {answer['version']})",
         seconds=time.monotonic() - begun,
     )
+
+
+def _text(made: dict[str, Any], decode: Callable[..., str] | None) -> str:
+    """llama.cpp's text; where it holds bytes back that make no character, the tokenizer's reading of its tokens."""
+    read = decode(made["tokens"], skip_special_tokens=True) if decode is not None else ""
+    return read if "\ufffd" in read else str(made["content"])
 
 
 def _threads() -> int:

@@ -49,9 +49,10 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
                 labels.append(_best(client, prompt, order["labels"], top, order["end"]))
             if row["messages"] and len(answers) < order["written"]:
                 made = _post(
-                    client, "/completion", prompt=prompt, n_predict=order["answer_tokens"], temperature=0.0, samplers=[]
-                )
-                answers.append(made["content"])
+                    client, "/completion", prompt=prompt, n_predict=order["answer_tokens"], temperature=0.0,
+                    return_tokens=True,
+                )  # fmt: skip
+                answers.append({"content": made["content"], "tokens": made["tokens"]})
     return {
         "texts": texts,
         "prompts": prompts,
@@ -73,6 +74,8 @@ def _server(xllamacpp: Any, order: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     if order["adapter"]:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(order["adapter"], 1.0)]
+    if order["template"]:
+        params.chat_template = order["template"]
     return xllamacpp.Server(params)
 
 

@@ -44,7 +44,9 @@ def by_transformers(folder: Path, probes: Probes, dtype: str = "float32") -> Rep
     """A merged folder, loaded as any reader of it would."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     begun = time.monotonic()
     tokenizer = _tokenizer(folder)
     try:
