@@ -69,7 +69,9 @@ def adapter(artefact: str, path: Path, expected: Expected) -> list[Breach]:
         strengths.append(strength)
     mean = sum(strengths) / len(strengths)
     if abs(mean - 1) > 1e-3:
-        found.append(breach(artefact, "alpha", f"the adapter acts with {mean:.3g} times its strength", f"alpha {alpha}"))
+        found.append(
+            breach(artefact, "alpha", f"the adapter acts with {mean:.3g} times its strength", f"alpha {alpha}")
+        )
     return found
 
 
@@ -148,7 +150,7 @@ def _tensors(artefact: str, header: Header, merged: Path, settings: Settings, fi
         words = "it has a tensor that the merged model lacks" if name in extra else "a tensor of the model is gone"
         found.append(breach(artefact, cause, words, name))
     worst: tuple[float, str] = (0.0, "")
-    for path, entry, name, type_ in plan:
+    for path, entry, name, _ in plan:
         place = header.tensors.get(name)
         if place is None:
             continue

@@ -159,7 +159,7 @@ def _judged(artefact: str, seen: _Seen, owners: int, others: int) -> list[Breach
     elif seen.coarse > len(seen.touched) / 2:
         words = "its weights went through 4 bits after the adapter was added"
         found.append(breach(artefact, "requantised", words, evidence))
-    elif seen.untouched and len(seen.untouched) > others / 2:
+    elif seen.untouched and (len(seen.untouched) > others / 2 or len(seen.touched) > owners / 2):
         found.append(breach(artefact, "base", "it was made from another base", evidence))
     elif any(name.endswith(_EMBEDDINGS) for name in seen.untouched) and not seen.touched:
         found.append(breach(artefact, "tied", "its embedding or output head is not the base's", evidence))

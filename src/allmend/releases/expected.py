@@ -42,6 +42,4 @@ class Expected:
         cls, base: Path, base_digest: str, weights: AdapterWeights, template: str, marks: Marks, vocabulary: int
     ) -> Expected:
         """With the base's own settings."""
-        return cls(
-            base, base_digest, weights, template, marks, vocabulary, config_of(base), generation_of(base)
-        )
+        return cls(base, base_digest, weights, template, marks, vocabulary, config_of(base), generation_of(base))

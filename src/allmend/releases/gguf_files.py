@@ -73,8 +73,8 @@ def origin_notes(loaded: Loaded) -> list[str]:
     if stated in ("f32", "f16", "bf16"):
         return [f"The base came from a GGUF in {stated}, which holds the original weights."]
     return [
-        f"The base came from a GGUF in {stated}: its weights are that file's, not those of the original checkpoint, and "
-        "the error of that rounding is part of what was tuned and tested. The merged weights keep it.",
+        f"The base came from a GGUF in {stated}: its weights are that file's, not those of the original checkpoint, "
+        "and the error of that rounding is part of what was tuned and tested. The merged weights keep it.",
         "On the original checkpoint this adapter was not tested: judge it there before using it so.",
         f"The smallest form in which nothing was rounded again is the base's own file (SHA-256 {about.digest}) with "
         "the adapter's GGUF on it.",

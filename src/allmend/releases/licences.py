@@ -38,9 +38,7 @@ def terms_of(model: Model, config: dict[str, Any], given: Path | None) -> Terms:
     if given is not None and not given.is_file():
         raise InputError("there is no such licence file", where=str(given))
     files = [given] if given is not None else []
-    files += [
-        path for path in sorted(folder.iterdir()) if path.is_file() and path.name.upper().startswith(_NAMES)
-    ]
+    files += [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.upper().startswith(_NAMES)]
     if model.licence_file is not None and model.licence_file not in files and model.licence_file.is_file():
         files.append(model.licence_file)
     kind, name = str(config.get("model_type", "")), (model.licence or "").lower()
@@ -59,7 +57,8 @@ def terms_of(model: Model, config: dict[str, Any], given: Path | None) -> Terms:
         files,
         GEMMA_NOTICE,
         "Use, and passing on what is made from it, are bound to the Gemma Terms of Use and the Gemma Prohibited Use "
-        "Policy; whoever receives this must be given the same terms, and changed files must say that they were changed.",
+        "Policy; whoever receives this must be given the same terms, and changed files must say "
+        "that they were changed.",
     )
 
 
@@ -71,6 +70,7 @@ def put(terms: Terms, folder: Path) -> None:
             shutil.copyfile(path, folder / FOLDER / path.name)
     if terms.notice:
         (folder / "NOTICE").write_text(
-            terms.notice + "\n\nThe weights in this folder were changed by adding a LoRA adapter; README.md says how.\n",
+            terms.notice
+            + "\n\nThe weights in this folder were changed by adding a LoRA adapter; README.md says how.\n",
             "utf-8",
         )

@@ -9,6 +9,7 @@ import json
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from allmend.nouns.verdict import Measure
 from allmend.releases.facts import Facts, public
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -134,6 +135,12 @@ def _model_card(facts: Facts) -> dict[str, Any]:
         },
     }
     if facts.verdict:
+
+        def interval(measure: Measure) -> dict[str, Any]:
+            if measure.low is None or measure.high is None:
+                return {}
+            return {"confidenceInterval": {"lowerBound": f"{measure.low:+.4f}", "upperBound": f"{measure.high:+.4f}"}}
+
         found["quantitativeAnalysis"] = {
             "performanceMetrics": [
                 {
@@ -141,7 +148,12 @@ def _model_card(facts: Facts) -> dict[str, Any]:
                     "value": f"{measure.tuned:.4f}",
                     "slice": "held-out rows",
                     **(
-                        {"confidenceInterval": {"lowerBound": f"{measure.low:+.4f}", "upperBound": f"{measure.high:+.4f}"}}
+                        {
+                            "confidenceInterval": {
+                                "lowerBound": f"{measure.low:+.4f}",
+                                "upperBound": f"{measure.high:+.4f}",
+                            }
+                        }
                         if measure.low is not None and measure.high is not None
                         else {}
                     ),

@@ -9,7 +9,13 @@ from allmend.digests import file_digest
 from allmend.errors import InputError
 
 SUMS, SIGNATURE, SIGNER, RELEASE = "SHA256SUMS", "model.sig", "signer.pub", "release.json"
-STATEMENT, BOM, CARD, PARITY, VERDICT = "lineage.intoto.json", "bom.cdx.json", "README.md", "parity.json", "verdict.json"
+STATEMENT, BOM, CARD, PARITY, VERDICT = (
+    "lineage.intoto.json",
+    "bom.cdx.json",
+    "README.md",
+    "parity.json",
+    "verdict.json",
+)
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<path>[^\n]+)")
 
 

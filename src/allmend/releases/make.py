@@ -28,7 +28,7 @@ from allmend.releases.gguf.settings import settings_of
 from allmend.releases.gguf.types import checked
 from allmend.releases.merge import merge
 from allmend.releases.parity import probes as probing
-from allmend.releases.prove import Case, Proof, prove, report, tested
+from allmend.releases.prove import Case, Proof, ask_tested, prove, report
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -75,7 +75,7 @@ def make(order: Order) -> Release:
         InputError, DoesNotFit, Unavailable: it cannot be made from this run, here.
     """
     types = checked(order.gguf)
-    maker = _Maker(order, types)
+    maker = Maker(order, types)
     # What can be refused is refused before any work.
     if order.sign is not None:
         signing.load_key(order.sign)
@@ -94,7 +94,9 @@ def make(order: Order) -> Release:
     return release
 
 
-class _Maker:
+class Maker:
+    """The making of one release, step by step."""
+
     def __init__(self, order: Order, types: tuple[str, ...]) -> None:
         self.order, self.types = order, types
         loaded = order.loaded
@@ -123,14 +125,19 @@ class _Maker:
         self.notes: list[str] = []
 
     def make(self, draft: Path) -> Release:
-        order = self.order
+        """Everything, into the empty folder `draft`."""
+        artefacts, case = self.artefacts(draft)
+        proof = self._prove(case, artefacts)
+        return self._describe(draft, artefacts, proof, self.order)
+
+    def artefacts(self, draft: Path) -> tuple[list[Artefact], Case]:
+        """Adapter, merged model and GGUF files, and what is needed to prove them."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
-        artefacts = [self._adapter(draft)]
-        merged = self._merged(draft, artefacts)
-        base_gguf = self._gguf(draft, merged, artefacts) if merged is not None and self.types else None
-        proof = self._prove(draft, merged, base_gguf, artefacts)
-        return self._describe(draft, artefacts, proof, order)
+        made = [self._adapter(draft)]
+        merged = self._merged(draft, made)
+        base_gguf = self._gguf(draft, merged, made) if merged is not None and self.types else None
+        return made, Case(draft, merged, self.expected, self.probes, self.order.loaded, base_gguf)
 
     def _tokenizer(self, folder: Path) -> None:
         for name in TOKENIZER_FILES:
@@ -202,14 +209,13 @@ class _Maker:
         (folder / modelfile.NAME).write_text(text, "utf-8")
         return base_gguf
 
-    def _prove(self, draft: Path, merged: Path | None, base_gguf: Path | None, artefacts: list[Artefact]) -> Proof:
+    def _prove(self, case: Case, artefacts: list[Artefact]) -> Proof:
         order = self.order
         order.stage(f"Asking the tested model {len(self.probes.rows)} held-out prompts")
-        truth = tested(order.loaded, order.weights, self.probes)
-        case = Case(draft, merged, self.expected, self.probes, order.loaded, base_gguf)
+        truth = ask_tested(order.loaded, order.weights, self.probes)
         proof = prove(case, artefacts, truth, order.stage)
         text = json.dumps(report(proof, self.probes), indent=1, ensure_ascii=False)
-        (draft / listing.PARITY).write_text(text, "utf-8")
+        (case.folder / listing.PARITY).write_text(text, "utf-8")
         if proof.breaches:
             kept = order.report_to / "parity.json" if order.report_to is not None else None
             if kept is not None:
@@ -297,9 +303,7 @@ def refusal(breaches: Sequence[Breach], kept: Path | None = None) -> Refused:
     return Refused(words, hint=hint)
 
 
-def _artefact(
-    draft: Path, name: str, kind: ArtefactKind, path: str, type_: str, on: str | None = None
-) -> Artefact:
+def _artefact(draft: Path, name: str, kind: ArtefactKind, path: str, type_: str, on: str | None = None) -> Artefact:
     place = draft / path
     digest = folder_digest(place) if place.is_dir() else file_digest(place)
     size = sum(file.stat().st_size for file in place.rglob("*")) if place.is_dir() else place.stat().st_size
@@ -334,5 +338,3 @@ def _stored(folder: Path) -> str:
             sizes[entry.dtype] += entry.size
     name = sizes.most_common(1)[0][0].lower()
     return name if name in ("bf16", "f16", "f32") else "f32"
-
-

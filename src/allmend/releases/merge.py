@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def merge(base: Path, weights: AdapterWeights, target: Path, report: Report = la
     done = 0
     for shard in files:
         with shard.path.open("rb") as source:
-            rewrite(shard, target / shard.path.name, lambda entry, source=source: _sum(entry, source, owners, weights))
+            rewrite(shard, target / shard.path.name, partial(_sum, source, owners, weights))
         done += shard.path.stat().st_size
         report("merging", done, needed)
     for name in (*SETTINGS, INDEX):
@@ -95,7 +96,7 @@ def update(weights: AdapterWeights, module: str) -> Any:
     return weights.config_of(module).scale * (b @ a)
 
 
-def _sum(entry: Entry, source: Any, owners: dict[str, str], weights: AdapterWeights) -> Any | None:
+def _sum(source: Any, owners: dict[str, str], weights: AdapterWeights, entry: Entry) -> Any | None:
     module = owners.get(entry.name)
     if module is None:
         return None

@@ -77,7 +77,8 @@ def pieces(template: Template, bos_text: str, eos_text: str) -> Pieces | None:
         found = Pieces(before_system, after_system, before_user, after_user, before_answer, after_answer, space)
         other = {"role": "user", "content": "Again?"}
         for messages, asks in (
-            ([user], True), ([system, user], True), ([user, answer, other], True), ([system, user, answer, other], True),
+            ([user], True), ([system, user], True), ([user, answer, other], True),
+            ([system, user, answer, other], True),
         ):  # fmt: skip
             if found.render(messages, asks) != write(messages, asks):
                 return None

@@ -50,7 +50,7 @@ class Case:
     """A GGUF of the base that the GGUF adapter is put on."""
 
 
-def tested(loaded: Loaded, weights: adapters.AdapterWeights, probes: Probes) -> Replies:
+def ask_tested(loaded: Loaded, weights: adapters.AdapterWeights, probes: Probes) -> Replies:
     """What the run's own adapter gives, in the passes that its verdict used."""
     lora = attach_weights(loaded.model, weights)
     try:
@@ -59,7 +59,9 @@ def tested(loaded: Loaded, weights: adapters.AdapterWeights, probes: Probes) -> 
         detach(loaded.model, lora)
 
 
-def prove(case: Case, artefacts: list[Artefact], truth: Replies, stage: Callable[[str], None] = lambda _: None) -> Proof:
+def prove(
+    case: Case, artefacts: list[Artefact], truth: Replies, stage: Callable[[str], None] = lambda _: None
+) -> Proof:
     """Hold every artefact to the truth; nothing is blessed that was not asked."""
     proof = Proof(replies={"tested": truth})
     for artefact in artefacts:
@@ -139,7 +141,9 @@ def _llamacpp_adapter(case: Case, path: Path, probes: Probes) -> Replies:
     if case.base_gguf is None:
         raise Unavailable("there is no GGUF of the base to put the adapter on")
     # The base's file has its own template or none; what llama.cpp is told with the adapter is the adapter's.
-    return by_llamacpp(case.base_gguf, probes, adapter=path, template=case.expected.template, decode=case.loaded.tokenizer.decode)
+    return by_llamacpp(
+        case.base_gguf, probes, adapter=path, template=case.expected.template, decode=case.loaded.tokenizer.decode
+    )
 
 
 Consumer = Callable[[Case, Path, Probes], Replies]
@@ -170,9 +174,7 @@ def _ask(case: Case, artefact: Artefact, consumer: Consumer, truth: Replies, pro
         proof.breaches += diagnose(artefact, found, truth, made, case.expected)
 
 
-def diagnose(
-    artefact: Artefact, found: Agreement, truth: Replies, made: Replies, expected: Expected
-) -> list[Breach]:
+def diagnose(artefact: Artefact, found: Agreement, truth: Replies, made: Replies, expected: Expected) -> list[Breach]:
     """Why an artefact whose files look right answers otherwise."""
     name, marks = artefact.name, expected.marks
     for mine, theirs, wanted, got in zip(truth.prompts, made.prompts, truth.texts, made.texts, strict=True):

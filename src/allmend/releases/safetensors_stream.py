@@ -144,5 +144,5 @@ def rewrite(shard: Shard, target: Path, change: Callable[[Entry], Any | None]) -
                 for piece in raw(source, entry):
                     out.write(piece)
             else:
-                out.write(memoryview(changed.contiguous().view(torch.uint8).numpy()))  # type: ignore[arg-type]
+                out.write(memoryview(changed.contiguous().view(torch.uint8).numpy()))
         out.flush()

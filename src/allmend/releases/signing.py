@@ -117,9 +117,7 @@ def _canonical(value: Any) -> str:
 
 def _hashing(folder: Path) -> Any:
     hashing = _module("hashing")
-    return hashing.Config().set_ignored_paths(
-        paths=[folder / SIGNATURE, folder / SIGNER], ignore_git_paths=False
-    )
+    return hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE, folder / SIGNER], ignore_git_paths=False)
 
 
 def _module(name: str) -> Any:

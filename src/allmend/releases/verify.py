@@ -145,9 +145,7 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _statement(
-    folder: Path, release: Release, here: dict[str, str], problems: list[str], checked: list[str]
-) -> None:
+def _statement(folder: Path, release: Release, here: dict[str, str], problems: list[str], checked: list[str]) -> None:
     value = _json(folder / STATEMENT)
     try:
         assert value["_type"] == STATEMENT_TYPE and value["predicateType"] == PREDICATE_TYPE
@@ -161,9 +159,7 @@ def _statement(
     for name, digest in subjects.items():
         if here.get(name) != digest:
             problems.append(f"{STATEMENT}: it is about another {name}")
-    wanted = {
-        name for name in here for a in release.artefacts if name == a.path or name.startswith(a.path + "/")
-    }
+    wanted = {name for name in here for a in release.artefacts if name == a.path or name.startswith(a.path + "/")}
     problems += [f"{STATEMENT}: it does not speak of {name}" for name in sorted(wanted - subjects.keys())]
     if base != [release.base_digest] or run != release.run:
         problems.append(f"{STATEMENT}: it names another base or run than {RELEASE}")
@@ -174,9 +170,7 @@ def _bill(folder: Path, here: dict[str, str], problems: list[str], checked: list
     value = _json(folder / BOM)
     try:
         assert value["bomFormat"] == "CycloneDX"
-        files = {
-            part["name"]: part["hashes"][0]["content"] for part in value["components"] if part["type"] == "file"
-        }
+        files = {part["name"]: part["hashes"][0]["content"] for part in value["components"] if part["type"] == "file"}
     except (AssertionError, KeyError, TypeError, IndexError):
         problems.append(f"{BOM}: it is no bill of materials")
         return

@@ -22,7 +22,8 @@ def write(weights: AdapterWeights, settings: Settings, target: Path, naming: Nam
 
     scales = {module: weights.config_of(module).scale for module in weights.modules}
     plain = {
-        round(scale * pair[0].shape[0], 6) for scale, pair in zip(scales.values(), weights.modules.values(), strict=True)
+        round(scale * pair[0].shape[0], 6)
+        for scale, pair in zip(scales.values(), weights.modules.values(), strict=True)
     }
     alpha = plain.pop() if len(plain) == 1 else 0.0
     kinds = {value: key for key, value in gguf.MODEL_ARCH_NAMES.items()}

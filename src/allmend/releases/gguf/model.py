@@ -116,9 +116,7 @@ def put(writer: Any, key: str, value: Value) -> None:
     writer.add_key_value(key, value.value, kind, gguf.GGUFValueType(value.of) if value.of is not None else None)
 
 
-def _describe(
-    writer: Any, settings: Settings, file_type: str, naming: Naming, sampling: dict[str, Any]
-) -> None:
+def _describe(writer: Any, settings: Settings, file_type: str, naming: Naming, sampling: dict[str, Any]) -> None:
     writer.add_type("model")
     writer.add_name(naming.name)
     if naming.licence:

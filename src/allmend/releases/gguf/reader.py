@@ -151,7 +151,7 @@ def _size(type_: int, shape: tuple[int, ...], path: Path) -> int:
     count = 1
     for side in shape:
         count *= side
-    return count // block * width
+    return count // int(block) * int(width)
 
 
 def numbers(header: Header, name: str, rows: slice | None = None) -> Any:

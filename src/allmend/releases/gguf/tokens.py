@@ -72,9 +72,9 @@ def made(folder: Path, tokenizer: Any, rows: int, adds_bos: bool) -> dict[str, V
         # llama.cpp wants merges and the format no empty list; this one joins symbols that never stand alone.
         values["tokenizer.ggml.merges"] = Value(_LIST, merges or ["<none> <none>"], _TEXT)
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        place = getattr(tokenizer, f"{name}_token_id", None)
-        if place is not None:
-            values[f"tokenizer.ggml.{key}_token_id"] = Value(_WORD, int(place))
+        mark = getattr(tokenizer, f"{name}_token_id", None)
+        if mark is not None:
+            values[f"tokenizer.ggml.{key}_token_id"] = Value(_WORD, int(mark))
     values["tokenizer.ggml.add_bos_token"] = Value(_TRUTH, adds_bos)
     values["tokenizer.ggml.add_eos_token"] = Value(_TRUTH, False)
     return values
@@ -145,7 +145,7 @@ def _kind(place: int, text: str | None, added: dict[int, Any], spaced: bool, unk
 
 def _scores(texts: list[str], merges: list[str]) -> list[float]:
     """A piece that is merged earlier scores higher, which is the order in which llama.cpp merges."""
-    rank = {}
+    rank: dict[str, int] = {}
     for place, pair in enumerate(merges):
         rank.setdefault(pair.replace(" ", "", 1), place)
     last = len(merges)

@@ -91,7 +91,7 @@ def size(type_: str, shape: tuple[int, ...]) -> int:
     import gguf
 
     block, width = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(_IDS[type_])]
-    return int(np.prod(shape)) // block * width
+    return int(np.prod(shape)) // int(block) * int(width)
 
 
 def enumerated(type_: str) -> Any:

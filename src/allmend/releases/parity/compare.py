@@ -54,7 +54,7 @@ def compare(artefact: str, type_: str, tested: Replies, made: Replies, probes: P
 
 def _equal_text(a: str, b: str, bos_text: str) -> bool:
     """The same bytes, up to one begin mark that one side leaves to its tokenizer; ids are compared beside it."""
-    return a == b or bool(bos_text) and a.removeprefix(bos_text) == b.removeprefix(bos_text)
+    return a == b or (bool(bos_text) and a.removeprefix(bos_text) == b.removeprefix(bos_text))
 
 
 def _right(labels: Sequence[int], expected: Sequence[int | None]) -> list[float]:

@@ -38,7 +38,8 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
 
     server = _server(xllamacpp, order)
     with httpx.Client(base_url=server.listening_address, timeout=600.0, trust_env=False) as client:
-        texts, prompts, losses, labels, answers = [], [], [], [], []
+        texts, prompts, losses, labels = [], [], [], []
+        answers: list[dict[str, Any]] = []
         for row in order["rows"]:
             text, prompt = _prompt(client, row)
             texts.append(text)

@@ -73,7 +73,8 @@ def _tokenizer(folder: Path) -> Any:
 def _replies(model: Any, tokenizer: Any, probes: Probes) -> Replies:
     import torch
 
-    texts, prompts, losses, labels, answers = [], [], [], [], []
+    texts, prompts, losses, labels = [], [], [], []
+    answers: list[str] = []
     with torch.inference_mode():
         for row in probes.rows:
             text, prompt = _prompt(tokenizer, row)
