@@ -147,16 +147,7 @@ def _model_card(facts: Facts) -> dict[str, Any]:
                     "type": measure.name,
                     "value": f"{measure.tuned:.4f}",
                     "slice": "held-out rows",
-                    **(
-                        {
-                            "confidenceInterval": {
-                                "lowerBound": f"{measure.low:+.4f}",
-                                "upperBound": f"{measure.high:+.4f}",
-                            }
-                        }
-                        if measure.low is not None and measure.high is not None
-                        else {}
-                    ),
+                    **interval(measure),
                 }
                 for measure in facts.verdict.measures
             ]
