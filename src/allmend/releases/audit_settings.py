@@ -88,11 +88,11 @@ def tokenizer(artefact: str, folder: Path, expected: Expected) -> list[Breach]:
         found.append(
             breach(artefact, "bos", "its tokenizer has another begin mark", f"{marks.bos} became {loaded.bos_token_id}")
         )
-    if len(loaded) != expected.vocabulary:
+    if len(loaded) not in expected.vocabulary:
         found.append(
             breach(
                 artefact, "vocabulary", "its tokenizer has another number of tokens than the base's",
-                f"{expected.vocabulary} became {len(loaded)}",
+                f"{max(expected.vocabulary)} became {len(loaded)}",
             )
         )  # fmt: skip
     text = loaded.chat_template

@@ -114,7 +114,7 @@ class Maker:
             order.weights,
             self.template.text,
             Marks(ends.bos, ends.eos, ends.bos_text, starts),
-            len(loaded.tokenizer),
+            frozenset({len(loaded.tokenizer), _tokens(loaded)}),
         )
         self.eos_text = ends.eos_text
         self.terms = licences.terms_of(loaded.about, self.expected.config, order.licence)
@@ -308,6 +308,15 @@ def _artefact(draft: Path, name: str, kind: ArtefactKind, path: str, type_: str,
     digest = folder_digest(place) if place.is_dir() else file_digest(place)
     size = sum(file.stat().st_size for file in place.rglob("*")) if place.is_dir() else place.stat().st_size
     return Artefact(name=name, kind=kind, path=path, type=type_, on=on, bytes=size, sha256=digest)
+
+
+def _tokens(loaded: Loaded) -> int:
+    """How many tokens `tokenizer.json` names; the tokenizer's own count where there is no such file."""
+    try:
+        spec = json.loads((loaded.folder / "tokenizer.json").read_text("utf-8"))
+        return len({*spec["model"]["vocab"].values(), *(token["id"] for token in spec["added_tokens"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return len(loaded.tokenizer)
 
 
 def _origin(loaded: Loaded) -> str | None:

@@ -89,14 +89,17 @@ def check(folder: Path, key: Path | None) -> tuple[str, list[str]]:
         text = (folder / SIGNATURE).read_bytes().decode("utf-8")
         if _canonical(json.loads(text)) != text:
             problems.append(f"{SIGNATURE}: it was changed")
-        if key is not None and (folder / SIGNER).read_bytes().strip() != data.strip():
+        named = (folder / SIGNER).read_bytes()
+        if _read_public(named) != named:
+            problems.append(f"{SIGNER}: it was changed")
+        if key is not None and _read_public(named) != _read_public(data):
             problems.append(f"{SIGNER}: the release names another key than the one you trust")
         config = verifying.Config().use_elliptic_key_verifier(public_key=public)
         config.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE)
     except Exception as error:  # the library and its parsers raise what they like; all of it says "not signed so"
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         problems.append(f"{SIGNATURE}: the signature does not fit: {words[:200]}")
-    return fingerprint(data), problems
+    return fingerprint(_read_public(data)) if not problems else fingerprint(data), problems
 
 
 def fingerprint(public: bytes) -> str:
@@ -109,6 +112,13 @@ def _public(key: Any) -> bytes:
 
     data: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return data
+
+
+def _read_public(data: bytes) -> bytes:
+    """A public key as this module writes it, however it was written."""
+    from cryptography.hazmat.primitives import serialization
+
+    return _public(serialization.load_pem_public_key(data))
 
 
 def _canonical(value: Any) -> str:
