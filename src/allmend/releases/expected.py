@@ -39,7 +39,13 @@ class Expected:
 
     @classmethod
     def of(
-        cls, base: Path, base_digest: str, weights: AdapterWeights, template: str, marks: Marks, vocabulary: frozenset[int]
+        cls,
+        base: Path,
+        base_digest: str,
+        weights: AdapterWeights,
+        template: str,
+        marks: Marks,
+        vocabulary: frozenset[int],
     ) -> Expected:
         """With the base's own settings."""
         return cls(base, base_digest, weights, template, marks, vocabulary, config_of(base), generation_of(base))
