@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
 import zipfile
 from functools import partial
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from boxed_jobs import CASE_IDS, CASES, Jobs
 
-from allmend.box import owner, profiles
+from allmend.box import owner, sets
 from allmend.box.environment import Environment
 
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
@@ -112,20 +114,43 @@ def test_what_a_notebook_installs_is_built_once(tmp_path: Path, monkeypatch: pyt
     wheel(links, "otherpack")
     settings = owner.Operator(settings={"no-index": ["true"], "find-links": [str(links)]})
     chosen = _environment(tmp_path)
-    first = profiles.requirement_set(["tinypack", "otherpack==1.0", "git+https://x.example/y"], chosen, settings)
-    assert (Path(first[0]) / "tinypack.py").exists() and (Path(first[0]) / "otherpack.py").exists()
-    made = Path(first[0]).stat().st_mtime_ns
-    assert profiles.requirement_set(["otherpack==1.0", "tinypack"], chosen, settings) == first
-    assert Path(first[0]).stat().st_mtime_ns == made
-    assert profiles.requirement_set(["nowhere-to-be-found"], chosen, settings) == ()
-    held = Environment("t", chosen.version, chosen.executable, (), first, pip=True)
-    assert profiles.requirement_set(["tinypack"], held, settings) == ()
+    asked = ["tinypack", "otherpack==1.0", "git+https://x.example/y"]
+    first = sets.requirement_set(asked, chosen, settings)
+    site = Path(first.folders[0])
+    assert (site / "tinypack.py").exists() and (site / "otherpack.py").exists() and first.left == ()
+    made = site.stat().st_mtime_ns
+    assert sets.requirement_set(["otherpack==1.0", "tinypack"], chosen, settings) == first
+    assert site.stat().st_mtime_ns == made
+    held = Environment("t", chosen.version, chosen.executable, (), first.folders, pip=True)
+    assert sets.requirement_set(["tinypack"], held, settings) == sets.RequirementSet()
+
+
+def test_a_package_without_a_wheel_is_named_and_the_others_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    links = wheel(tmp_path / "links").parent
+    with tarfile.open(links / "sourcepack-1.0.tar.gz", "w:gz") as archive:
+        for name, text in (("PKG-INFO", "Metadata-Version: 2.1\nName: sourcepack\nVersion: 1.0\n"), ("setup.py", "")):
+            member = tarfile.TarInfo(f"sourcepack-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    settings = owner.Operator(settings={"no-index": ["true"], "find-links": [str(links)]})
+    found = sets.requirement_set(["tinypack", "sourcepack", "nowhere-to-be-found"], _environment(tmp_path), settings)
+    assert (Path(found.folders[0]) / "tinypack.py").exists()
+    assert not (Path(found.folders[0]) / "sourcepack.py").exists()
+    assert [text.split()[0] for text in found.left] == ["nowhere-to-be-found", "sourcepack"]
+    assert "wheel" in found.left[1]
+    assert (
+        sets.requirement_set(["tinypack", "sourcepack", "nowhere-to-be-found"], _environment(tmp_path), settings)
+        == found
+    )
 
 
 def _environment(folder: Path) -> Environment:
     import os
     import sys
 
-    (folder / "site").mkdir()
+    (folder / "site").mkdir(exist_ok=True)
     version = ".".join(map(str, sys.version_info[:3]))
     return Environment("t", version, os.path.realpath(sys.executable), (), (str(folder / "site"),), pip=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,17 @@ def test_why_bits_differ_is_read_from_the_records(folder: Path) -> None:
     other = second.model_copy(update={"environment": {**second.environment, "cpu": "another", "machine": "elsewhere"}})
     assert "and is 'another'" in why_different(first, other) and "elsewhere" not in why_different(first, other)
     assert "should agree" in why_different(first, first)
+
+
+@pytest.mark.parametrize("way", [{"full": True}, {"base_bits": 4, "dora": True}, {"dropout": 0.2}], ids=str)
+def test_other_ways_to_learn_replay_too(folder: Path, way: dict[str, Any]) -> None:
+    settings = {"budget": 60, "epochs": 0.5, "dtype": "float32", **({} if "full" in way else {"rank": 2}), **way}
+    first = tune(folder / "rows.jsonl", model=str(folder / "base"), **settings)
+    found = replay(first.id)
+    assert found.equal, found
+    name = "model" if "full" in way else "adapter"
+    weights = [next(Path(run.output(name) or "").glob("*.safetensors")) for run in (first, runs.show(found.replay))]
+    assert weights[0] != weights[1] and weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_only_finished_runs_of_tune_replay(folder: Path) -> None:

@@ -23,15 +23,18 @@ from typing import Any, TypeVar
 from allmend.box import bubblewrap, cgroups, environment, levels, limits
 from allmend.box.control import Control
 from allmend.box.egress.gate import Dial, Gate, Resolve, resolve
-from allmend.box.egress.policy import Ask, Policy
+from allmend.box.egress.policy import Policy
 from allmend.box.egress.servers import Servers
 from allmend.box.emulate import Emulator
+from allmend.box.emulate_files import FileEmulator
+from allmend.box.inside import seccomp
 from allmend.box.interior import INSIDE, Interior
-from allmend.box.notices import Notices, report_file
+from allmend.box.notices import Emulate, Notices, report_file
 from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
 from allmend.box.publish import Published
+from allmend.box.questions import Ask, Questions
 from allmend.box.record import Record, clean
 from allmend.box.scratch import Scratch, run_uid
 from allmend.box.services import Services
@@ -40,6 +43,8 @@ from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Ending, Enforcement
 
 T = TypeVar("T")
+_MOST_DEPTH = 300
+"""Folders within folders; what installs and builds make stays far below."""
 _LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
 
 
@@ -78,7 +83,8 @@ class Box:
         self.machine: Machine = probe()
         self.root = self.machine.root
         self.record = Record()
-        self.policy = Policy(settings.permissions.network.hosts, settings.operator.hosts, settings.ask)
+        self.questions = Questions(settings.ask)
+        self.policy = Policy(settings.permissions.network.hosts, settings.operator.hosts, self.questions)
         self.ended: Ending | None = None
         self.ended_why = ""
         self.connection: dict[str, Any] = {}
@@ -115,7 +121,7 @@ class Box:
             self.places = Places.of(settings.level, self.scratch)
             uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
             permissions = settings.permissions
-            self.services = Services(permissions, self.places, self.policy, self.record, uploads, settings.ask)
+            self.services = Services(permissions, self.places, self.policy, self.record, uploads)
             self.interior = Interior(settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits)
             self.view = self.interior.furnish() if settings.level != "D" else self.interior.furnish_plainly()
             self.connection = self.interior.connection
@@ -198,7 +204,7 @@ class Box:
 
     def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
         def watch(fd: int) -> None:
-            self._notices = Notices(fd, self.record, judge=self.permits, emulate=self._emulator())
+            self._notices = Notices(fd, self.record, judge=self.permits, emulate=self._emulators())
             self._notices.start()
 
         try:
@@ -218,7 +224,9 @@ class Box:
         launch = [*python, "-c", _LAUNCH, str(Path(self.interior.inside).parent), str(control_fd)]
         if self.places.separate:
             assert self.machine.bwrap_path is not None
-            size = self.limits.disk if self.machine.bwrap_sized_tmpfs else None
+            # Three folders in memory, which only a control group would count.
+            room = self.limits.disk if self.limits.by_group else min(self.limits.disk, self.limits.memory // 4)
+            size = room if self.machine.bwrap_sized_tmpfs else None
             overlays = self.interior.overlays
             wall = bubblewrap.arguments(
                 self.machine.bwrap_path, self.view, root=self.root, chdir="/", tmpfs_bytes=size, overlays=overlays
@@ -241,12 +249,17 @@ class Box:
             start_new_session=True,
         )
 
-    def _emulator(self) -> Emulator | None:
+    def _emulators(self) -> dict[str, Emulate]:
         if self._proxy is None:
-            return None
+            return {}
         folders = [str(folder) for folder in (self.scratch.content, self.scratch.layer, self.scratch.home)]
-        port, sockets = self._proxy.getsockname()[1], str(self.scratch.ipc)
-        return Emulator(self.record, proxy_port=port, folders=folders, sockets=sockets, admit=self._servers.admit)
+        if self.interior.drive_copy is not None:
+            folders.append(str(self.interior.drive_copy))
+        port, ipc = self._proxy.getsockname()[1], str(self.scratch.ipc)
+        sockets = Emulator(self.record, proxy_port=port, folders=folders, sockets=ipc, admit=self._servers.admit)
+        files = FileEmulator(self.record, [*folders, ipc])
+        by_socket = ("connect", "bind", "listen")
+        return {name: sockets if name in by_socket else files for name in seccomp.EMULATED}
 
     def _last_words(self) -> str:
         try:
@@ -298,13 +311,14 @@ class Box:
             now = time.monotonic()
             if not self.alive:
                 self._died()
-            elif now - started > self.limits.time:
+            elif now - started - self.questions.waited() > self.limits.time:
                 self.stop("time-limit", f"it ran longer than {self.limits.time:g} s")
             elif now - looked_at_disk > 1.0:
                 used = await asyncio.to_thread(_disk_used, self.scratch.path, self.limits.disk)
                 looked_at_disk = time.monotonic()
                 if used > self.limits.disk:
-                    self.stop("disk-limit", f"its files took more than {self.limits.disk / 2**30:.1f} GiB")
+                    what = f"its files took more than {self.limits.disk / 2**30:.1f} GiB"
+                    self.stop("disk-limit", f"{what}, or lay more than {_MOST_DEPTH} folders deep")
 
     def _died(self) -> None:
         if self._group is not None and self._group.out_of_memory():
@@ -420,17 +434,23 @@ def _end_session(pid: int) -> None:
 
 
 def _disk_used(folder: Path, enough: int) -> int:
-    """Bytes on disk beneath `folder`, links not followed; stops counting above `enough`."""
+    """Bytes on disk beneath `folder`, links not followed; stops counting above `enough`.
+
+    Folders nested beyond all use count as too much: they would make counting itself the attack.
+    """
     total = 0
-    pending = [str(folder)]
+    pending = [(str(folder), 0)]
     while pending and total <= enough:
+        path, depth = pending.pop()
+        if depth > _MOST_DEPTH:
+            return enough + 1
         try:
-            with os.scandir(pending.pop()) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     total += status.st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+                        pending.append((entry.path, depth + 1))
         except OSError:
             continue
     return total

@@ -94,15 +94,13 @@ class Emulator:
             shown = "@" + data[1:].rstrip(b"\0").decode("utf-8", "replace")
             self.record.add("connect", f"unix:{shown}", "denied", source="kernel")
             raise OSError(errno.EACCES, "refused")
-        if not path.startswith("/"):
-            path = os.path.join(os.readlink(f"/proc/{call.pid}/cwd"), path)  # noqa: PTH115, PTH118
-        path = os.path.normpath(path)
+        path = caller_path(call, path)
         folder = next((f for f in self.folders if path.startswith(f"{f}/")), None)
         if folder is None:
             if not path.endswith("/nscd/socket"):
                 self.record.add("connect", f"unix:{path}", "denied", source="kernel")
             raise OSError(errno.EACCES, "refused")
-        fd = _open_beneath(folder, path[len(folder) + 1 :])
+        fd = open_beneath(folder, path[len(folder) + 1 :])
         try:
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                 raise OSError(errno.ECONNREFUSED, "no socket")
@@ -136,9 +134,7 @@ class Emulator:
         path = data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         if not path:
             raise OSError(errno.EACCES, "refused")
-        if not path.startswith("/"):
-            path = os.path.join(os.readlink(f"/proc/{call.pid}/cwd"), path)  # noqa: PTH115, PTH118
-        path = os.path.normpath(path)
+        path = caller_path(call, path)
         folder = next((f for f in self.folders if path.startswith(f"{f}/")), None)
         if folder is None:
             self.record.add("write", path, "denied", source="kernel")
@@ -150,7 +146,7 @@ class Emulator:
             _raw(sock, "bind", path)
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
             return
-        fd = _open_beneath(folder, parent) if parent else os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        fd = open_beneath(folder, parent) if parent else os.open(folder, os.O_PATH | os.O_CLOEXEC)
         try:
             place = f"/proc/self/fd/{fd}/{name}"
             _raw(sock, "bind", place)
@@ -199,35 +195,46 @@ def _inet(data: bytes) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address | 
     return None, 0
 
 
-def _fetch(call: Call) -> socket.socket:
-    """The caller's own socket, in our hands."""
+def caller_path(call: Call, path: str, folder: int | None = None) -> str:
+    """The absolute path a caller means, relative to its working folder or to the folder it has open as `folder`."""
+    if not path.startswith("/"):
+        at = "cwd" if folder is None or folder < 0 else f"fd/{folder}"
+        path = os.path.join(os.readlink(f"/proc/{call.pid}/{at}"), path)  # noqa: PTH115, PTH118
+    return os.path.normpath(path)
+
+
+def fetch(call: Call, number: int) -> int:
+    """The caller's own descriptor `number`, in our hands. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    leader = call.pid
-    for line in Path(f"/proc/{call.pid}/status").read_text().splitlines():
-        if line.startswith("Tgid:"):
-            leader = int(line.split()[1])
-    pidfd = int(libc.syscall(_PIDFD_OPEN, leader, 0))
+    pidfd = int(libc.syscall(_PIDFD_OPEN, call.leader(), 0))
     if pidfd < 0:
         raise OSError(ctypes.get_errno(), "pidfd_open")
     try:
-        fd = int(libc.syscall(_PIDFD_GETFD, pidfd, call.args[0] & 0xFFFFFFFF, 0))
+        fd = int(libc.syscall(_PIDFD_GETFD, pidfd, number & 0xFFFFFFFF, 0))
         if fd < 0:
             raise OSError(ctypes.get_errno(), "pidfd_getfd")
     finally:
         os.close(pidfd)
+    if not call.valid():
+        os.close(fd)
+        raise OSError(errno.ESRCH, "the caller is gone")
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def _fetch(call: Call) -> socket.socket:
+    """The caller's own socket, in our hands."""
+    fd = fetch(call, call.args[0])
     try:
-        if not call.valid():
-            raise OSError(errno.ESRCH, "the caller is gone")
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTSOCK, "not a socket")
-        os.set_inheritable(fd, False)
         return socket.socket(fileno=fd)
     except OSError:
         os.close(fd)
         raise
 
 
-def _open_beneath(folder: str, inner: str) -> int:
+def open_beneath(folder: str, inner: str) -> int:
     """A path descriptor beneath `folder`, no link at any step."""
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for name in [part for part in inner.split("/") if part]:

@@ -60,7 +60,8 @@ class Environment:
 def of(python: str = sys.executable, profile: str = "this") -> Environment:
     """The environment of an interpreter; raises `Unavailable` when it cannot run a kernel."""
     try:
-        done = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, timeout=60, check=True)
+        # Not in the folder we were started in: `-c` would import modules that lie there, beside the notebook.
+        done = subprocess.run([python, "-c", _ASK], cwd="/", capture_output=True, text=True, timeout=60, check=True)
         found = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         raise Unavailable(f"{python} does not run", hint="Name a Python 3.9 or later.") from None

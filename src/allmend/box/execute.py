@@ -86,9 +86,18 @@ class Kernel:
                 heard = heard or sock is self.iopub
 
     def run(
-        self, source: str, *, show: Callable[[Shown], None], seconds: float | None = None, silent: bool = False
+        self,
+        source: str,
+        *,
+        show: Callable[[Shown], None],
+        seconds: float | None = None,
+        waited: Callable[[], float] = lambda: 0.0,
+        silent: bool = False,
     ) -> Outcome:
-        """Run one cell to its end. Raises `KernelGone`; KeyboardInterrupt passes through."""
+        """Run one cell to its end. `waited` says how many seconds the limit does not count: a person was asked.
+
+        Raises `KernelGone`; KeyboardInterrupt passes through.
+        """
         sent = self.session.send(
             self.shell,
             "execute_request",
@@ -104,7 +113,7 @@ class Kernel:
         asked = sent["header"]["msg_id"]
         outputs = Outputs(show)
         outcome = Outcome("ok")
-        started = time.monotonic()
+        started, uncounted = time.monotonic(), waited()
         replied = idle = interrupted = False
         idle_by = 0.0
         while not (replied and (idle or time.monotonic() > idle_by)):
@@ -112,12 +121,13 @@ class Kernel:
                 outcome.status, outcome.outputs = "died", outputs.cells()
                 outcome.seconds = time.monotonic() - started
                 return outcome
-            late = seconds is not None and time.monotonic() - started > seconds
+            took = time.monotonic() - started - (waited() - uncounted)
+            late = seconds is not None and took > seconds
             if late and not interrupted:
                 self.interrupt()
                 interrupted = True
                 outputs.note("allmend: this cell ran longer than its limit and was interrupted\n")
-            elif late and seconds is not None and time.monotonic() - started > seconds + 10:
+            elif late and seconds is not None and took > seconds + 10:
                 raise KernelGone("the cell did not stop when it was interrupted")
             for sock, message in self._messages(_POLL_MS):
                 parent = message.get("parent_header")

@@ -212,7 +212,7 @@ class Interior:
         """The launcher's order. `proxy` is the proxy's port at level B."""
         places, full = self.places, self.places.separate
         command = [f"{places.layer}/bin/python", "-m", "ipykernel_launcher", "-f", f"{places.run}/connection.json"]
-        watch = [*seccomp.WATCHED, *(() if full else ("bind", "listen"))]
+        watch = list(dict.fromkeys([*seccomp.WATCHED, *(() if full else seccomp.EMULATED)]))
         if self.settings.trace:
             watch += seccomp.WATCHED_FILES
         rules: list[list[str]] = [["/", "list"]] if full else []

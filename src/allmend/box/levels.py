@@ -26,6 +26,7 @@ NEEDED_ABI = 6
 
 B_LACKS = (
     "other processes of this machine can be listed with their command lines",
+    "names, sizes and times of files elsewhere can be asked for (not their content)",
     "no mount namespace: paths are this machine's own, and /content is not there",
     "no shared memory (multiprocessing locks) and no terminals of its own",
     "UDP, and clients that ignore proxy settings, do not work",

@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from allmend.box.inside import syscalls
 from allmend.box.record import Record
@@ -67,6 +67,10 @@ class Call:
             return False
         return True
 
+    def leader(self) -> int:
+        """The process of the calling thread; raises OSError when it is gone."""
+        return _leader(self.pid)
+
     def go_on(self) -> None:
         """Let the kernel carry the call out."""
         self._answer(0, 0, _CONTINUE)
@@ -84,6 +88,14 @@ class Call:
             fcntl.ioctl(self.fd, _SEND, struct.pack("=QqiI", self.id, value, error, flags))
         except OSError:
             pass  # the caller is gone
+
+
+def _leader(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith("Tgid:"):
+                return int(line.split()[1])
+    raise ProcessLookupError(pid)
 
 
 _NAMES = {
@@ -114,12 +126,13 @@ def report_file(record: Record, judge: Judge, path: str, writing: bool, source: 
 class Notices(threading.Thread):
     """Answers every notification of one box until its last process is gone."""
 
-    def __init__(self, fd: int, record: Record, *, judge: Judge, emulate: Emulate | None = None) -> None:
+    def __init__(self, fd: int, record: Record, *, judge: Judge, emulate: Mapping[str, Emulate] | None = None) -> None:
         super().__init__(name="allmend-notices", daemon=True)
         self.fd = fd
         self.record = record
         self.judge = judge
-        self.emulate = emulate
+        self.emulate = emulate or {}
+        """By the name of a call: who carries it out in the kernel's place."""
 
     def run(self) -> None:
         """Take calls until the other side hangs up."""
@@ -145,8 +158,10 @@ class Notices(threading.Thread):
 
     def _take(self, call: Call) -> None:
         try:
-            if self.emulate is not None and call.name in ("connect", "bind", "listen"):
-                self.emulate(call)
+            if call.name in self.emulate:
+                self.emulate[call.name](call)
+            elif call.name in syscalls.AIMED and _at_itself(call):
+                call.go_on()
             elif call.name in _WATCHED:
                 self._see(call)
                 call.go_on()
@@ -165,6 +180,8 @@ class Notices(threading.Thread):
             detail = f"family {call.args[0]}, type {call.args[1] & 15}, protocol {call.args[2]}"
         elif call.name == "clone":
             detail = "a new namespace"
+        elif call.name in syscalls.AIMED:
+            detail = f"aimed at process {call.args[syscalls.AIMED[call.name]] & 0xFFFFFFFF}"
         self.record.add("call", call.name, "denied", source="kernel", detail=detail)
         call.fail(errno.EAFNOSUPPORT if call.name == "socket" else errno.EPERM)
 
@@ -250,6 +267,14 @@ class Notices(threading.Thread):
             return
         if text.startswith("@") or not self.judge(text, False):
             self.record.add("connect", f"unix:{text}", "denied", source="kernel")
+
+
+def _at_itself(call: Call) -> bool:
+    """Whether a call that names a process or thread names the caller's own; its arguments cannot change any more."""
+    place = syscalls.AIMED[call.name]
+    if place and call.args[0] != (0 if call.name == "setpriority" else 1):
+        return False
+    return _leader(call.args[place] & 0xFFFFFFFF) == call.leader()
 
 
 _WATCHED = {"execve", "execveat", "connect", "sendto", "kill", "open", "creat", "openat", "openat2"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from allmend.nouns.permissions import covered
@@ -18,11 +19,8 @@ _NO_RECORD = {
     "destructive": "deletions leave no event",
     "foreign_code": "which program text ran is seen only as the program that ran it",
 }
-_SAME_FAMILY = {
-    "pypi.org": "files.pythonhosted.org",
-    "github.com": "*.githubusercontent.com",
-    "huggingface.co": "*.hf.co",
-}
+_HARDWARE = "/sys/"
+"""Where libraries look for processors and limits when they are imported: never shown, and no effect of a notebook."""
 _EVERYDAY_PROGRAMS = {
     "uname",
     "sh",
@@ -37,19 +35,28 @@ _EVERYDAY_PROGRAMS = {
     "lsb_release",
     "file",
     "ldconfig.real",
+    "fc-list",
+    "ld",
+    "objdump",
+    "nvidia-smi",
 }
 
 
 def difference(
-    plan: Plan, events: list[Event], hosts: Iterable[str] = (), programs_expected: bool = True
+    plan: Plan,
+    events: list[Event],
+    hosts: Iterable[str] = (),
+    serving: Iterable[str] = (),
+    sources: Mapping[int, str] | None = None,
 ) -> PlanDifference:
     """What was planned and not seen, seen and not planned, and what no record can tell.
 
-    A host counts as planned when the plan names it (`hosts` are those its short names stand for), or a host that
-    serves files for it.
+    A host counts as planned when the plan names it, or it is among `hosts` (those that the plan's short names stand
+    for) or `serving` (those that serve files for them, which need not be seen). A program counts as planned where the
+    plan starts any, and where its name stands in the cell's own text (`sources`): `!ls` is no surprise.
     """
     hosts_planned = sorted({*hosts, *(use.host.lower() for use in plan.hosts)} | _effect_hosts(plan.effects))
-    hosts_planned += [other for name, other in _SAME_FAMILY.items() if name in hosts_planned]
+    expected = [*hosts_planned, *serving]
     seen_hosts = {e.target.rpartition(":")[0]: e for e in events if e.kind == "host" and e.detail != "operator's grant"}
     dns = {e.target for e in events if e.kind == "dns"}
     not_seen = [
@@ -58,14 +65,12 @@ def difference(
         if not host.startswith("*.") and not _met(host, {*seen_hosts, *dns}, events)
     ]
     unplanned = [
-        f"cell {e.cell}: host {host} ({e.verdict})"
-        for host, e in seen_hosts.items()
-        if not covered(host, hosts_planned)
+        f"cell {e.cell}: host {host} ({e.verdict})" for host, e in seen_hosts.items() if not covered(host, expected)
     ]
     unplanned += [
         f"cell {e.cell}: name {e.target} asked for"
         for e in events
-        if e.kind == "dns" and not covered(e.target, hosts_planned)
+        if e.kind == "dns" and not covered(e.target, expected)
     ]
     unplanned += [
         f"cell {e.cell}: {e.kind} {e.target} ({e.verdict})"
@@ -73,6 +78,7 @@ def difference(
         if e.verdict == "denied"
         and e.kind in ("read", "write", "connect", "call", "port", "secret", "drive")
         and e.cell >= 0
+        and not (e.kind == "read" and e.target.startswith(_HARDWARE))
     ]
     secrets_planned = {e.target.partition(":")[2] for e in plan.effects if e.kind == "credential"}
     unplanned += [
@@ -80,11 +86,13 @@ def difference(
         for e in events
         if e.kind == "secret" and e.verdict == "allowed" and e.target not in secrets_planned
     ]
-    if programs_expected and _plans_programs(plan) is False:
+    asked_for = {(e.kind, e.target) for e in events if e.kind in ("secret", "drive")}
+    not_seen += [f"{kind} {name}" for kind, name in _handed_over(plan.effects) if (kind, name) not in asked_for]
+    if not _plans_programs(plan):
         unplanned += [
             f"cell {e.cell}: program {e.target}"
             for e in events
-            if e.kind == "program" and e.cell >= 0 and e.target.rpartition("/")[2] not in _EVERYDAY_PROGRAMS
+            if e.kind == "program" and e.cell >= 0 and not _expected(e, sources or {})
         ]
     not_comparable = sorted(
         {f"{e.kind} {e.target}: {_NO_RECORD[e.kind]}" for e in plan.effects if e.kind in _NO_RECORD}
@@ -94,6 +102,19 @@ def difference(
         seen_not_planned=list(dict.fromkeys(unplanned)),
         not_comparable=not_comparable,
     )
+
+
+def _handed_over(effects: list[Effect]) -> list[tuple[str, str]]:
+    """Secrets and Drive, where the box itself is asked for them: (kind of event, its target)."""
+    found = []
+    for effect in effects:
+        kind, _, name = effect.target.partition(":")
+        if effect.kind == "credential" and effect.certainty != "unknown":
+            if kind == "secret" and name:
+                found.append(("secret", name))
+            elif effect.target == "google-drive":
+                found.append(("drive", "google-drive"))
+    return found
 
 
 def _effect_hosts(effects: list[Effect]) -> set[str]:
@@ -116,6 +137,12 @@ def _met(host: str, seen: set[str], events: list[Event]) -> bool:
     # An install through this machine's own index reaches the packages without the host the plan names.
     index = host in ("pypi.org", "files.pythonhosted.org")
     return index and any(e.kind == "program" and e.target.endswith(("/pip", "/pip3", "/uv")) for e in events)
+
+
+def _expected(event: Event, sources: Mapping[int, str]) -> bool:
+    name = event.target.rpartition("/")[2]
+    said = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", sources.get(event.cell, ""))
+    return name in _EVERYDAY_PROGRAMS or said is not None
 
 
 def _plans_programs(plan: Plan) -> bool:

@@ -23,11 +23,12 @@ from allmend.box.box import Box, Settings
 from allmend.box.changes import Changes
 from allmend.box.execute import Kernel, KernelGone, Outcome
 from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
+from allmend.box.named import missing_file
 from allmend.box.outputs import Shown
 from allmend.box.receipt import difference
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.plan import Plan
-from allmend.nouns.receipt import CellRecord, FileWritten, Receipt
+from allmend.nouns.receipt import CellRecord, Event, FileWritten, PlanDifference, Receipt
 
 _WRITING_SHARE = 20
 """Writing takes at most one part in so many of the time; a small notebook is written after every cell."""
@@ -46,6 +47,9 @@ class Progress(Protocol):
     def cell_ended(self, record: CellRecord) -> None:
         """A code cell has ended."""
 
+    def ending(self) -> None:
+        """The run ends now, from any thread: whoever still waits for an answer stops waiting."""
+
 
 class Silent:
     """Progress that nobody watches."""
@@ -57,6 +61,9 @@ class Silent:
         """Nothing."""
 
     def cell_ended(self, record: CellRecord) -> None:
+        """Nothing."""
+
+    def ending(self) -> None:
         """Nothing."""
 
 
@@ -77,6 +84,8 @@ class Job:
     plan: Plan | None = None
     planned_hosts: list[str] = field(default_factory=list)
     """Hosts the plan needs beyond those it lists by name."""
+    serving_hosts: list[str] = field(default_factory=list)
+    """Hosts that serve files for those the plan needs; met or not, they are as planned."""
     keep_going: bool = False
     """Run the cells after one that failed."""
     operator_grants: list[str] = field(default_factory=list)
@@ -96,6 +105,7 @@ class _Run:
         self.job = job
         self.progress = progress
         self.box = Box(job.settings)
+        self.box.on_end = self.progress.ending
         if box_made:
             box_made(self.box)
         self.cells: list[CellRecord] = []
@@ -141,7 +151,7 @@ class _Run:
         for place, cell in enumerate(self.job.notebook["cells"]):
             if cell.get("cell_type") != "code":
                 continue
-            source = "".join(cell["source"]) if isinstance(cell["source"], list) else str(cell["source"])
+            source = _source(cell)
             cell["outputs"], cell["execution_count"] = [], None
             if failed or place in self.job.skip or self.box.ended is not None or not source.strip():
                 if source.strip():
@@ -167,19 +177,16 @@ class _Run:
             self.progress.output(place, shown)
 
         try:
-            outcome = kernel.run(source, show=show, seconds=box.limits.cell_time)
+            outcome = kernel.run(source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited)
         except KeyboardInterrupt:
-            outcome = self._interrupted(kernel)
-            self._close_cell(place, cell, outcome)
+            self.progress.ending()
+            self._close_cell(place, cell, Outcome("interrupted", error="interrupted from outside"))
             raise KeyboardInterrupt from None
         except KernelGone as error:
             box.stop("cell-time-limit", f"cell {place}: {error}")
             outcome = Outcome("died", error=str(error))
         self._close_cell(place, cell, outcome)
         return outcome
-
-    def _interrupted(self, kernel: Kernel) -> Outcome:
-        return Outcome("interrupted", error="interrupted from outside")
 
     def _close_cell(self, place: int, cell: dict[str, Any], outcome: Outcome) -> None:
         box = self.box
@@ -188,6 +195,11 @@ class _Run:
             outcome.error = box.ended_why
         for denial in dict.fromkeys((d.what, d.advice) for d in box.record.denials(place)):
             text = f"allmend refused: {denial[0]}. {denial[1]}\n"
+            outcome.outputs.append({"output_type": "stream", "name": "stderr", "text": text})
+            self.progress.output(place, Shown("note", text))
+        beside = missing_file(outcome.error or "", self.job.settings.folder, self.job.path)
+        if beside is not None and self.job.settings.level != "D":
+            text = f"allmend: {beside} lies beside the notebook and was not shown to it; --allow read:{beside} does.\n"
             outcome.outputs.append({"output_type": "stream", "name": "stderr", "text": text})
             self.progress.output(place, Shown("note", text))
         if outcome.status == "died" and outcome.error:
@@ -250,7 +262,7 @@ class _Run:
         if box.settings.level == "D":
             unseen = ["everything but the cells and their outputs"]
         if self.changes.incomplete:
-            unseen.append("files beyond the first 50,000 of the working folder")
+            unseen.append("files beyond the first 50,000 of the working folder, or more than 100 folders deep")
         environment = job.settings.environment
         return Receipt(
             notebook=job.path,
@@ -274,9 +286,18 @@ class _Run:
             files=self.files,
             secrets_used=sorted({e.target for e in events if e.kind == "secret" and e.verdict == "allowed"}),
             peak_memory_bytes=box.peak_memory,
-            difference=difference(job.plan, events, job.planned_hosts) if job.plan is not None else None,
+            difference=self._difference(events),
             not_recorded=unseen,
         )
+
+    def _difference(self, events: list[Event]) -> PlanDifference | None:
+        """None without a plan, and without a box: there nothing was seen, which says nothing."""
+        job = self.job
+        if job.plan is None or job.settings.level == "D":
+            return None
+        cells = enumerate(job.notebook["cells"])
+        sources = {place: _source(cell) for place, cell in cells if cell.get("cell_type") == "code"}
+        return difference(job.plan, events, job.planned_hosts, job.serving_hosts, sources)
 
     def _write(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -289,6 +310,10 @@ class _Run:
         write_atomically(self.job.receipt, self.written.to_json() + "\n")
         done = time.monotonic()
         self.write_again_at = done + _WRITING_SHARE * (done - now) if done - now > 0.02 else 0.0
+
+
+def _source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"]) if isinstance(cell["source"], list) else str(cell["source"])
 
 
 def _interrupt(*_: object) -> None:

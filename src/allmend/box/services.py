@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,10 +15,10 @@ from allmend.box.egress.policy import Policy
 from allmend.box.places import Places
 from allmend.box.record import Record
 from allmend.errors import Refused
-from allmend.nouns.permissions import Permissions
+from allmend.nouns.permissions import Permissions, Secret
 
 _MOST_DOWNLOADS = 1000
-Ask = Callable[[str, str], bool]
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class Services:
@@ -30,14 +31,12 @@ class Services:
         policy: Policy,
         record: Record,
         uploads: list[str],
-        ask: Ask | None,
     ) -> None:
         self.permissions = permissions
         self.places = places
         self.policy = policy
         self.record = record
         self.uploads = uploads
-        self.ask = ask
         self.downloads: list[str] = []
         """Paths that `files.download` named, relative to the working folder."""
         self.ends_itself = False
@@ -69,6 +68,10 @@ class Services:
     def _secret(self, details: dict[str, Any]) -> dict[str, Any]:
         name = str(details.get("name", ""))[:100]
         secret = self.permissions.secrets.get(name)
+        # Only a secret that exists is worth a person's answer; it then goes wherever the run may go.
+        worth_asking = secret is None and name in os.environ and _NAME.fullmatch(name)
+        if worth_asking and self.policy.questions.allowed("secret", name):
+            secret = Secret(hosts=["*"])
         if secret is None:
             advice = (
                 f"Add a section [secrets.{name}] with hosts = [...] to the permissions file, "

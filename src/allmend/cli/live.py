@@ -36,6 +36,13 @@ def curve(values: list[float], width: int = 48) -> str:
     return "".join(_BLOCKS[round((value - low) * scale)] for value in means)
 
 
+def blocks(counts: list[int]) -> str:
+    """Counts as a line of blocks, nothing as a space."""
+    most = max(counts, default=0)
+    scale = (len(_BLOCKS) - 1) / most if most else 0
+    return "".join(_BLOCKS[round(count * scale)] if count else " " for count in counts)
+
+
 class Terminal(Watch):
     """Draws to stderr while it is entered; plain lines where stderr is no terminal."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,7 @@ from cyclopts import Parameter
 from allmend.verbs.run import Prepared, RunSettings
 
 if TYPE_CHECKING:
-    from allmend.box.outputs import Shown
-    from allmend.nouns.receipt import CellRecord, Receipt
+    from allmend.nouns.receipt import Receipt
 
 _ENDINGS = {"finished": 0, "interrupted": 130}
 FAILED = 12
@@ -28,6 +28,9 @@ def command(
 ) -> int:
     """Run a notebook held to its permissions, and give a receipt.
 
+    Exit codes: 0 finished; 8 not permitted or answered with no; 11 with --check, an effect the plan does not say;
+    12 a cell failed or a limit ended it; 130 interrupted.
+
     Parameters
     ----------
     notebook
@@ -39,6 +42,7 @@ def command(
     json
         Print the receipt as JSON.
     """
+    from allmend.cli.run_terminal import Terminal, question
     from allmend.cli.show import notes, print_json
     from allmend.verbs import run as verb
 
@@ -48,12 +52,13 @@ def command(
     interactive = sys.stdin.isatty() and sys.stderr.isatty()
     asked = False
     if interactive and prepared.proposals and not settings.yes and not settings.unsandboxed:
-        asked = _confirm("Run it with these permissions?")
+        asked = question("Run it with these permissions?")
         if not asked:
             notes().print("Not run.")
             return 8
     permissions = verb.agreed(prepared, asked=asked)
-    receipt = verb.carry_out(prepared, permissions, progress=_Terminal(), ask=_ask if interactive else None)
+    terminal = Terminal()
+    receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=terminal.ask if interactive else None)
     if json:
         print_json(receipt)
     else:
@@ -69,68 +74,95 @@ def command(
 
 
 def _show_proposal(prepared: Prepared) -> None:
-    """At most ten lines: the level, what is granted, what is asked for."""
+    """At most ten lines: how it is held, what it asks for, what needs a second look."""
     from allmend.cli.show import notes
 
     console = notes()
+    for label, text in proposal(prepared):
+        console.print(f"  {label:<9} {text}" if label else text, markup=False, soft_wrap=True)
+
+
+def proposal(prepared: Prepared) -> list[tuple[str, str]]:
+    """The lines of what a notebook asks for: (label, text); nine at most, the question is the tenth."""
     names = {
         "A": "level A, enforced",
         "B": "level B, enforced with gaps (see the receipt)",
         "D": "NOT BOXED: nothing is enforced",
     }
-    console.print(f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}", markup=False)
-    ordinary = [proposed.grant for proposed in prepared.proposals if not proposed.careful]
-    if ordinary:
-        shown = ", ".join(ordinary[:6]) + (f" and {len(ordinary) - 6} more" if len(ordinary) > 6 else "")
-        console.print(f"  asks for  {shown}", markup=False)
-    careful = prepared.careful
-    for proposed in careful[:5]:
-        console.print(f"  careful   {proposed.grant}  ({proposed.why})", markup=False)
-    if len(careful) > 5:
-        console.print(f"  careful   and {len(careful) - 5} more (allmend plan lists them)", markup=False)
-    for note in prepared.notes[:2]:
-        console.print(f"  note      {note}", markup=False)
+    lines = [("", f"{prepared.document.path.name}: {names[prepared.level]}; {'; '.join(prepared.why)}")]
+    choice = prepared.choice
+    lines.append(("packages", f"{_PROFILE_NAMES.get(choice.profile, choice.profile)}: {choice.why}"))
+    granted = prepared.permissions
+    asked: dict[str, list[str]] = {}
+    for proposed in prepared.proposals:
+        if not proposed.careful:
+            kind, _, value = proposed.grant.partition(":")
+            asked.setdefault(kind, []).append(value)
+    hosts = [*granted.network.hosts, *asked.pop("host", [])]
+    lines.append(("hosts", _few(hosts, 6) or "none"))
+    writes = asked.pop("write", [granted.files.write] if granted.files.write else [])
+    reads = granted.files.read
+    files = [f"reads {_few(reads, 4)}"] if reads else []
+    files += [f"its outputs go to {_short(folder)}" for folder in writes]
+    lines.append(("files", "; ".join(files) or "none come in or out"))
+    rest = [f"{kind}:{value}" for kind, values in asked.items() for value in values]
+    rest += [f"secret:{name}" for name in granted.secrets] + (
+        [f"drive:{granted.drive.folder}"] if granted.drive else []
+    )
+    if rest:
+        lines.append(("also", _few(rest, 6)))
+    lines.append(("limits", _limits(prepared)))
+    optional = [proposed.grant for proposed in prepared.optional]
+    if optional:
+        lines.append(("beside it", f"{_few(optional, 4)}; not shown to it without --allow, or a yes here"))
+    careful = [f"{proposed.grant}  ({proposed.why})" for proposed in prepared.careful]
+    room = 9 - len(lines) - bool(prepared.notes)
+    if len(careful) > room:
+        careful = [
+            *careful[: max(0, room - 1)],
+            f"and {len(careful) - max(0, room - 1)} more (`allmend plan` lists them)",
+        ]
+    lines += [("careful", text) for text in careful]
+    if prepared.notes:
+        more = f" and {len(prepared.notes) - 1} more" if len(prepared.notes) > 1 else ""
+        lines.append(("note", prepared.notes[0] + more))
+    return lines
 
 
-def _confirm(question: str) -> bool:
+_PROFILE_NAMES = {"this": "this environment's", "colab": "the colab profile", "base": "the base profile"}
+
+
+def _few(items: Sequence[str], most: int) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _short(folder: str) -> str:
+    """A folder as one would type it here."""
     try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+        return str(Path(folder).relative_to(Path.cwd()))
+    except ValueError:
+        return folder
 
 
-def _ask(kind: str, what: str) -> bool:
-    """Something not permitted, while a cell waits."""
-    return _confirm(f"\nThe running cell wants {kind} {what}, which is not permitted. Allow it for this run?")
+def _limits(prepared: Prepared) -> str:
+    shown = []
+    for limit in prepared.limits:
+        name, value = limit.name, limit.value
+        if name in ("memory", "disk"):
+            text = f"{value / 2**30:.3g} GiB {name}"
+        elif name in ("time", "cell_time"):
+            text = f"{_duration(value)} {'a cell' if name == 'cell_time' else 'in all'}"
+        else:
+            text = f"{value:g} {name}"
+        shown.append(text)
+    return ", ".join(shown)
 
 
-class _Terminal:
-    """Progress at a terminal: outputs stream, each cell ends with its time."""
-
-    def __init__(self) -> None:
-        from allmend.cli.show import notes
-
-        self.console = notes()
-
-    def cell_started(self, cell: int, source: str) -> None:
-        first = next((line for line in source.split("\n") if line.strip()), "")[:70]
-        self.console.print(f"[{cell}] {_plain(first)}", markup=False)
-
-    def output(self, cell: int, shown: Shown) -> None:
-        text = _plain(shown.text)
-        if text:
-            self.console.print(text, end="" if text.endswith("\n") else "\n", markup=False)
-
-    def cell_ended(self, record: CellRecord) -> None:
-        self.console.print(f"[{record.cell}] {record.status} in {record.seconds:.2f} s", markup=False)
-
-
-def _plain(text: str) -> str:
-    """Text from inside without terminal controls: it could rewrite what was shown before."""
-    import re
-
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.", "", text)
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _show_receipt(receipt: Receipt, folder: Path) -> None:
@@ -139,7 +171,7 @@ def _show_receipt(receipt: Receipt, folder: Path) -> None:
     console = out()
 
     def line(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(text, markup=False, soft_wrap=True)
 
     line(f"{receipt.notebook}: {receipt.ended} in {receipt.seconds:.1f} s ({receipt.ended_why})")
     line(
@@ -149,7 +181,8 @@ def _show_receipt(receipt: Receipt, folder: Path) -> None:
     for host in receipt.hosts[:8]:
         owner = " (package index)" if host.operator else ""
         line(f"  host      {host.host}:{host.port}{owner}  {host.bytes_out:,} bytes out, {host.bytes_in:,} in")
-    denied = [event for event in receipt.events if event.verdict in ("denied", "stopped")]
+    denied = [event for event in receipt.events if event.verdict in ("denied", "stopped") and event.cell >= 0]
+    denied = [event for event in denied if not (event.kind == "read" and event.target.startswith("/sys/"))]
     for event in denied[:8]:
         line(
             f"  refused   cell {event.cell}: {event.kind} {event.target}"

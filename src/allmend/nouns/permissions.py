@@ -168,6 +168,8 @@ class Permissions(Noun):
     notebook: str | None = None
     sha256: str | None = None
     """Digest of the notebook these were written for; another notebook needs to be looked at again."""
+    python: Annotated[str, Field(pattern=r"^3\.\d{1,2}$")] | None = None
+    """The Python version it is run with, like `3.12`."""
     network: Network = Field(default_factory=Network)
     files: Files = Field(default_factory=Files)
     secrets: dict[Annotated[str, AfterValidator(_secret_name)], Secret] = Field(default_factory=dict)
@@ -307,7 +309,9 @@ def _toml_lines(permissions: Permissions) -> list[str]:
     data = permissions.to_dict()
     lines = ["# What this notebook may do. Nothing else is allowed; remove a line to take a permission away.\n"]
     lines += [
-        f"{key} = {_toml_value(data[key])}\n" for key in ("schema", "notebook", "sha256") if data[key] is not None
+        f"{key} = {_toml_value(data[key])}\n"
+        for key in ("schema", "notebook", "sha256", "python")
+        if data[key] is not None
     ]
     for group, comment in _GROUPS.items():
         entries = {key: value for key, value in data[group].items() if value not in (None, [])}

@@ -104,6 +104,8 @@ class Proposed:
     """Whether a person must grant it by name (`--yes` is not enough)."""
     incomplete: bool = False
     """Whether the person has to fill something in (`drive:FOLDER`)."""
+    optional: bool = False
+    """Whether the run may begin without it."""
 
 
 def propose(plan: Plan, *, outputs: str | None = None) -> list[Proposed]:
@@ -159,6 +161,12 @@ def hosts_of(plan: Plan) -> dict[str, str]:
         if host:
             found.setdefault(host.lower(), effect.target)
     return found
+
+
+def serving(hosts: Iterable[str]) -> list[str]:
+    """The hosts that serve files for `hosts`."""
+    found = [other for host in hosts for other in SERVED_BY.get(host, ())]
+    return [*found, *(["files.pythonhosted.org"] if "pypi.org" in hosts else [])]
 
 
 def _hosts(plan: Plan) -> list[tuple[str, str]]:

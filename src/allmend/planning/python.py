@@ -10,9 +10,25 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import Expressions, segment
+from allmend.notebooks.parameters import choices_of
+from allmend.planning.calls import segment
+from allmend.planning.functions import Functions
+from allmend.planning.narrowing import Told, told, within, without
 from allmend.planning.scope import Scope
-from allmend.planning.values import Bound, Class, Either, Function, Made, Member, Object, Place, Symbol, Unknown, Value
+from allmend.planning.values import (
+    Bound,
+    Class,
+    Either,
+    Function,
+    Made,
+    Member,
+    Object,
+    Place,
+    Symbol,
+    Unknown,
+    Value,
+    either,
+)
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -21,13 +37,9 @@ ITERATIONS = 200
 """Rounds of a loop over known values."""
 NUMBERS = 6
 """Rounds of a loop over numbers, which name few targets."""
-INLINES = 60
-"""Calls of one function that are followed."""
-DEPTH = 12
-"""Calls within calls that are followed."""
 
 
-class Python(Expressions):
+class Python(Functions):
     """Follows the statements of a notebook in order."""
 
     def __init__(self, session: Session) -> None:
@@ -41,8 +53,6 @@ class Python(Expressions):
             ast.Global: self._global, ast.Nonlocal: self._nothing, ast.Pass: self._nothing, ast.Assert: self._assert,
             ast.Raise: self._raise, ast.Match: self._match, ast.Break: self._nothing, ast.Continue: self._nothing,
         }  # fmt: skip
-        self.returns: list[Value] | None = None
-        self.functions: list[Function] = []
 
     def run(self, body: Iterable[ast.stmt]) -> None:
         """Follow `body` in the current scope."""
@@ -85,7 +95,7 @@ class Python(Expressions):
 
     def _assign(self, node: ast.Assign) -> None:
         self.naming = node.targets[0]
-        value = self.eval(node.value)
+        value = self._chosen(self.eval(node.value), node.value)
         self.naming = None
         for target in node.targets:
             self.assign(target, value, node.value)
@@ -93,7 +103,7 @@ class Python(Expressions):
     def _annotated(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.naming = node.target
-            value = self.eval(node.value)
+            value = self._chosen(self.eval(node.value), node.value)
             self.naming = None
             self.assign(node.target, value, node.value)
 
@@ -120,12 +130,31 @@ class Python(Expressions):
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
 
+    def _chosen(self, value: Value, source: ast.expr) -> Value:
+        """A dropdown's value is any of its choices, the default first."""
+        if not isinstance(source, ast.Constant) or not self._form_line(source):
+            return value
+        line = source.end_lineno or 0
+        offered = choices_of(self.place.lines[line - 1])
+        if not offered:
+            return value
+        kept = [value, *(item for item in offered if item != value and isinstance(item, str | int | float | bool))]
+        branch = 3_000_000 + self.place.cell * 10_000 + line
+        return either([(((branch, at),), item) for at, item in enumerate(kept) if item != "" or at == 0])
+
     def _form_line(self, source: ast.expr) -> bool:
         line = getattr(source, "end_lineno", 0) or 0
         return 0 < line <= len(self.place.lines) and "@param" in self.place.lines[line - 1]
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
         names = target.elts
+        if isinstance(value, Either) and all(
+            isinstance(option, list | tuple) and len(option) == len(names) for _, option in value.options
+        ):
+            for place, name in enumerate(names):
+                found = [(arms, option[place]) for arms, option in value.options]
+                self.assign(name, either([pair for pair in found if pair[1] is not None] or found), source)
+            return
         starred = any(isinstance(name, ast.Starred) for name in names)
         if isinstance(value, list | tuple) and len(value) == len(names) and not starred:
             inner = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(names) else None
@@ -164,20 +193,60 @@ class Python(Expressions):
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def _if(self, node: ast.If) -> None:
-        arms: list[list[ast.stmt]] = []
+        arms: list[Callable[[], None]] = []
+        refused: dict[str, list[Value]] = {}
         rest: list[ast.stmt] = [node]
         while len(rest) == 1 and isinstance(rest[0], ast.If):
             branch = rest[0]
             self.line = branch.lineno
             self.eval(branch.test)
-            arms.append(branch.body)
+            known = told(branch.test)
+            arms.append(self._narrowed(branch.body, known, dict(refused), branch.lineno))
+            if known is not None:
+                refused[known[0]] = [*refused.get(known[0], []), *known[1]]
             rest = branch.orelse
         if rest:
-            arms.append(rest)
-        self.journal.branch([self._arm(arm) for arm in arms], may_skip=not rest)
+            arms.append(self._narrowed(rest, None, refused, node.lineno))
+        self.journal.branch(arms, may_skip=not rest)
 
     def _arm(self, body: list[ast.stmt]) -> Callable[[], None]:
         return lambda: self.run(body)
+
+    def _narrowed(
+        self, body: list[ast.stmt], known: Told | None, refused: dict[str, list[Value]], line: int
+    ) -> Callable[[], None]:
+        """One way of an `if`, in which the names that were tested hold only what the tests leave."""
+        if known is None and not refused:
+            return self._arm(body)
+
+        def arm() -> None:
+            put: list[tuple[dict[str, Value], str, Value, Value]] = []
+            for name in {**refused, **({known[0]: []} if known else {})}:
+                names, old = self._holder(name), self.look_up(name)
+                if names is None or isinstance(old, Function | Class | Symbol | Made):
+                    continue
+                if known is not None and name == known[0]:
+                    new = within(old, known[1], 4_000_000 + self.place.cell * 10_000 + line)
+                else:
+                    new = without(old, refused[name], name)
+                if new is not old:
+                    self.journal.set(names, name, new)
+                    put.append((names, name, old, new))
+            self.run(body)
+            for names, name, old, new in put:
+                if names.get(name) is new:
+                    self.journal.set(names, name, old)
+
+        return arm
+
+    def _holder(self, name: str) -> dict[str, Value] | None:
+        """The namespace that holds `name`."""
+        scope: Scope | None = self.scope
+        while scope is not None:
+            if name in scope.names:
+                return scope.names
+            scope = scope.parent
+        return self.globals.names if name in self.globals.names else None
 
     def _match(self, node: ast.Match) -> None:
         self.eval(node.subject)
@@ -233,14 +302,6 @@ class Python(Expressions):
                 self.eval(default)
         self.bind(node.name, self.define(node))
 
-    def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, owner: Class | None = None) -> Function:
-        """A function value for `node`, remembered so that its body is read even if nothing calls it."""
-        name = getattr(node, "name", "lambda")
-        function = Function(name, node, self.place, self.scope, owner)
-        if len(self.functions) < 5000:
-            self.functions.append(function)
-        return function
-
     def _class(self, node: ast.ClassDef) -> None:
         made = Class(node.name, [self.eval(base) for base in node.bases])
         for keyword in node.keywords:
@@ -256,6 +317,8 @@ class Python(Expressions):
                         self.eval(decorator)
                     made.members[statement.name] = self.define(statement, made)
                 else:
+                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        made.fields.append(statement.target.id)
                     self.run([statement])
             for name, value in self.scope.names.items():
                 made.members.setdefault(name, value)
@@ -283,85 +346,6 @@ class Python(Expressions):
 
     # -- calls of the notebook's own functions ------------------------------------------------------------------------
 
-    def call_function(
-        self,
-        function: Function,
-        args: list[Value],
-        keywords: dict[str, Value],
-        receiver: Value = None,
-        *,
-        final: bool = False,
-    ) -> Value:
-        """Follow the body of `function` with these arguments; what it returns."""
-        name = function.name
-        if function.running or self.depth >= DEPTH or function.calls > INLINES or self.budget <= 0:
-            return Unknown(name + "(...)", "it is the result of a function that is not followed further")
-        if not final:
-            function.calls += 1
-        scope = Scope(function.closure)
-        self._bind_arguments(scope, function, args, keywords, receiver)
-        saved = (self.scope, self.place, self.line, self.returns, self.naming)
-        self.scope, self.place, self.returns, self.naming = scope, function.place, [], None
-        function.running += 1
-        self.depth += 1
-        try:
-            node = function.node
-            if isinstance(node, ast.Lambda):
-                return self.eval(node.body)
-            self.run(node.body)
-            returned = self.returns
-        finally:
-            function.running -= 1
-            self.depth -= 1
-            self.scope, self.place, self.line, self.returns, self.naming = saved
-        return _returned(returned, name)
-
-    def _bind_arguments(
-        self, scope: Scope, function: Function, args: list[Value], keywords: dict[str, Value], receiver: Value
-    ) -> None:
-        spec = function.node.args
-        names = [*spec.posonlyargs, *spec.args]
-        values = list(args)
-        if receiver is not None and names:
-            values.insert(0, receiver)
-        outer, self.scope = self.scope, function.closure
-        defaults = dict(zip(reversed(names), reversed(spec.defaults), strict=False))
-        defaults.update({arg: d for arg, d in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if d is not None})
-        for place, arg in enumerate([*names, *spec.kwonlyargs]):
-            if place < len(values) and place < len(names):
-                scope.names[arg.arg] = values[place]
-            elif arg.arg in keywords:
-                scope.names[arg.arg] = keywords[arg.arg]
-            elif arg in defaults:
-                default = defaults[arg]
-                scope.names[arg.arg] = self.eval(default) if isinstance(default, ast.Constant | ast.Name | ast.List | ast.Tuple
-                                                                        | ast.Dict | ast.Attribute) else Unknown(
-                    arg.arg, "it is a function argument")  # fmt: skip
-            else:
-                scope.names[arg.arg] = Unknown(arg.arg, "it is a function argument")
-        if spec.vararg:
-            scope.names[spec.vararg.arg] = list(values[len(names) :]) or Unknown(
-                spec.vararg.arg, "it is a function argument"
-            )
-        if spec.kwarg:
-            taken = {arg.arg for arg in (*names, *spec.kwonlyargs)}
-            scope.names[spec.kwarg.arg] = {k: v for k, v in keywords.items() if k not in taken}
-        self.scope = outer
-
-    def finish(self) -> None:
-        """Read the bodies of functions that nothing called, with unknown arguments."""
-        place = 0
-        while place < len(self.functions) and self.budget > 0:
-            function = self.functions[place]
-            place += 1
-            if function.calls:
-                continue
-            receiver = Object(function.owner) if function.owner is not None else None
-            names = [*function.node.args.posonlyargs, *function.node.args.args]
-            if receiver is not None and (not names or names[0].arg not in ("self", "cls")):
-                receiver = None
-            self.call_function(function, [], {}, receiver, final=True)
-
 
 def _loaded(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Name):
@@ -371,15 +355,6 @@ def _loaded(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Subscript):
         return ast.Subscript(value=node.value, slice=node.slice, ctx=ast.Load())
     return node
-
-
-def _returned(values: list[Value] | None, name: str) -> Value:
-    kept = [value for value in values or [] if value is not None]
-    if not kept:
-        return None
-    if len(kept) == 1:
-        return kept[0]
-    return Either(tuple((((-1 - hash(name) % 10_000_000, n),), value) for n, value in enumerate(kept[:8])))
 
 
 def _hashable(key: Value) -> bool:

@@ -27,9 +27,10 @@ _URL_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/\s:@'\"]*):
 _PLACEHOLDER = re.compile(
     r"your|xxx|<.*>|\.\.\.|…|\*\*\*|insert|enter|replace|paste|todo|change[ _-]?me|example|dummy|placeholder|redacted|"
     r"^\s*$|api[_ -]?key|token[_ -]?here|here$|not[-_ ]?needed|^none$|^test$|^empty$|^fake|^key$|^token$|^secret$|^null$|"
-    r"^ollama$|no[-_ ]?key|key[_ ]?here|^-$|^na$|^local|_key$|^password$|12345|abcdef|EMPTY|^sk-?$|^hf_?$",
+    r"^ollama$|no[-_ ]?key|key[_ ]?here|^-$|^na$|^local|_key$|^password$|EMPTY|^sk-?$|^hf_?$",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"12345|abcdef", re.IGNORECASE)
 KEY_NAME = re.compile(
     r"(?:^|_|\b)(?:api_?key|apikey|access_?key|secret_?key|auth_?token|access_?token|authtoken|api_?token|hf_?token|token|"
     r"secret|password|passwd|pwd|credentials?|auth_?key|private_?key|client_?secret|key|pat)s?\d*$",
@@ -51,7 +52,7 @@ def literal_kind(text: str) -> str | None:
         return None
     for kind, shape in SHAPES:
         match = shape.search(text)
-        if match and not placeholder(match[0]):
+        if match and not stands_for(match[0]):
             return kind
     match = _URL_USER.search(text)
     if match and "{" not in match[0]:
@@ -61,6 +62,11 @@ def literal_kind(text: str) -> str | None:
 
 def placeholder(text: str) -> bool:
     """Whether `text` only stands for a secret (`YOUR_KEY`, `hf_...`)."""
+    return stands_for(text) or bool(_COUNTED.search(text))
+
+
+def stands_for(text: str) -> bool:
+    """Words and dots where a key belongs. A text with a key's full shape is taken for one even when it counts up."""
     body = re.sub(r"^(?:hf_|sk-|AIza|gh[pousr]_)", "", text)
     return bool(_PLACEHOLDER.search(text)) or (len(body) > 3 and len(set(body)) <= 3)
 
@@ -87,7 +93,7 @@ def redact(text: str) -> str:
         return text
     for kind, shape in SHAPES:
         if shape.search(text):
-            text = shape.sub(lambda m, k=kind: m[0] if placeholder(m[0]) else f"***{k}***", text)  # type: ignore[misc]
+            text = shape.sub(lambda m, k=kind: m[0] if stands_for(m[0]) else f"***{k}***", text)  # type: ignore[misc]
     return _URL_USER.sub(_hidden, text) if "@" in text else text
 
 

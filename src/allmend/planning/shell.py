@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import DERIVED, Either, Unknown, options
+from allmend.planning.shell_words import ROUNDS, Command, Words
+from allmend.planning.values import DERIVED, Unknown
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
     from allmend.planning.session import Session
 
-ROUNDS = 60
-"""Rounds of a loop over literal words."""
 DEPTH = 60
+_ADJACENT = re.compile(r"(?<=[^\s$'\"\\(|&;<>=])\$([A-Za-z_]\w*|\d)(?=[/.\-:+@%\\])")
+"""The grammar ends a word at the second of two expansions with text behind it (`$A/$B.c`); with braces it does not."""
 
 
 @cache
@@ -29,62 +29,27 @@ def parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
-@dataclass(slots=True)
-class Command:
-    """One simple command: its words with holes where they are not known."""
-
-    words: list[str]
-    literal: list[bool]
-    """Whether each word was written as it is (no variable, no substitution)."""
-    line: int
-    cwd: str
-    writes: list[str] = field(default_factory=list)
-    """Files its output is redirected to."""
-    stdin: str | None = None
-    """Text it is given by a heredoc or here-string."""
-    before: Command | None = None
-    """The command whose output is piped into it."""
-    environment: dict[str, str] = field(default_factory=dict)
-    from_python: bool = False
-    node_source: str | None = None
-    """Where the words came from one Python expression: its source."""
-
-    @property
-    def program(self) -> str:
-        """The first word."""
-        return self.words[0] if self.words else ""
-
-    def tail(self, start: int) -> Command:
-        """The command that begins at word `start` (after `sudo`, `env`, `nohup`)."""
-        return Command(
-            self.words[start:], self.literal[start:], self.line, self.cwd, self.writes, self.stdin, self.before,
-            self.environment, self.from_python, self.node_source,
-        )  # fmt: skip
-
-
-class Shell:
+class Shell(Words):
     """Runs over one piece of shell text. Its `cd` and variables last as long as it does."""
 
     def __init__(self, session: Session, *, cwd: str, from_python: bool = False, first_line: int = 1) -> None:
-        self.session = session
-        self.cwd = cwd
-        self.variables: dict[str, Any] = {}
+        super().__init__(session, cwd=cwd)
         self.functions: dict[str, tuple[Node, bytes]] = {}
         self.from_python = from_python
         self.first_line = first_line
-        self.last: Command | None = None
         self.latest: Command | None = None
         self._extra: list[tuple[str, bool]] | None = None
         self.depth = 0
         self.node_source: str | None = None
-        self.positional: list[str] = []
+        self.one_line = False
+        """The text was worked out and stands nowhere as it is: every command counts as the line that runs it."""
 
     def run(self, text: str) -> None:
         """Follow `text`."""
         if len(text) > 400_000:
             self.session.unread("a piece of shell text is longer than 400,000 characters")
             text = text[:400_000]
-        data = text.encode("utf-8", "replace")
+        data = _ADJACENT.sub(r"${\1}", text).encode("utf-8", "replace")
         self._node(parser().parse(data).root_node, data)
 
     # -- structure ----------------------------------------------------------------------------------------------------
@@ -104,11 +69,19 @@ class Shell:
         finally:
             self.depth -= 1
 
+    def node(self, node: Node, data: bytes) -> None:
+        """Follow one node of the grammar."""
+        self._node(node, data)
+
+    def _line(self, node: Node) -> int:
+        """Where `node` stands in the cell."""
+        return self.first_line if self.one_line else node.start_point[0] + self.first_line
+
     def _command(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         words: list[str] = []
         literal: list[bool] = []
         environment: dict[str, str] = {}
-        line = node.start_point[0] + self.first_line
+        line = self._line(node)
         for child in node.children:
             kind = child.type
             if kind == "variable_assignment" and not words:
@@ -194,7 +167,7 @@ class Shell:
                 self._node(piece, data)
             self.last = before
         elif found:
-            self._emit(Command([":"], [True], node.start_point[0] + self.first_line, self.cwd, found, stdin))
+            self._emit(Command([":"], [True], self._line(node), self.cwd, found, stdin))
 
     def _redirect(self, node: Node, data: bytes) -> tuple[list[str], str | None, list[tuple[str, bool]]]:
         """What a redirection writes to, gives as input, and the words that the grammar hung below it."""
@@ -263,17 +236,6 @@ class Shell:
             self.variables[name] = text.replace(DERIVED, "")
             self._node(body, data)
 
-    @staticmethod
-    def _braces(word: str) -> list[str]:
-        match = re.fullmatch(r"(.*)\{(-?\d{1,4})\.\.(-?\d{1,4})\}(.*)", word)
-        if match:
-            low, high = int(match[2]), int(match[3])
-            return [f"{match[1]}{n}{match[4]}" for n in range(low, high + 1)][:ROUNDS]
-        match = re.fullmatch(r"([^{}]*)\{([^{}]*,[^{}]*)\}([^{}]*)", word)
-        if match:
-            return [f"{match[1]}{piece}{match[3]}" for piece in match[2].split(",")][:ROUNDS]
-        return [word]
-
     def _while(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         for child in node.named_children:
             self._node(child, data)
@@ -286,7 +248,7 @@ class Shell:
     def _set(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         name, value = self._assignment(node, data)
         self.variables[name] = value
-        self.session.on_shell_variable(name, value, node.start_point[0] + self.first_line)
+        self.session.on_shell_variable(name, value, self._line(node))
 
     def _declaration(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         for child in node.named_children:
@@ -300,112 +262,6 @@ class Shell:
         return text, self._word(value, data)[0].replace(DERIVED, "") if value is not None else ""
 
     # -- words --------------------------------------------------------------------------------------------------------
-
-    def _words(self, node: Node, data: bytes) -> list[tuple[str, bool]]:
-        """The words of an argument: several when an unquoted variable or brace expands to several."""
-        text, exact = self._word(node, data)
-        if not exact and node.type in ("simple_expansion", "expansion") and " " in text.strip():
-            return [(DERIVED + piece, False) for piece in text.replace(DERIVED, "").split()]
-        if (
-            node.type in ("concatenation", "word")
-            and "{" in text
-            and "," in text
-            and "}" in text
-            and node.type != "string"
-        ):
-            pieces = self._braces(text)
-            if len(pieces) > 1:
-                return [(piece, exact) for piece in pieces]
-        return [(text, exact)]
-
-    def _word(self, node: Node, data: bytes) -> tuple[str, bool]:
-        """One word's text and whether it is literal."""
-        raw = data[node.start_byte : node.end_byte].decode("utf-8", "replace")
-        kind = node.type
-        if kind in ("word", "number", "variable_name", "test_operator", "special_variable_name", "file_descriptor"):
-            text = re.sub(r"\\\n\s*", "", raw)
-            return (re.sub(r"\\(.)", r"\1", text) if "\\" in text else text), DERIVED not in raw
-        if kind == "raw_string":
-            return raw[1:-1], DERIVED not in raw
-        if kind in ("string", "translated_string"):
-            return self._string(node, data)
-        if kind == "ansi_c_string":
-            return raw[2:-1].replace("\\n", "\n").replace("\\t", "\t"), True
-        if kind in ("simple_expansion", "expansion"):
-            return self._expansion(node, raw, data), False
-        if kind in ("command_substitution", "process_substitution"):
-            for child in node.named_children:
-                self._nested(child, data)
-            return self._substitution(raw), False
-        if kind in ("concatenation", "command_name", "array"):
-            parts, exact = [], True
-            for child in node.children:
-                if not child.is_named and kind == "array":
-                    continue
-                text, one = self._word(child, data)
-                parts.append(text)
-                exact = exact and one
-            return (" " if kind == "array" else "").join(parts), exact
-        if kind == "arithmetic_expansion":
-            return self.session.holes.mark(Unknown(raw, "it is arithmetic of the shell")), False
-        return re.sub(r"\\\n\s*", "", raw), DERIVED not in raw
-
-    def _substitution(self, raw: str) -> str:
-        inner = raw.strip("`").removeprefix("$(").removesuffix(")").strip()
-        if inner == "pwd":
-            return DERIVED + (self.cwd or ".")
-        match = re.fullmatch(r"echo\s+['\"]?([\w./:@=%+-]+)['\"]?", inner)
-        if match:
-            return DERIVED + match[1]
-        return self.session.holes.mark(Unknown(self.session.holes.shown(raw)[:120], "it is the output of a command"))
-
-    def _nested(self, node: Node, data: bytes) -> None:
-        saved = (self.cwd, self.last)
-        self.last = None
-        self._node(node, data)
-        self.cwd, self.last = saved
-
-    def _string(self, node: Node, data: bytes) -> tuple[str, bool]:
-        parts: list[str] = []
-        exact = True
-        at = node.start_byte + (2 if node.type == "translated_string" else 1)
-        for child in node.named_children:
-            if child.type == "string_content":
-                continue
-            parts.append(data[at : child.start_byte].decode("utf-8", "replace"))
-            text, one = self._word(child, data)
-            parts.append(text)
-            exact = exact and one
-            at = child.end_byte
-        parts.append(data[at : max(at, node.end_byte - 1)].decode("utf-8", "replace"))
-        text = "".join(parts)
-        return re.sub(r'\\(["\\$`\n])', lambda m: "" if m[1] == "\n" else m[1], text), exact and DERIVED not in text
-
-    def _expansion(self, node: Node, raw: str, data: bytes) -> str:
-        match = re.match(r"\$\{?#?([A-Za-z_]\w*|\d+|[@*#?!$-])", raw)
-        name = match[1] if match else ""
-        if name.isdigit() and int(name) and int(name) <= len(self.positional):
-            return DERIVED + self.positional[int(name) - 1]
-        if name in ("@", "*") and self.positional:
-            return DERIVED + " ".join(self.positional)
-        value = self.variables.get(name)
-        if value is None:
-            value = self.session.shell_value(name)
-        if name == "PWD" and value is None:
-            value = self.cwd or "."
-        if value is not None:
-            text = options(value)[0][1] if isinstance(value, Either) else value
-            text = self.session.holes.text(text)
-            cut = re.match(r"\$\{\w+(##?|%%?)(.+)\}$", raw)
-            if cut and cut[2] in ("*/",):
-                text = text.rsplit("/", 1)[-1]
-            return DERIVED + text
-        default = re.match(r"\$\{\w+:?[-=](.*)\}$", raw, re.DOTALL)
-        if default:
-            return DERIVED + default[1].strip("\"'")
-        if name == "HOME":
-            return "~"
-        return self.session.holes.mark(Unknown(raw, f"the shell variable {name or raw} is not set in the notebook"))
 
 
 def _skip(shell: Shell, node: Any, data: bytes, stdin: str | None, writes: list[str] | None) -> None:

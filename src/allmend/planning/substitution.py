@@ -103,6 +103,7 @@ def _value(python: Python, match: re.Match[str]) -> Value:
     if (
         isinstance(expression, ast.BinOp)
         and not _SIMPLE.match(source)
+        and _first(expression)
         and python.look_up(_first(expression)) is MISSING
     ):
         return MISSING

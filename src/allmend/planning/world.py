@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,11 @@ from allmend.planning.values import DERIVED, HOLE_START
 
 _ROOTS = ("/content/", "/kaggle/working/", "/notebooks/", "/workspace/", "/home/jovyan/")
 MAXIMUM = 20_000
+_WEIGHT_FOLDERS = re.compile(
+    r"(?:pretrained|saved|local|trained)?_?(?:models?|checkpoints?|ckpts?|weights?|outputs?|results?|logs?|runs?"
+    r"|data|datasets?|experiments?|assets|configs?|pretrained)(?:_\w+)?(?:/|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -112,6 +118,25 @@ class World:
             return True
         while key not in ("", "/"):
             if key in self.made or key in self.texts or key in self.saved:
+                return True
+            shorter = posixpath.dirname(key)
+            if shorter == key:
+                break
+            key = shorter
+        return False
+
+    def is_local(self, name: str, cwd: str | None = None) -> bool:
+        """Whether something that could be a hub's name is a file or folder that the notebook made or fetched.
+
+        Unlike `was_made`, standing in a clone does not make every name local.
+        """
+        here = self.key(".", cwd)
+        key = self.key(name, cwd).rstrip("/*")
+        if _WEIGHT_FOLDERS.match(name) and here and (self.was_made(".", cwd) or self.drive(".", cwd)):
+            return True
+        known = (self.made, self.texts, self.saved, self.fetched, self.clones)
+        while key not in ("", "/", here):
+            if any(key in places for places in known):
                 return True
             shorter = posixpath.dirname(key)
             if shorter == key:

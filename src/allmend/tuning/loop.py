@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
@@ -22,9 +21,10 @@ from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
-from allmend.tuning.passes import Passes
+from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
@@ -53,6 +53,8 @@ class Plan:
     threads: int | None = None
     """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
+    recompute: bool = False
+    """Whether activations are made again in the backward pass: the same bits, less memory."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Outcome:
 
 def train(
     loaded: Loaded,
-    lora: LoraSet,
+    lora: Learned,
     rows: Sequence[Tokens],
     select: Sequence[Tokens],
     plan: Plan,
@@ -107,6 +109,8 @@ def train(
     if plan.threads:
         torch.set_num_threads(plan.threads)
     passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
+    if plan.recompute and not passes.recomputes:
+        passes.recompute("as planned")
     try:
         trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
         loaded.model.train()
@@ -132,10 +136,9 @@ class _Trainer:
         self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
         self.select = passes.packs(select) if select else []
-        self.optimiser = AdamW(self.lora.parameters())
+        self.optimiser = AdamW(self.lora.parameters(), shared_out=isinstance(self.lora, WholeModel))
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
-        self.high = 0
         if (folder / LAST).is_file():
             self._continue()
 
@@ -173,7 +176,8 @@ class _Trainer:
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > wait:
+            # While the loss is far too high the checkpoint from before stays: after a divergence it is the good one.
+            if time.perf_counter() - saved > wait and not self.progress.high:
                 begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
@@ -210,8 +214,9 @@ class _Trainer:
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
         # A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
-        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
-        if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
+        progress = self.progress
+        progress.high = progress.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
+        if math.isfinite(loss) and math.isfinite(norm) and progress.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
         raise TrainingDiverged(
@@ -233,7 +238,7 @@ class _Trainer:
         self.outcome.select_losses.append((self.progress.step, value))
         if math.isfinite(value) and (self.progress.best_loss is None or value < self.progress.best_loss):
             self.progress.best_loss, self.progress.best_step = value, self.progress.step
-            checkpoint.save(self.folder / BEST, self.lora.state(), {}, self.progress)
+            checkpoint.save(self.folder / BEST, self.lora.state(copy=False), {}, self.progress)
         return value
 
     def _replan(self) -> None:
@@ -258,7 +263,8 @@ class _Trainer:
                 self._evaluate()
 
     def _save(self) -> None:
-        checkpoint.save(self.folder / LAST, self.lora.state(), self.optimiser.state(), self.progress)
+        tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)
+        checkpoint.save(self.folder / LAST, *tensors, self.progress)
 
     def _take_best(self) -> None:
         if (self.folder / BEST).is_file():

@@ -19,7 +19,7 @@ class Replayed(Part):
     run: str
     replay: str
     equal: bool
-    """Whether both adapters, best and last, are the same bytes."""
+    """Whether both adapters (or models, where all weights were learned), best and last, are the same bytes."""
     different: list[str]
     """Which outputs differ."""
     note: str = ""
@@ -53,7 +53,8 @@ def replay(reference: str, *, watch: Watch = SILENT) -> Replayed:
     threads = earlier.choice("threads")
     with _threads(threads):
         again = work(source, settings, watch, recorded)
-    different = [name for name in ("adapter", "adapter-last") if _digest(earlier, name) != _digest(again, name)]
+    kind = "model" if settings.full else "adapter"
+    different = [name for name in (kind, f"{kind}-last") if _digest(earlier, name) != _digest(again, name)]
     note = why_different(earlier, again) if different else ""
     return Replayed(run=earlier.id, replay=again.id, equal=not different, different=different, note=note)
 
@@ -118,9 +119,14 @@ def _recorded(earlier: Run) -> tuple[str, Recorded]:
 
 def _digest(run: Run, name: str) -> str | None:
     from allmend import adapters
+    from allmend.digests import file_digest
 
     folder = run.output(name)
-    return adapters.read(folder).digest if folder and Path(folder).is_dir() else None
+    if not folder or not Path(folder).is_dir():
+        return None
+    if name.startswith("model"):
+        return " ".join(file_digest(path) for path in sorted(Path(folder).glob("*.safetensors")))
+    return adapters.read(folder).digest
 
 
 class _threads:  # noqa: N801  (read as a word in `with`)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from allmend.verbs.settings import Duration, Settings
+from allmend.verbs.settings import Duration, Settings, Size
 from allmend.verbs.watching import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -38,8 +38,23 @@ class TuneSettings(Settings):
     targets: tuple[str, ...] = ()
     """Linear layers to adapt, by name (q_proj, …); all of them when not given."""
 
-    batch: Annotated[int, Field(ge=1)] = 16
-    """Rows that one optimiser step learns from."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead (rsLoRA)."""
+
+    dora: bool = False
+    """Learn the length of each adapted row by itself (DoRA)."""
+
+    full: bool = False
+    """Learn all weights of the model instead of a LoRA; what comes out is a model folder."""
+
+    base_bits: Literal[8, 4] | None = None
+    """Keep the frozen weights in 8 or 4 bits: less memory, a little less precise. Not with --full."""
+
+    memory: Size | None = None
+    """Memory that training may use in all, like 12G; what is free when not given."""
+
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Rows that one optimiser step learns from; chosen when not given."""
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
     """At most this many passes over the rows, however large the budget."""
@@ -85,7 +100,12 @@ def tune(
     alpha: float = 32.0,
     dropout: float = 0.0,
     targets: tuple[str, ...] = (),
-    batch: int = 16,
+    rslora: bool = False,
+    dora: bool = False,
+    full: bool = False,
+    base_bits: Literal[8, 4] | None = None,
+    memory: int | str | None = None,
+    batch: int | None = None,
     epochs: float = 3.0,
     context: int | None = None,
     prompt_column: str | None = None,
@@ -105,7 +125,8 @@ def tune(
         data: a .jsonl, .csv, .tsv or .parquet file, a folder of texts, `-`, or a data set of the catalogue.
 
     Returns:
-        The finished Run; its outputs are `adapter` (the best), `adapter-last` and `verdict`.
+        The finished Run; its outputs are `adapter` (the best), `adapter-last` and `verdict`; of full fine-tuning
+        `model` and `model-last` instead of the adapters.
 
     Raises:
         AllmendError: anything that is wrong with data, model, settings or machine, before training where it can be

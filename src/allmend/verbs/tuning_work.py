@@ -7,26 +7,29 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
 from allmend.data.checks import check
-from allmend.errors import InputError
+from allmend.errors import InputError, UsageError
 from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
+from allmend.models.saving import write_model
 from allmend.nouns.choice import Choice
+from allmend.tuning import checkpoint, memory, together
 from allmend.tuning import probe as probing
-from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
-from allmend.tuning.packs import batches
-from allmend.tuning.passes import Passes
+from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
 from allmend.verbs.stopping import stop_between_steps
+from allmend.verbs.tuning_plan import PACK_TOKENS, make_plan
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
 if TYPE_CHECKING:
@@ -37,17 +40,12 @@ if TYPE_CHECKING:
     from allmend.verbs.tune import TuneSettings
     from allmend.verbs.watching import Watch
 
-PACK_TOKENS = 2048
 SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
-_EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
-
 _SKIPPED = {"unreadable-rows", "empty-rows"}
 """Problems that `--skip-bad` takes care of."""
-
-_RATE = 5e-4
 
 
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
@@ -58,6 +56,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     """
     # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
+    _check_settings(settings)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
     processes = together.join()
@@ -70,7 +69,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     model = resolve(reference, watch.amount)
     watch.model(model)
     watch.stage(f"Loading {model.name}")
-    loaded = load(model, settings.dtype, progress=watch.amount)
+    loaded = load(model, settings.dtype, progress=watch.amount, bits=settings.base_bits)
     template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     _check(source, dataset, settings, loaded, template, context, watch)
@@ -82,6 +81,20 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
         verdict = tuning.go()
         write_verdict(run, verdict)
     return runs.show(run.id)
+
+
+def _check_settings(settings: TuneSettings) -> None:
+    """Raise where two settings exclude each other."""
+    if not settings.full:
+        return
+    plain = {"base_bits": None, "dora": False, "rslora": False, "dropout": 0.0, "targets": ()}
+    for name, value in plain.items():
+        if getattr(settings, name) != value:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is about a LoRA on a frozen base, which --full has not",
+                where="--full",
+                hint="Leave one of the two out.",
+            )
 
 
 def write_verdict(run: Recorder, verdict: Verdict) -> None:
@@ -203,11 +216,15 @@ class _Tuning:
         self._say_untuned(question, before)
         rows = self._encode(self.dataset.train)
         select = self._encode(self.dataset.select)
+        if self.settings.full:
+            return self._go_whole(question, before, rows, select)
         config = LoraConfig(
             rank=self.settings.rank,
             alpha=self.settings.alpha,
             dropout=self.settings.dropout,
             targets=self.settings.targets,
+            rslora=self.settings.rslora,
+            dora=self.settings.dora,
         )
         lora = attach(self.loaded.model, config, seed=self.settings.seed)
         try:
@@ -217,13 +234,25 @@ class _Tuning:
         finally:
             detach(self.loaded.model, lora)
 
+    def _go_whole(self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens]) -> Verdict:
+        """Learn all weights and judge them; the untuned answers are there already."""
+        memory.check_whole(self.loaded, self.settings.memory)
+        torch.manual_seed(self.settings.seed)
+        whole = WholeModel(self.loaded.model)
+        try:
+            self._train(whole, rows, select)
+        finally:
+            whole.release()
+        self.watch.stage(f"Judging it on {len(question.rows)} held-out rows")
+        return judge(self.loaded, LoraSet(LoraConfig(), {}), question, base_answers=before)
+
     def question(self) -> Question:
         """What the verdict will be about."""
         return Question(
             rows=self.dataset.held_out,
             labels=self.dataset.labels,
             template=self.template,
-            adapter=str(self.run.folder / "adapter"),
+            adapter=str(self.run.folder / ("model" if self.settings.full else "adapter")),
             data=self.dataset.examples.source,
             run=self.run.id,
             seed=self.settings.seed,
@@ -244,33 +273,41 @@ class _Tuning:
             self.watch.note(f"{cut} rows are longer than {self.context} tokens and lost the start of their prompt.")
         return encoded
 
-    def _train(self, lora: LoraSet, rows: list[Tokens], select: list[Tokens]) -> None:
+    def _train(self, learned: Learned, rows: list[Tokens], select: list[Tokens]) -> None:
         folder = self.run.folder
         key = self._key()
         (folder / "key").write_text(key)
-        probing.check_disk(folder, lora)
-        import torch
-
+        probing.check_disk(folder, learned)
         before = torch.get_num_threads()
-        passes = Passes.of(self.loaded, lora, Tricks.without(*self.settings.without), PACK_TOKENS)
+        passes = Passes.of(self.loaded, learned, Tricks.without(*self.settings.without), PACK_TOKENS)
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
+        told = len(passes.choices)
         try:
             plan = self._settled(key, passes, rows, select)
+            for choice in passes.choices[told:]:
+                self.choose(choice.name, choice.value, choice.reason)
             (folder / PLAN).write_text(json.dumps(asdict(plan)))
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
             torch.set_num_threads(before)
-            self._keep(lora)
+            self._keep(learned)
 
     def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
         """The plan: that of the run that is replayed or continued, or a new one."""
+        earlier = None if self.settings.fresh or self.replayed else self._interrupted(key)
         if self.replayed is not None:
-            self.choose("steps", self.replayed.plan.steps, "as in the run that is replayed")
-            return self.replayed.plan
-        earlier = None if self.settings.fresh else self._interrupted(key)
-        return self._continue(earlier) if earlier is not None else self._plan(passes, rows, select)
+            plan = self.replayed.plan
+            self.choose("steps", plan.steps, "as in the run that is replayed")
+        elif earlier is not None:
+            plan = self._continue(earlier)
+        else:
+            return make_plan(passes, rows, select, self.settings, self.choose, self.watch)
+        passes.pack_tokens = plan.pack_tokens
+        if plan.recompute:
+            passes.recompute("as recorded")
+        return plan
 
     def _steps(self, passes: Passes, plan: Plan, rows: list[Tokens], select: list[Tokens]) -> None:
         self.watch.stage(f"Training for {plan.steps} steps")
@@ -281,73 +318,36 @@ class _Tuning:
                 self.run.metric(step.step, select_loss=step.select_loss)
             self.watch.step(step)
 
+        memory.forget_peak(self.loaded.device)
         with stop_between_steps() as stop:
             outcome = train(self.loaded, passes.lora, rows, select, plan, self.run.folder, report, stop, passes)
         progress = outcome.progress
         for at, steps in progress.replanned:
             self.choose("steps", steps, f"after step {at}: the machine is slower than it was measured")
         # What the probe said stands beside what happened, so that the probe itself can be judged.
-        self.run.metric(progress.step, training_seconds=progress.seconds)
-        self.run.metric(progress.step, peak_mib=float(probing.peak_memory(self.loaded.device) >> 20))
+        peak = memory.peak_memory(self.loaded.device) >> 20
+        self.run.metric(progress.step, training_seconds=progress.seconds, peak_mib=float(peak))
+        self.watch.note(f"Training took {progress.seconds / 60:.1f} min and at its peak {peak} MiB.")
 
-    def _keep(self, lora: LoraSet) -> None:
-        """Write the best and the last adapter, also when training was stopped."""
-        from allmend.tuning import checkpoint
-
-        for name, file in (("adapter", BEST), ("adapter-last", LAST)):
+    def _keep(self, learned: Learned) -> None:
+        """Write the best and the last of what was learned, also when training was stopped."""
+        kind = "model" if isinstance(learned, WholeModel) else "adapter"
+        best = None
+        for name, file in ((f"{kind}-last", LAST), (kind, BEST)):
             path = self.run.folder / file
             if not path.is_file():
                 continue
             tensors, _, progress = checkpoint.load(path)
-            lora.load_state(tensors)
+            learned.load_state(tensors)
+            best = progress.best_step if file == BEST else best
             target = self.run.folder / name
-            write(target, lora, self.loaded.about, self.template.text, self.template.name)
+            if isinstance(learned, WholeModel):
+                write_model(target, self.loaded, self.template.text, self.template.name)
+            else:
+                write(target, learned, self.loaded.about, self.template.text, self.template.name)
             self.run.output(name, target)
-        if (self.run.folder / BEST).is_file():
-            lora.load_state(checkpoint.load(self.run.folder / BEST)[0])
-            self.choose("best_step", progress.best_step, "lowest loss on the selection rows")
-
-    def _plan(self, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
-        settings = self.settings
-        self.watch.stage("Trying a few steps to see how fast this machine is")
-        first = [
-            [rows[place] for place in batch] for batch in islice(batches(len(rows), settings.batch, settings.seed), 12)
-        ]
-        threads = probing.choose_threads(passes, first[0])
-        self.choose(threads.name, threads.value, threads.reason)
-        fit = together.agreed(probing.probe(self.loaded, passes.lora, first, PACK_TOKENS, passes))
-        tokens = sum(map(len, rows)) / len(rows) * min(settings.batch, len(rows))
-        # Evaluating is a forward pass, about a third of a step, over the selection rows.
-        once = fit.seconds(sum(map(len, select))) / 3
-        evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
-        self.choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
-        evaluation = evaluations * once
-        possible = probing.steps_in(settings.budget, fit, tokens, evaluation)
-        wanted = max(1, round(settings.epochs * len(rows) / settings.batch))
-        steps = min(possible, wanted)
-        minutes = (steps * fit.seconds(tokens) + evaluation) / 60
-        reason = f"{fit.tokens_per_second:.0f} tokens/s measured; " + (
-            f"the budget of {settings.budget / 60:.1f} min buys them"
-            if possible < wanted
-            else f"{settings.epochs:g} epochs"
-        )
-        self.choose("steps", steps, reason)
-        self.choose("predicted_minutes", round(minutes, 2), "from the same measurement")
-        self.choose("predicted_peak_mib", fit.peak_bytes >> 20, "peak while trying the largest batch")
-        rate = settings.learning_rate or _RATE
-        if settings.learning_rate is None:
-            self.choose("learning_rate", rate, "a value in the range that works for LoRA on most models; not searched")
-        return Plan(
-            steps=steps,
-            rate=rate,
-            batch_rows=settings.batch,
-            seed=settings.seed,
-            pack_tokens=PACK_TOKENS,
-            evaluations=evaluations,
-            deadline=settings.budget,
-            threads=threads.value,
-            tricks=passes.tricks,
-        )
+        if best is not None:
+            self.choose("best_step", best, "lowest loss on the selection rows")
 
     def _key(self) -> str:
         """What makes two runs the same work."""

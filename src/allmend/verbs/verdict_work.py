@@ -37,7 +37,7 @@ def work(reference: str, settings: VerdictSettings, watch: Watch) -> Verdict:
     before = TuneSettings.of(tuned.settings)
     weights = adapters.read(folder)
     watch.stage(f"Loading {before.model}")
-    loaded = load(resolve(before.model, watch.amount), before.dtype, progress=watch.amount)
+    loaded = load(resolve(before.model, watch.amount), before.dtype, progress=watch.amount, bits=before.base_bits)
     if weights.base_digest and weights.base_digest != loaded.about.digest:
         raise InputError(
             f"{before.model} is not the model that the adapter was trained on (another digest)",

@@ -109,7 +109,8 @@ class Gate:
         except Refused as error:
             self.record.add("host", shown, "denied", source="proxy", detail=error.message, advice=error.hint)
             raise
-        self.record.add("host", shown, "allowed", source="proxy", operator=grant.operator)
+        detail = "a person allowed it while it ran" if grant.asked else ""
+        self.record.add("host", shown, "allowed", source="proxy", operator=grant.operator, detail=detail)
         return grant
 
     async def _head(

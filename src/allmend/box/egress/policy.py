@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from allmend.box.questions import Questions
 from allmend.errors import Refused
 
 DEFAULT_PORTS = (80, 443)
-
-Ask = Callable[[str, str], bool]
-"""Asks a person about (`host`, `name:port`); True grants it for this run."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,8 @@ class Grant:
     ports: tuple[int, ...]
     operator: bool = False
     """Granted by this machine's owner: may have a non-public address."""
+    asked: bool = False
+    """A person allowed it while it ran."""
 
     @classmethod
     def of(cls, text: str, *, operator: bool = False) -> Grant:
@@ -43,20 +43,18 @@ class Grant:
 class Policy:
     """The grants of one run. Thread-safe; only `narrow` and a person's answer change it."""
 
-    def __init__(self, hosts: Iterable[str], operator: Iterable[str] = (), ask: Ask | None = None) -> None:
+    def __init__(self, hosts: Iterable[str], operator: Iterable[str] = (), asking: Questions | None = None) -> None:
         self._grants = [Grant.of(host) for host in hosts]
         self._operator = [Grant.of(host, operator=True) for host in operator]
-        self._ask = ask
-        self._answers: dict[tuple[str, int], bool] = {}
+        self.questions = asking or Questions()
         self._confined_to: list[Grant] | None = None
         self._confined_by = ""
         self._lock = threading.Lock()
-        self._asking = threading.Lock()
 
     @property
     def interactive(self) -> bool:
         """Whether a person can be asked."""
-        return self._ask is not None
+        return self.questions.possible
 
     def find(self, name: str, port: int) -> Grant:
         """The grant for (`name`, `port`); raises `Refused` with the line to add. May block while a person
@@ -66,8 +64,8 @@ class Policy:
         if granted is not None:
             return granted
         shown = name if port in DEFAULT_PORTS else f"{name}:{port}"
-        if self._ask is not None and self._answer(name, port, shown):
-            return Grant(name, (port,))
+        if not self._confined_by and self.questions.allowed("host", shown):
+            return Grant(name, DEFAULT_PORTS if port in DEFAULT_PORTS else (port,), asked=True)
         why = (
             f"; since the secret {self._confined_by} was handed over, only its hosts can be reached"
             if self._confined_by
@@ -84,7 +82,7 @@ class Policy:
         with self._lock:
             if any(grant.names(name) for grant in (*self._operator, *self._reachable())):
                 return True
-            return any(answer and asked == name for (asked, _), answer in self._answers.items())
+        return self.questions.has_allowed("host", name)
 
     def narrow(self, secret: str, hosts: Iterable[str]) -> None:
         """From now on only `hosts` (granted ones) stay reachable; `*` leaves all granted hosts."""
@@ -107,15 +105,6 @@ class Policy:
             if inside and grant.covers(name, port):
                 return grant
         return None
-
-    def _answer(self, name: str, port: int, shown: str) -> bool:
-        if self._confined_by or len(self._answers) >= 200:
-            return False
-        with self._asking:  # one question at a time, and each only once
-            if (name, port) not in self._answers:
-                assert self._ask is not None
-                self._answers[name, port] = self._ask("host", shown)
-            return self._answers[name, port]
 
 
 def line_to_add(host: str) -> str:

@@ -41,8 +41,8 @@ WATCHED = ("execve", "execveat", "connect", "kill")
 """Seen by the supervisor, then decided by the kernel (level A)."""
 WATCHED_FILES = ("open", "creat", "openat", "openat2")
 """Seen as well when file access is traced, at some 50 µs a call."""
-EMULATED = ("connect", "bind", "listen")
-"""Level B: decided and carried out by the supervisor, on an address it has read itself."""
+EMULATED = ("connect", "bind", "listen", "chmod", "fchmod", "fchmodat", "fchmodat2", "utimensat")
+"""Level B: decided and carried out by the supervisor, on an address or a path it has read itself."""
 
 
 class Assembler:
@@ -167,6 +167,21 @@ def _socketpair(reduced: bool, refuse: int) -> list[tuple[int, int, int, int]]:
     return body.code
 
 
+def _aimed(place: int, otherwise: int) -> list[tuple[int, int, int, int]]:
+    """Allows a call that names no other process (0); with a kind of target before it, only the plain kind."""
+    body = Assembler()
+    body.load(_arg(place))
+    body.add(_JEQ, 0, 1, 0)
+    body.answer(otherwise)
+    if place:
+        # PRIO_PROCESS is 0 and IOPRIO_WHO_PROCESS 1; a group or a user holds more than the caller.
+        body.load(_arg(0))
+        body.add(_JGT, 1, 0, 1)
+        body.answer(otherwise)
+    body.answer(ALLOW)
+    return body.code
+
+
 def program(architecture: str, *, reduced: bool = False, watch: Sequence[str] = ()) -> bytes:
     """The filter for `architecture`. `reduced` is level B (no network namespace); `watch` names calls that the
     supervisor is asked about (USER_NOTIF); with any, refused calls are shown to it too, so that they are recorded:
@@ -198,8 +213,10 @@ def program(architecture: str, *, reduced: bool = False, watch: Sequence[str] = 
     asm.when_call(nr("sendto"), _sendto(bool(watch)))
     asm.when_call(nr("sendmsg"), _refuse_flag(2, _MSG_FASTOPEN, ERRNO | errno.EOPNOTSUPP))
     asm.when_call(nr("sendmmsg"), _refuse_flag(3, _MSG_FASTOPEN, ERRNO | errno.EOPNOTSUPP))
-    for name in syscalls.DENIED:
+    for name in (*syscalls.DENIED, *(syscalls.DENIED_AT_B if reduced else ())):
         asm.when_call(nr(name), _returns(refuse))
+    for name, place in syscalls.AIMED.items() if reduced else ():
+        asm.when_call(nr(name), _aimed(place, refuse))
     # Each new thread asks for clone3 first: the C library falls back to clone, whose flags can be read.
     asm.when_call(nr("clone3"), _returns(ERRNO | errno.ENOSYS))
     for name in syscalls.ABSENT:

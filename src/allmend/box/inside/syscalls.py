@@ -90,6 +90,50 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "mount_setattr": (442, 442),
     "quotactl_fd": (443, 443),
     "process_mrelease": (448, 448),
+    # Looked at, or denied, where no namespace is between the box and the rest (level B).
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "utimensat": (280, 88),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "inotify_add_watch": (254, 27),
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "prlimit64": (302, 261),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
     # Answered with ENOSYS: the caller falls back, and the record stays whole.
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
@@ -116,6 +160,23 @@ ABSENT = (
     "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret", "statmount", "listmount",
 )  # fmt: skip
 """Answered with ENOSYS, as a kernel without them would."""
+
+
+DENIED_AT_B = (
+    "chown", "fchown", "lchown", "fchownat", "utime", "utimes", "futimesat", "setxattr", "lsetxattr", "fsetxattr",
+    "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat", "inotify_add_watch",
+    "shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl",
+    "mq_open", "mq_unlink",
+)  # fmt: skip
+"""Refused at level B: Landlock knows neither owners, times and attributes of files nor System V's shared objects, and
+without namespaces those of the person who runs it are within reach."""
+
+AIMED = {
+    "prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0, "sched_setattr": 0,
+    "migrate_pages": 0, "move_pages": 0, "setpriority": 1, "ioprio_set": 1,
+}  # fmt: skip
+"""Calls that name a process, with the place of its number (0 is the caller). At level B the supervisor looks whether
+it is the caller's own."""
 
 
 def machine() -> str:

@@ -115,7 +115,17 @@ def _hook_for(name: str):  # type: ignore[no-untyped-def]
 
 
 def from_weights(weights: AdapterWeights) -> Lora:
-    """An adapter as it was read from disk, with each module's scaling taken into its `B`."""
+    """An adapter as it was read from disk, with each module's scaling taken into its `B`.
+
+    Raises:
+        InputError: it is a DoRA, whose effect is no sum of the base's and its own.
+    """
+    if weights.config.dora:
+        raise InputError(
+            "a DoRA scales the base's own outputs, so it cannot be served beside other adapters",
+            where=str(weights.folder),
+            hint="Merge it into the model's weights and serve those, or tune a plain LoRA.",
+        )
     modules = {}
     for name, (a, b) in weights.modules.items():
         modules[name] = (a, b * weights.config_of(name).scale)

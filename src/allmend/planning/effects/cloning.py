@@ -58,6 +58,9 @@ def git(session: Session, line: Line) -> None:
         _pin(session, line, at + 1, cwd)
     elif verb == "submodule" and at + 1 < len(words) and words[at + 1] == "add":
         clone(session, line, at + 2, cwd)
+    elif verb == "submodule" and "update" in words[at + 1 :]:
+        session.record.add("clone", "git submodule update", place=session.python.place, line=line.command.line,
+                           reason="the repositories are named in a file of the clone", detail={"pinned": None})  # fmt: skip
     elif verb == "push":
         origin = session.world.clone_of(".", cwd)
         places = line.positional(start=at + 1)
@@ -122,6 +125,9 @@ def add(
     key = world.key(folder, cwd)
     if folder == ".":
         key = world.key(".", cwd)
+    from allmend.planning.effects import directories
+
+    directories.under_drive(session, folder, "write", cwd=cwd)
     world.clones[key] = Clone(plain(target), posixpath.normpath(plain(folder)), rows[0] if rows else None, pinned)
 
 

@@ -6,12 +6,12 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import segment
+from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _SHELL = frozenset({
@@ -76,7 +76,7 @@ def _shell(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True)
+            session.shell_text(text, first_line=_first_line(node, call), from_python=True, one_line=_elsewhere(node))
         elif option is not MISSING:
             session.line = line
             session.add("process", option, node=node)
@@ -85,6 +85,11 @@ def _shell(session: Session, call: Call) -> Value:
 
 def _first_line(node: ast.AST | None, call: Call) -> int:
     return getattr(node, "lineno", call.node.lineno)
+
+
+def _elsewhere(node: ast.AST | None) -> bool:
+    """Whether a text was written elsewhere than where it is run."""
+    return not isinstance(node, ast.Constant | ast.JoinedStr)
 
 
 def _mark(text: str) -> str:
@@ -104,7 +109,9 @@ def _program(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True, cwd=cwd)
+            session.shell_text(
+                text, first_line=_first_line(node, call), from_python=True, cwd=cwd, one_line=_elsewhere(node)
+            )
         elif isinstance(option, list | tuple) and option:
             if shell_value is True:
                 session.shell_text(
@@ -119,9 +126,17 @@ def _program(session: Session, call: Call) -> Value:
 
 
 def _words(
-    session: Session, call: Call, values: list[Value], node: ast.AST | None, cwd: str | None, stdin: str | None
+    session: Session,
+    call: Call,
+    values: list[Value],
+    node: ast.AST | None,
+    cwd: str | None,
+    stdin: str | None,
+    started: bool = True,
 ) -> None:
-    from allmend.planning.shell import Command, Shell
+    """A program's words as a list; `started` is false where no process of its own begins."""
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
     elements = node.elts if isinstance(node, ast.List | ast.Tuple) and len(node.elts) == len(values) else None
     words, literal = [], []
@@ -130,15 +145,17 @@ def _words(
         settled = session.python.settle(value, element or call.node)
         words.append(session.holes.text(settled, _source(session, element)))
         literal.append(isinstance(element, ast.Constant))
-    shell = Shell(session, cwd=session.world.cwd if cwd is None else cwd, from_python=True, first_line=call.node.lineno)
-    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=True)
+    shell = Shell(
+        session, cwd=session.world.cwd if cwd is None else cwd, from_python=started, first_line=call.node.lineno
+    )
+    command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=started)
     session.on_command(command, shell)
 
 
 def _pip(session: Session, call: Call) -> Value:
     value = call.args[0] if call.args else []
     if isinstance(value, list):
-        _words(session, call, ["pip", *value], None, None, None)
+        _words(session, call, ["pip", *value], None, None, None, started=False)
     return _result(session, call)
 
 
@@ -150,10 +167,10 @@ def _execute(session: Session, call: Call) -> Value:
     if isinstance(node, ast.Call) and _compiled(node):
         return _result(session, call)
     if last in ("execfile", "run_path", "safe_execfile", "safe_execfile_ipy"):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
         if isinstance(value, str):
-            running.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
+            scripts.script(session, value, session.world.cwd, literal=isinstance(node, ast.Constant))
         return _result(session, call)
     if last == "run_module":
         return _result(session, call)
@@ -242,16 +259,19 @@ def _magic(session: Session, call: Call) -> Value:
 def _opened(session: Session, call: Call) -> None:
     path, _ = call.get(0, "file")
     mode, _ = call.get(1, "mode")
-    if not isinstance(path, str) or has_hole(path) or not isinstance(mode, str) or not set(mode) & set("wax"):
+    if not isinstance(mode, str) or not set(mode) & set("wax"):
         return
     from allmend.planning.effects import directories
 
-    full = session.world.resolve(path).replace(DERIVED, "")
-    if directories.SYSTEM.search(full):
-        directories.written(session, path, cwd=None)
-    session.world.make(path)
-    if "w" in mode:
-        session.world.texts.pop(session.world.key(path), None)
+    for text in strings(path):
+        if has_hole(text):
+            continue
+        full = session.world.resolve(text).replace(DERIVED, "")
+        if directories.SYSTEM.search(full):
+            directories.written(session, text, cwd=None)
+        session.world.make(text)
+        if "w" in mode:
+            session.world.texts.pop(session.world.key(text), None)
 
 
 def _write(session: Session, call: Call) -> None:

@@ -7,13 +7,25 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.effects import cloning, fetching, filing, installing, running, serving
+from allmend.planning.effects import (
+    cloning,
+    fetching,
+    filing,
+    installing,
+    launchers,
+    node_packages,
+    programs,
+    running,
+    serving,
+    system_packages,
+)  # fmt: skip
 from allmend.planning.effects.line import Line
 from allmend.planning.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
-    from allmend.planning.shell import Command, Shell
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
 _BEFORE: dict[str, frozenset[str]] = {
     "sudo": frozenset({"-u", "-g", "-p", "-C", "-h"}), "env": frozenset({"-u", "-C", "-S"}), "nohup": frozenset(),
@@ -83,9 +95,7 @@ _SILENT = frozenset(
         "unalias",
         "ulimit",
         "lsb_release",
-        "ffmpeg",
         "ffprobe",
-        "convert",
         "identify",
         "column",
         "seq",
@@ -134,13 +144,13 @@ def run(session: Session, command: Command, shell: Shell) -> None:
         _process(session, command, name)
     filing.redirections(session, line)
     if not name or has_hole(name):
-        running.program(session, line)
+        programs.program(session, line)
         return
     handler = _PROGRAMS.get(name) or next((found for shape, found in _SHAPES if shape.match(name)), None)
     if handler is not None:
         handler(session, line)
     elif name not in _SILENT:
-        running.program(session, line)
+        programs.program(session, line)
     filing.drive_words(session, line)
 
 
@@ -193,6 +203,8 @@ def _eval(session: Session, line: Line) -> None:
     text = " ".join(line.raw[1:])
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
+    elif text and re.search(r"curl|wget", session.holes.shown(text)) and running.from_substitution(session, line, text):
+        return
     elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
         session.add("dynamic_code", text, literal=False)
 
@@ -221,10 +233,10 @@ def _nothing(session: Session, line: Line) -> None:
 
 _PROGRAMS: dict[str, Callable[[Any, Any], None]] = {
     "uv": installing.uv, "uvx": installing.uvx, "pipx": installing.pipx, "easy_install": installing.easy,
-    "conda": installing.conda, "mamba": installing.conda, "micromamba": installing.conda, "apt": installing.apt,
-    "apt-get": installing.apt, "aptitude": installing.apt, "apt-fast": installing.apt, "npm": installing.npm,
-    "yarn": installing.npm, "pnpm": installing.npm, "npx": installing.npx, "poetry": installing.poetry, "dpkg": installing.dpkg,
-    "gdebi": installing.dpkg, "pip-sync": _nothing, "bun": installing.npm, "pixi": installing.conda,
+    "conda": system_packages.conda, "mamba": system_packages.conda, "micromamba": system_packages.conda, "apt": system_packages.apt,
+    "apt-get": system_packages.apt, "aptitude": system_packages.apt, "apt-fast": system_packages.apt, "npm": node_packages.npm,
+    "yarn": node_packages.npm, "pnpm": node_packages.npm, "npx": node_packages.npx, "poetry": installing.poetry, "dpkg": system_packages.dpkg,
+    "gdebi": system_packages.dpkg, "pip-sync": _nothing, "bun": node_packages.npm, "pixi": system_packages.conda,
     "git": cloning.git, "gh": cloning.gh, "svn": cloning.svn, "git-lfs": _nothing,
     "wget": fetching.wget, "curl": fetching.curl, "aria2c": fetching.aria2c, "gdown": fetching.gdown, "axel": fetching.axel,
     "gsutil": fetching.gsutil, "gcloud": fetching.gcloud, "aws": fetching.aws, "rclone": fetching.rclone,
@@ -233,13 +245,13 @@ _PROGRAMS: dict[str, Callable[[Any, Any], None]] = {
     "spacy": fetching.spacy, "scp": fetching.scp, "rsync": fetching.scp, "wget2": fetching.wget, "xget": fetching.axel,
     "modelscope": fetching.modelscope, "dvc": fetching.dvc, "tfds": fetching.tfds, "tune": fetching.tune, "mc": _nothing,
     "ipython": running.python, "bash": running.bash, "sh": running.bash, "zsh": running.bash,
-    "source": running.source, ".": running.source, "accelerate": running.accelerate, "torchrun": running.launcher,
-    "deepspeed": running.launcher, "horovodrun": running.launcher, "mpirun": running.launcher, "mpiexec": running.launcher,
-    "make": running.make, "cmake": running.make, "ninja": running.make, "meson": running.make, "papermill": running.papermill,
-    "jupyter": running.jupyter, "jupyter-nbconvert": _nothing, "perl": running.interpreter, "node": running.interpreter,
+    "source": running.source, ".": running.source, "accelerate": launchers.accelerate, "torchrun": launchers.launcher,
+    "deepspeed": launchers.launcher, "horovodrun": launchers.launcher, "mpirun": launchers.launcher, "mpiexec": launchers.launcher,
+    "make": programs.make, "cmake": programs.make, "ninja": programs.make, "meson": programs.make, "papermill": programs.papermill,
+    "jupyter": programs.jupyter, "jupyter-nbconvert": _nothing, "perl": running.interpreter, "node": running.interpreter,
     "ruby": running.interpreter, "Rscript": running.interpreter, "julia": running.interpreter, "lua": running.interpreter,
-    "java": running.interpreter, "nvidia-smi": running.nvidia, "nvcc": running.nvidia, "nvtop": running.nvidia,
-    "export": _export, "eval": _eval, "xargs": _xargs, "go": running.golang, "cargo": running.golang, "docker": running.docker,
+    "java": running.interpreter, "nvidia-smi": programs.nvidia, "nvcc": programs.nvidia, "nvtop": programs.nvidia,
+    "export": _export, "eval": _eval, "xargs": _xargs, "go": programs.golang, "cargo": programs.golang, "docker": programs.docker,
     "rm": filing.rm, "rmdir": _nothing, "cp": filing.cp, "mv": filing.mv, "mkdir": filing.mkdir, "touch": filing.mkdir,
     "ln": filing.ln, "tee": filing.tee, "sed": filing.sed, "tar": filing.tar, "unzip": filing.unzip, "7z": filing.seven,
     "7za": filing.seven, "7zz": filing.seven, "unrar": filing.unrar, "gunzip": filing.gunzip, "gzip": filing.gunzip,
@@ -251,7 +263,7 @@ _PROGRAMS: dict[str, Callable[[Any, Any], None]] = {
     "tensorboard": serving.tensorboard_command, "vllm": serving.vllm, "uvicorn": serving.web, "flask": serving.web,
     "gunicorn": serving.web, "hypercorn": serving.web, "mlflow": serving.mlflow, "bore": serving.tunnel, "zrok": serving.tunnel,
     "frpc": serving.tunnel, "pinggy": serving.tunnel, "jupyter-lab": serving.notebook, "jupyter-notebook": serving.notebook,
-    "code-server": serving.notebook, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
+    "code-server": serving.code_server, "ffmpeg": filing.converted, "convert": filing.converted, "sox": filing.converted, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
     "text-generation-launcher": serving.vllm, "lmdeploy": serving.vllm, "tmole": serving.tunnel, "playit": serving.tunnel,
     "chainlit": serving.streamlit, "panel": serving.streamlit, "voila": serving.notebook, "fiftyone": serving.fiftyone,
 }  # fmt: skip

@@ -6,13 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.expressions import segment
+from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
+from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking, stands_for
 from allmend.planning.values import DERIVED, Either, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _PROMPTS = frozenset(
@@ -46,7 +46,7 @@ def literals(session: Session, source: str) -> None:
         code = _uncommented(line)
         for kind, shape in SHAPES:
             for match in shape.finditer(code):
-                if not placeholder(match[0]):
+                if not stands_for(match[0]):
                     session.add("credential", f"literal:{kind}", literal=True, line=number)
                     break
         if "://" in code and "@" in code and literal_kind(code) in ("github", "password", "huggingface"):
@@ -235,9 +235,9 @@ def _environment(session: Session, name: str, value: Value) -> None:
             if piece and not has_hole(piece) and len(session.world.search) < 200:
                 session.world.search.append(session.world.resolve(piece))
     if name in ("COMMANDLINE_ARGS", "GRADIO_SHARE") and isinstance(value, str):
-        from allmend.planning.effects import running
+        from allmend.planning.effects import flags
 
-        running.flags(session, value.replace(DERIVED, "").split())
+        flags.flags(session, value.replace(DERIVED, "").split())
 
 
 def from_account(value: Value) -> bool:

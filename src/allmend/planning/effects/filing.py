@@ -147,6 +147,9 @@ def ln(session: Session, line: Line) -> None:
     source = line.words[places[0]]
     link = line.words[places[1]] if len(places) > 1 else posixpath.basename(source)
     drive = session.world.drive(source, line.cwd)
+    key = session.world.key(link, line.cwd)
+    if link.endswith("/") or key in session.world.clones or (key and key in session.world.made):
+        link = posixpath.join(link, posixpath.basename(source.rstrip("/")))  # Into a folder that is there.
     full = session.world.resolve(link, line.cwd)
     if drive:
         directories.under_drive(session, source, "read", literal=line.exact(places[0]), cwd=line.cwd)
@@ -200,6 +203,8 @@ def _unpacked(session: Session, line: Line, archive: str, folder: str | None) ->
     origin = world.source_of(archive, line.cwd)
     stem = re.sub(r"\.(?:zip|tar|tgz|tar\.\w+|gz|7z|rar|tbz2?|txz)$", "", posixpath.basename(archive))
     places = [posixpath.join(folder, stem) if folder else stem]
+    if not folder:
+        directories.under_drive(session, line.cwd or ".", "write", cwd="")
     if folder:
         full = world.resolve(folder, line.cwd)
         if not directories.under_drive(session, folder, "write", cwd=line.cwd):
@@ -223,8 +228,10 @@ def tar(session: Session, line: Line) -> None:
     words = line.words
     if len(words) < 2:
         return
-    first = words[1]
-    bundle = first.lstrip("-") if not first.startswith("--") else ""
+    # The first word may be a bundle without a dash; later ones have it.
+    bundle = "".join(
+        w.lstrip("-") for n, w in enumerate(words[1:]) if not w.startswith("--") and (n == 0 or w[:1] == "-")
+    )
     extracting = "x" in bundle or line.flag("--extract", "-x")
     given = line.short("C", "--directory")
     if not extracting:
@@ -234,7 +241,7 @@ def tar(session: Session, line: Line) -> None:
                     session, words[at], "write" if at == 2 else "read", literal=line.exact(at), cwd=line.cwd
                 )
         return
-    archive = line.option("-f", "--file")
+    archive = line.short("f", "--file")
     if archive is None:
         places = [n for n in range(2, len(words)) if not words[n].startswith("-")]
         if not places:
@@ -276,6 +283,13 @@ def gunzip(session: Session, line: Line) -> None:
         key = session.world.key(word, line.cwd)
         if key in session.world.fetched and word.endswith(".gz"):
             session.world.fetched[key[:-3]] = session.world.fetched[key]
+
+
+def converted(session: Session, line: Line) -> None:
+    """`ffmpeg -i IN OUT`: the last word is a file that the notebook makes."""
+    last = line.words[-1] if len(line.words) > 2 else ""
+    if last and not last.startswith("-") and not has_hole(last) and "://" not in last:
+        session.world.make(re.sub(r"%0?\d*d", "*", last), line.cwd)
 
 
 def find(session: Session, line: Line) -> None:

@@ -9,7 +9,7 @@ from allmend.planning.values import Member, Symbol, Value, options
 
 if TYPE_CHECKING:
     from allmend.nouns.notebook import Cell, Notebook
-    from allmend.planning.expressions import Call
+    from allmend.planning.calls import Call
     from allmend.planning.session import Session
 
 _DEVICES = frozenset({"device", "device_map", "map_location", "device_type"})

@@ -1,12 +1,12 @@
-"""Packages: pip, uv, conda, apt, npm and their relatives, in every spelling."""
+"""Packages of the Python index: pip, uv, pipx, poetry, in every spelling."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.effects.targets import commit, host_of, package, plain, repository
-from allmend.planning.values import DERIVED, HOLE_START, has_hole
+from allmend.planning.effects.requirements import NAME, one, requirements_file
+from allmend.planning.effects.targets import package
+from allmend.planning.values import has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
@@ -83,9 +83,6 @@ PIP_VALUED = frozenset(
         "--keyring-provider",
     ]
 )
-_NAME = re.compile(r"^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?=$|[\s\[=<>!~;@(,])")
-_GIT = re.compile(r"(?:git|hg|svn|bzr)\+")
-_ARCHIVE = re.compile(r"\.(?:whl|tar\.gz|zip|tgz|tar\.bz2)(?:[#?].*)?$")
 
 
 def pip(session: Session, line: Line) -> None:
@@ -107,8 +104,8 @@ def _uninstall(line: Line, start: int) -> None:
         word = line.words[at]
         if has_hole(word):
             line.add("destructive", at)
-        elif _NAME.match(word):
-            line.add("destructive", at, f"uninstall:pip:{package(_NAME.match(word)[0])}")  # type: ignore[index]
+        elif NAME.match(word):
+            line.add("destructive", at, f"uninstall:pip:{package(NAME.match(word)[0])}")  # type: ignore[index]
 
 
 def requirements(session: Session, line: Line, start: int) -> None:
@@ -119,13 +116,13 @@ def requirements(session: Session, line: Line, start: int) -> None:
         word = words[at]
         head, sign, tail = word.partition("=")
         if word in ("-r", "--requirement") and at + 1 < len(words):
-            _file(session, line, at + 1, words[at + 1])
+            requirements_file(session, line, at + 1, words[at + 1])
             at += 2
         elif head == "--requirement" and sign:
-            _file(session, line, at, tail)
+            requirements_file(session, line, at, tail)
             at += 1
         elif word.startswith("-r") and len(word) > 2 and not word.startswith("--"):
-            _file(session, line, at, word[2:])
+            requirements_file(session, line, at, word[2:])
             at += 1
         elif word in ("-e", "--editable") and at + 1 < len(words):
             one(session, line, at + 1, words[at + 1], editable=True)
@@ -153,123 +150,6 @@ def _one_or_joined(session: Session, line: Line, at: int) -> int:
     return at
 
 
-def one(session: Session, line: Line, at: int, text: str, *, editable: bool = False) -> None:
-    """One requirement."""
-    text = text.strip().strip("\"'")
-    derived = "" if line.exact(at) else DERIVED
-    name, sign, url = (
-        text.partition(" @ ")
-        if " @ " in text
-        else text.partition("@")
-        if "@git+" in text or "@http" in text
-        else (text, "", "")
-    )
-    if sign and re.match(r"\s*(?:git\+|https?:|file:)", url):
-        session.installed.add(package(name))
-        text = url.strip()
-    if _GIT.match(text) or (text.startswith(("git@", "git://", "ssh://"))):
-        _git(session, line, at, text, derived)
-        return
-    if re.match(r"https?://|ftp://", text):
-        digest = bool(re.search(r"#sha256=|#md5=|[&#]sha\d+=", text))
-        repo = re.match(r"https?://github\.com/[^/]+/[^/]+/archive/([0-9a-f]{40})", text)
-        pinned = digest or repo is not None
-        line.add("install", at, derived + text, prefix="pip:", pinned=pinned, source="url")
-        line.add("foreign_code", at, derived + text, pinned=pinned)
-        return
-    if editable or _path(session, line, text):
-        _local(session, line, at, text)
-        return
-    match = _NAME.match(text)
-    if match is None:
-        if text.startswith(HOLE_START) or has_hole(text):
-            line.add("install", at, text, pinned=None if has_hole(text) else False, source="index")
-        return
-    clean = package(match[0])
-    if has_hole(match[0]):
-        line.add("install", at, text, source="index")
-        return
-    rest = re.sub(r"^\s*\[[^\]]*\]", "", text[match.end() :]).strip().partition(";")[0]
-    pinned = bool(re.match(r"\(?={2,3}\s*[^*,]+\)?$", rest.strip()))
-    session.installed.add(clean)
-    whole = line.exact(at) or DERIVED not in line.raw[at][: len(match[0]) + 1]
-    session.add("install", clean, prefix="pip:", literal=whole and not has_hole(text) and line.exact(at),
-                detail={"pinned": pinned, "source": "index"}, line=line.command.line)  # fmt: skip
-
-
-def _git(session: Session, line: Line, at: int, text: str, derived: str) -> None:
-    bare = text.partition("#")[0]
-    after = bare.split("://", 1)[-1]
-    slash = after.find("/")
-    _, sign, ref = after[slash + 1 :].rpartition("@") if slash >= 0 else ("", "", "")
-    pinned = bool(sign) and (commit(ref) or _tag(ref))
-    name = repository(after.rpartition("@")[0] if sign else after).rsplit("/", 1)[-1]
-    session.installed.add(package(plain(name)))
-    egg = re.search(r"[#&]egg=([\w.-]+)", text)
-    if egg:
-        session.installed.add(package(egg[1]))
-    line.add("install", at, derived + text, prefix="pip:", pinned=pinned, source="git")
-    line.add("foreign_code", at, derived + text, pinned=pinned)
-
-
-def _tag(ref: str) -> bool:
-    from allmend.planning.effects.targets import pinned_name
-
-    return pinned_name(ref)
-
-
-def _path(session: Session, line: Line, text: str) -> bool:
-    if text.startswith((".", "/", "~", "file:")) or _ARCHIVE.search(text):
-        return True
-    base = text.partition("[")[0].rstrip("/")
-    if text.endswith("/") or ("/" in base and HOLE_START not in base):
-        return True
-    world = session.world
-    return bool(base) and world.key(base, line.cwd) in world.clones and "/" in text
-
-
-def _local(session: Session, line: Line, at: int, text: str) -> None:
-    world = session.world
-    path = text.removeprefix("file://").partition("[")[0] if not text.startswith("[") else text
-    if has_hole(path):
-        line.add("install", at, path, source="path")
-        return
-    full = world.resolve(path, line.cwd)
-    clone = world.clone_of(path, line.cwd)
-    origin = world.source_of(path, line.cwd)
-    mark = "" if line.exact(at) else DERIVED
-    line.add("install", at, mark + full, prefix="pip:", pinned=bool(clone and clone.pinned), source="path")
-    if clone is not None or origin:
-        line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
-        if clone is not None:
-            session.installed.add(package(clone.path.rsplit("/", 1)[-1]))
-
-
-def _file(session: Session, line: Line, at: int, path: str) -> None:
-    world = session.world
-    path = path.strip("\"'")
-    if re.match(r"https?://", path):
-        line.add("install", at, path, prefix="pip:-r ", pinned=False, source="requirements")
-        line.add("download", at, path, host=host_of(path))
-        return
-    if has_hole(path):
-        line.add("install", at, path, pinned=False, source="requirements")
-        return
-    full = world.resolve(path, line.cwd)
-    mark = "" if line.exact(at) else DERIVED
-    written = world.texts.get(world.key(path, line.cwd))
-    pinned = bool(written) and _all_pinned(written[0] if written else "")
-    line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements")
-    clone = world.clone_of(path, line.cwd)
-    if clone is not None or world.source_of(path, line.cwd):
-        line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
-
-
-def _all_pinned(text: str) -> bool:
-    rows = [row.strip() for row in text.splitlines() if row.strip() and not row.strip().startswith("#")]
-    return bool(rows) and all("==" in row for row in rows)
-
-
 def uv(session: Session, line: Line) -> None:
     """`uv pip install`, `uv add`, `uv run`, `uv tool install`."""
     words = line.words
@@ -285,14 +165,14 @@ def uv(session: Session, line: Line) -> None:
         for at in line.positional(PIP_VALUED, places[1] + 1)[:1]:
             one(session, line, at, words[at])
     elif verb == "run":
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
         given = line.option("--with")
         if given:
             one(session, line, given[0], given[1])
         rest = line.positional((*PIP_VALUED, "--with", "--python"), places[0] + 1)
         if rest:
-            running.again(session, line, rest[0])
+            scripts.again(session, line, rest[0])
 
 
 def _from(session: Session, line: Line, start: int) -> Line:
@@ -328,150 +208,6 @@ def poetry(session: Session, line: Line) -> None:
         for at in places[1:]:
             one(session, line, at, line.words[at])
     elif places and line.words[places[0]] == "run" and len(places) > 1:
-        from allmend.planning.effects import running
+        from allmend.planning.effects import scripts
 
-        running.again(session, line, places[1])
-
-
-_CONDA_VALUED = ("-c", "--channel", "-n", "--name", "-p", "--prefix", "-f", "--file", "--revision", "--solver", "-r")
-
-
-def conda(session: Session, line: Line) -> None:
-    """`conda install`, `conda create`, `conda env create`, `conda run`."""
-    places = line.positional(_CONDA_VALUED)
-    if not places:
-        return
-    verb = line.words[places[0]]
-    start = places[0] + 1
-    if verb == "env" and len(places) > 1:
-        given = line.option("-f", "--file")
-        if given and line.words[places[1]] in ("create", "update"):
-            path = session.world.resolve(given[1], line.cwd)
-            line.add("install", given[0], path, prefix="conda:-f ", pinned=False, source="requirements")
-        return
-    if verb == "run":
-        rest = line.positional(_CONDA_VALUED, start)
-        if rest:
-            from allmend.planning.effects import running
-
-            running.again(session, line, rest[0])
-        return
-    if verb not in ("install", "create", "update", "add", "upgrade"):
-        if verb in ("remove", "uninstall"):
-            for at in line.positional(_CONDA_VALUED, start):
-                line.add("destructive", at, f"uninstall:conda:{line.words[at].lower()}")
-        return
-    given = line.option("--file")
-    if given:
-        line.add("install", given[0], session.world.resolve(given[1], line.cwd), prefix="conda:-f ", pinned=False,
-                 source="requirements")  # fmt: skip
-    for at in line.positional(_CONDA_VALUED, start):
-        word = line.words[at].strip("\"'").rpartition("::")[2]
-        if verb == "update" and word in ("conda", "--all"):
-            continue
-        match = re.match(r"([A-Za-z0-9_.-]+)\s*(={1,2}[^*<>]+)?", word)
-        if match and match[1]:
-            line.add("install", at, match[1].lower() + (DERIVED if not line.exact(at) else ""), prefix="conda:",
-                     pinned=bool(match[2]), source="index")  # fmt: skip
-
-
-def apt(session: Session, line: Line) -> None:
-    """`apt-get install`, `apt remove`."""
-    valued = ("-o", "-t", "--option", "--target-release", "-c")
-    places = line.positional(valued)
-    if not places:
-        return
-    verb = line.words[places[0]]
-    if verb in ("install", "build-dep", "reinstall"):
-        for at in line.positional(valued, places[0] + 1):
-            word = line.words[at].strip("\"'")
-            if word.startswith(("./", "/")) or word.endswith(".deb"):
-                full = session.world.resolve(word, line.cwd)
-                line.add("install", at, full, prefix="apt:", pinned=False, source="path")
-                if session.world.source_of(word, line.cwd):
-                    line.add("foreign_code", at, full, pinned=False)
-                continue
-            name, sign, _ = word.partition("=")
-            if has_hole(name):
-                line.add("install", at, word, source="index")
-            elif re.fullmatch(r"[A-Za-z0-9][\w.+:*-]*", name):
-                line.add("install", at, (DERIVED if not line.exact(at) else "") + name.lower(), prefix="apt:",
-                         pinned=bool(sign), source="index")  # fmt: skip
-    elif verb in ("remove", "purge", "autoremove"):
-        for at in line.positional(valued, places[0] + 1):
-            line.add("destructive", at, f"uninstall:apt:{line.words[at].lower()}")
-
-
-def dpkg(session: Session, line: Line) -> None:
-    """`dpkg -i FILE` writes over system folders."""
-    if not line.flag("-i", "--install") and line.name == "dpkg":
-        return
-    for at in line.positional():
-        word = line.words[at]
-        if has_hole(word):
-            line.add("destructive", at)
-            continue
-        full = session.world.resolve(word, line.cwd)
-        line.add("destructive", at, full)
-        if session.world.source_of(word, line.cwd):
-            line.add("foreign_code", at, full, pinned=False)
-
-
-def npm(session: Session, line: Line) -> None:
-    """`npm install -g NAME`, `yarn add`, `pnpm add`."""
-    places = line.positional(("--prefix", "--registry", "-C", "--dir"))
-    if not places or line.words[places[0]] not in ("install", "i", "add", "global", "ci"):
-        if places and line.words[places[0]] in ("run", "start", "exec"):
-            from allmend.planning.effects import running
-
-            running.here(session, line, "package.json")
-        return
-    names = [at for at in places[1:] if line.words[at] != "add"]
-    for at in names:
-        _npm_one(line, at)
-    if not names and session.world.clone_of(".", line.cwd) is not None:
-        from allmend.planning.effects import running
-
-        running.here(session, line, "package.json")
-
-
-def _npm_one(line: Line, at: int) -> None:
-    word = line.words[at]
-    match = re.match(r"(@?[\w./-]+?)(?:@(.+))?$", word)
-    if match and not has_hole(word):
-        pinned = bool(match[2] and re.fullmatch(r"\d+\.\d+\.\d+[\w.-]*", match[2]))
-        line.add("install", at, match[1], prefix="npm:", pinned=pinned, source="index")
-    else:
-        line.add("install", at)
-
-
-def npx(session: Session, line: Line) -> None:
-    """`npx TOOL` installs and starts it."""
-    places = line.positional(("-p", "--package"))
-    if not places:
-        return
-    at = places[0]
-    name = line.words[at].partition("@")[0]
-    _npm_one(line, at)
-    if name in ("localtunnel", "lt", "ngrok", "cloudflared", "untun"):
-        from allmend.planning.effects import serving
-
-        serving.named_tunnel(session, line, name)
-
-
-__all__ = [
-    "apt",
-    "conda",
-    "dpkg",
-    "easy",
-    "npm",
-    "npx",
-    "one",
-    "pip",
-    "pipx",
-    "poetry",
-    "repository",
-    "requirements",
-    "uv",
-    "uvx",
-]
+        scripts.again(session, line, places[1])

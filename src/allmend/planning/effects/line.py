@@ -11,7 +11,8 @@ from allmend.planning.values import DERIVED
 if TYPE_CHECKING:
     from allmend.nouns.plan import EffectKind
     from allmend.planning.session import Session
-    from allmend.planning.shell import Command, Shell
+    from allmend.planning.shell import Shell
+    from allmend.planning.shell_words import Command
 
 
 class Line:

@@ -34,9 +34,9 @@ def cloudflared(session: Session, line: Line) -> None:
     """`cloudflared tunnel --url ..`."""
     if "tunnel" in line.words or "--url" in line.words:
         line.fixed("serve", "cloudflared", public="yes")
-    from allmend.planning.effects import running
+    from allmend.planning.effects import programs
 
-    running.started(session, line)
+    programs.started(session, line)
 
 
 def localtunnel(session: Session, line: Line) -> None:
@@ -57,6 +57,12 @@ def tunnel(session: Session, line: Line) -> None:
         line.fixed("serve", f"tunnel:{name}", public="yes")
 
 
+def code_server(session: Session, line: Line) -> None:
+    """`code-server --port N`; with `--install-extension` it only installs."""
+    if not any(word.startswith(("--install-extension", "--list-extensions", "--version")) for word in line.words[1:]):
+        line.fixed("serve", port(line, None), public="no")
+
+
 def ssh(session: Session, line: Line) -> None:
     """`ssh -R 80:localhost:80 HOST`."""
     if not any(re.fullmatch(r"-\w*R\w*(?:\d.*)?", word) or word.startswith("-R") for word in line.words[1:]):
@@ -72,7 +78,7 @@ def ssh(session: Session, line: Line) -> None:
 
 def streamlit(session: Session, line: Line) -> None:
     """`streamlit run app.py`."""
-    from allmend.planning.effects import running
+    from allmend.planning.effects import scripts
 
     words = line.words
     if len(words) < 2 or words[1] not in ("run", "hello", "serve"):
@@ -83,17 +89,17 @@ def streamlit(session: Session, line: Line) -> None:
     line.fixed("serve", target if target != "launch" else "launch", public="no")
     del defaults
     if places:
-        running.script(session, words[places[0]], line.cwd, literal=line.exact(places[0]), quiet=True)
+        scripts.script(session, words[places[0]], line.cwd, literal=line.exact(places[0]), quiet=True)
 
 
 def gradio(session: Session, line: Line) -> None:
     """`gradio app.py`."""
-    from allmend.planning.effects import running
+    from allmend.planning.effects import scripts
 
     places = line.positional()
     if places:
         line.fixed("serve", "launch", public="no")
-        running.script(session, line.words[places[0]], line.cwd, literal=line.exact(places[0]), quiet=True)
+        scripts.script(session, line.words[places[0]], line.cwd, literal=line.exact(places[0]), quiet=True)
 
 
 def tensorboard(session: Session, text: str) -> None:

@@ -75,7 +75,8 @@ class Findings:
                 f"{name} {_gib(self.parameters * width)}"
                 for name, width in (("fp32", 4), ("bf16", 2), ("8 bit", 1.06), ("4 bit", 0.6))
             )
-            why.insert(0, f"{self.parameters / 1e6:,.0f} million parameters; memory for the weights: {sizes}.")
+            count = f"{self.parameters / 1e6:,.0f} million" if self.parameters >= 10**6 else f"{self.parameters:,}"
+            why.insert(0, f"{count} parameters; memory for the weights: {sizes}.")
             memory = int(min(self.parameters * 2, max(self.size, 1) if self.size else self.parameters * 2) * 1.2)
             here = memory_here()
             fits = memory <= here if here else None
@@ -163,20 +164,21 @@ def _gguf(found: Findings, path: Path, header: headers.Header) -> None:
 
 
 def _numpy(found: Findings, path: Path) -> None:
-    with path.open("rb") as file:
-        if b"'O'" in file.read(4096) or b"|O" in path.open("rb").read(4096):
-            found.effect("unpickle", path.name)
+    if any(True for _ in pickles.of_file(path)):
+        _pickle(found, path)
     found.why.append(f"{path.name}: an array of NumPy.")
 
 
 def _pickle(found: Findings, path: Path) -> None:
     dangerous: list[str] = []
     unusual: list[str] = []
+    cut = False
     for name, codes in pickles.of_file(path):
         if codes.unread:
+            cut = True
             found.skip(f"{path.name}: {name}: {codes.unread}")
-        dangerous.extend(codes.dangerous())
-        unusual.extend(codes.unusual())
+        dangerous.extend(pickles.dangerous(codes))
+        unusual.extend(pickles.unusual(codes))
     found.effect("unpickle", path.name, imports=sorted({*dangerous, *unusual})[:50])
     if dangerous:
         found.finding(
@@ -189,6 +191,12 @@ def _pickle(found: Findings, path: Path) -> None:
             "pickle-imports-packages", "warning", f"Loading {path.name} imports {', '.join(sorted(set(unusual))[:3])}",
             "Besides tensors it names classes of other packages; their code runs as the file is loaded.",
             "Ask for safetensors, or load with weights_only=True and see whether it needs more.",
+        )  # fmt: skip
+    elif cut:
+        found.finding(
+            "pickle-not-read", "warning", f"{path.name} is a pickle that could not be read to its end",
+            "What could be read of it names nothing but tensors and plain values; the rest is not known to be harmless.",
+            "Load it with weights_only=True only, or ask for safetensors.",
         )  # fmt: skip
     else:
         found.finding(
