@@ -52,14 +52,15 @@ def rows(path: Path, count: int = 60) -> Path:
     return path
 
 
-def run(folder: Path, kind: str = "llama", **changes: Any) -> str:
+def run(folder: Path, kind: str = "llama", *, dora: bool = False, bits: int | None = None, **changes: Any) -> str:
     """Base, rows and adapter in `folder`, and the id of a finished run of tune that made the adapter."""
     place = base(folder / "base", kind, **changes)
     data = rows(folder / "rows.jsonl")
-    settings = TuneSettings.of({"model": str(place), "budget": 60, "rank": 4, "alpha": 8.0, "dtype": "float32"})
+    way = {"rank": 4, "alpha": 8.0, "dtype": "float32", "dora": dora, "base_bits": bits}
+    settings = TuneSettings.of({"model": str(place), "budget": 60, **way})
     about = resolve(str(place))
     network = tiny.transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-    lora = attach(network, LoraConfig(rank=4, alpha=8.0))
+    lora = attach(network, LoraConfig(rank=4, alpha=8.0, dora=dora))
     numbers = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for layer in lora.layers.values():

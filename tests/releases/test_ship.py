@@ -10,7 +10,7 @@ import pytest
 import small
 
 from allmend import runs
-from allmend.errors import InputError, NotFound, Refused, UsageError
+from allmend.errors import InputError, NotFound, Refused, Unavailable, UsageError
 from allmend.nouns.release import Release
 from allmend.releases import make as making
 from allmend.releases.licences import GEMMA_NOTICE
@@ -216,3 +216,22 @@ def test_a_signed_release_says_who_signed(place: Path, run: str) -> None:
     assert release.signed and (place / "key.pem").stat().st_mode & 0o077 == 0
     found = verify(place / "out", key=public)
     assert found.problems == [] and found.signer
+
+
+def test_a_dora_ships_merged_and_not_as_a_gguf_adapter(place: Path) -> None:
+    release = ship(small.run(place, dora=True), merge=True, gguf="bf16", to=place / "out", prompts=3)
+    assert [artefact.name for artefact in release.artefacts] == ["adapter", "merged", "gguf-bf16"]
+    assert any("DoRA" in note for note in release.notes)
+    assert all(found.passed for found in release.agreements)
+
+
+def test_what_was_tested_on_a_rounded_base_does_not_leave(place: Path) -> None:
+    with pytest.raises(Refused, match=r"rounded to 4 bits.*\[requantised\]"):
+        ship(small.run(place, bits=4), merge=True, to=place / "out")
+
+
+def test_a_run_that_trained_everything_is_said_to_be_beyond_it(place: Path) -> None:
+    with runs.record("tune", settings={"full": True}) as run:
+        run.output("model", place)
+    with pytest.raises(Unavailable, match="trained the whole model"):
+        ship(run.id, to=place / "out")

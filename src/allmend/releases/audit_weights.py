@@ -94,7 +94,7 @@ def _one(
         return
     with base[0].open("rb") as file:
         before = tensor(file, base[1]).float()
-    change = update(expected.weights, module)
+    change = update(expected.weights, module, before)
     step = _ROUNDING.get(made[1].dtype, 2.0**-8)
     wanted = before + change
     # Rounding moves each number by half a place of its own; their norms add up likewise.

@@ -180,7 +180,7 @@ class Maker:
             artefacts.append(_artefact(draft, "merged", "merged", "merged", _stored(folder)))
         return folder
 
-    def _gguf(self, draft: Path, merged: Path, artefacts: list[Artefact]) -> Path:
+    def _gguf(self, draft: Path, merged: Path, artefacts: list[Artefact]) -> Path | None:
         order = self.order
         order.stage("Writing GGUF")
         files = gguf_files.Files(
@@ -196,10 +196,14 @@ class Maker:
             path = folder / f"{self.name}-{type_}.gguf"
             files.model(merged, path, type_, order.amount)
             artefacts.append(_artefact(draft, f"gguf-{type_}", "gguf", f"gguf/{path.name}", type_))
-        path = folder / f"{self.name}-adapter.gguf"
-        files.adapter(path)
-        base_gguf, base_type = files.base(self.scratch)
-        artefacts.append(_artefact(draft, "gguf-adapter", "gguf_adapter", f"gguf/{path.name}", "f32", base_type))
+        base_gguf: Path | None = None
+        if order.weights.magnitudes:
+            self.notes.append("The adapter is a DoRA, which a GGUF adapter cannot hold; only the merged model is GGUF.")
+        else:
+            path = folder / f"{self.name}-adapter.gguf"
+            files.adapter(path)
+            base_gguf, base_type = files.base(self.scratch)
+            artefacts.append(_artefact(draft, "gguf-adapter", "gguf_adapter", f"gguf/{path.name}", "f32", base_type))
         pieces = modelfile.pieces(self.template, self.expected.marks.bos_text, self.eos_text)
         if pieces is None:
             self.notes.append("The chat template cannot be said in Ollama's language; its Modelfile has none.")

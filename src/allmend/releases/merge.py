@@ -90,10 +90,15 @@ def owners_of(files: list[Shard], weights: AdapterWeights) -> dict[str, str]:
     return owners
 
 
-def update(weights: AdapterWeights, module: str) -> Any:
-    """`scale * B A` of a module, (out, in), fp32."""
+def update(weights: AdapterWeights, module: str, before: Any) -> Any:
+    """What a module's weight `before` (out, in) gains: `scale * B A`, and with DoRA the length of its rows; fp32."""
     a, b = weights.modules[module]
-    return weights.config_of(module).scale * (b @ a)
+    added = weights.config_of(module).scale * (b @ a)
+    magnitude = weights.magnitudes.get(module)
+    if magnitude is None:
+        return added
+    whole = before.float() + added
+    return (magnitude / whole.norm(dim=1)).unsqueeze(1) * whole - before.float()
 
 
 def _sum(source: Any, owners: dict[str, str], weights: AdapterWeights, entry: Entry) -> Any | None:
@@ -101,7 +106,7 @@ def _sum(source: Any, owners: dict[str, str], weights: AdapterWeights, entry: En
     if module is None:
         return None
     old = tensor(source, entry)
-    new = (old.float() + update(weights, module)).to(old.dtype)
+    new = (old.float() + update(weights, module, old)).to(old.dtype)
     if not new.isfinite().all():
         raise Refused(
             f"{entry.name} overflows {entry.dtype.lower()} when the adapter is added",

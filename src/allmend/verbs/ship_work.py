@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allmend import adapters, data, runs
-from allmend.errors import InputError, NotFound, UsageError
+from allmend.errors import InputError, NotFound, Refused, Unavailable, UsageError
 from allmend.models import catalogue, resolve
 from allmend.models.loading import load
 from allmend.nouns.verdict import Verdict
@@ -28,6 +28,11 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     """Do it."""
     tuned = runs.show(reference)
     folder = tuned.output(settings.adapter)
+    if tuned.verb == "tune" and tuned.settings.get("full"):
+        raise Unavailable(
+            f"{tuned.id} trained the whole model; only adapters are shipped yet",
+            hint=f"Its model is a plain folder that others load: {tuned.output('model')}",
+        )
     if tuned.verb != "tune" or folder is None:
         raise UsageError(
             f"{tuned.id} is a run of {tuned.verb} and has no {settings.adapter}",
@@ -46,6 +51,12 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     if weights.template is None:
         raise InputError("no chat template lies beside the adapter, so what was tested is not known", where=folder)
     before = TuneSettings.of(tuned.settings)
+    if before.base_bits is not None:
+        raise Refused(
+            f"it was tuned and tested on the base rounded to {before.base_bits} bits; merged into the base, or put on "
+            "it by PEFT or llama.cpp, it would be another model than the one that was tested [requantised]",
+            hint="Tune without --base-bits to ship, or serve it from here.",
+        )
     rows, labels, splits = _rows(tuned, before, settings)
     watch.stage(f"Loading {before.model}")
     model = resolve(before.model, watch.amount)
