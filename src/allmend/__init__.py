@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
+    from allmend.verbs.ship import ship
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
@@ -40,6 +41,7 @@ _HOMES = {
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
+    "ship": "allmend.verbs.ship",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
@@ -65,6 +67,7 @@ __all__ = [
     "run",
     "runs",
     "serve",
+    "ship",
     "tour",
     "tune",
     "verdict",

@@ -115,6 +115,7 @@ _EXTRAS = {
         "optuna",
     },
     "serve": {"fastapi", "uvicorn", "openai", "starlette"},
+    "ship": {"peft", "xllamacpp", "model_signing", "cyclonedx", "OpenSSL", "cryptography"},
     "postgres": {"psycopg"},
 }
 """Extra of pyproject.toml: modules that come with it and not with the base."""

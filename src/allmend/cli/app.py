@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tune": ("allmend.cli.tune:command", "From your own rows to a LoRA and a verdict on it."),
     "verdict": ("allmend.cli.verdict:command", "Is the tuned model better? On rows it never saw, with intervals."),
     "benchmark": ("allmend.cli.benchmark:command", "Standard benchmarks on models and tuned runs, on local rows."),
+    "ship": ("allmend.cli.ship:app", "Pass on what was tested: merged, GGUF, card, lineage, signature; or refuse."),
     "chat": ("allmend.cli.chat:command", "Talk to a model in the terminal, base beside tuned."),
     "serve": ("allmend.cli.serve:command", "Models and personal adapters behind the OpenAI API."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),

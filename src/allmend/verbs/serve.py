@@ -163,6 +163,7 @@ def start(
     with ExitStack() as undo:
         listening = server.bind(settings.host, settings.port)
         undo.callback(listening.close)
+        names, wanted = releases(names, wanted)
         adapters = [(name, adapter_refs.read(reference)) for name, reference in wanted]
         folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
         registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
@@ -182,6 +183,21 @@ def start(
         running = server.Server(app, registry, listening, settings.host).start()
         undo.pop_all()
     return running
+
+
+def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Folders made by `allmend ship` as what is in them: the merged model, or the adapter on its base."""
+    from allmend.releases.opened import served
+
+    models, adapters = [], list(wanted)
+    for name in names:
+        found = served(name)
+        model = name if found is None else found.model
+        if model not in models:
+            models.append(model)
+        if found is not None and found.adapter is not None:
+            adapters.append((found.adapter[0], str(found.adapter[1])))
+    return models, adapters
 
 
 def load_engine(
