@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Permissions, Plan, Receipt
+    from allmend.nouns import Permissions
+    from allmend.nouns import Plan
+    from allmend.nouns import Receipt
+    from allmend.verbs.app import app
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
@@ -29,6 +32,7 @@ _HOMES = {
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "app": "allmend.verbs.app",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
@@ -48,6 +52,7 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "app",
     "chat",
     "data",
     "data_check",

@@ -44,11 +44,11 @@ def command(
 
     settings = settings.model_copy(update={"parameters": (*settings.parameters, *param)})
     prepared = verb.prepare(notebook, settings)
-    _show_proposal(prepared)
+    show_proposal(prepared)
     interactive = sys.stdin.isatty() and sys.stderr.isatty()
     asked = False
     if interactive and prepared.proposals and not settings.yes and not settings.unsandboxed:
-        asked = _confirm("Run it with these permissions?")
+        asked = confirm("Run it with these permissions?")
         if not asked:
             notes().print("Not run.")
             return 8
@@ -68,7 +68,7 @@ def command(
     return code
 
 
-def _show_proposal(prepared: Prepared) -> None:
+def show_proposal(prepared: Prepared) -> None:
     """At most ten lines: the level, what is granted, what is asked for."""
     from allmend.cli.show import notes
 
@@ -92,7 +92,8 @@ def _show_proposal(prepared: Prepared) -> None:
         console.print(f"  note      {note}", markup=False)
 
 
-def _confirm(question: str) -> bool:
+def confirm(question: str) -> bool:
+    """Whether a person at the terminal says yes."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -101,7 +102,7 @@ def _confirm(question: str) -> bool:
 
 def _ask(kind: str, what: str) -> bool:
     """Something not permitted, while a cell waits."""
-    return _confirm(f"\nThe running cell wants {kind} {what}, which is not permitted. Allow it for this run?")
+    return confirm(f"\nThe running cell wants {kind} {what}, which is not permitted. Allow it for this run?")
 
 
 class _Terminal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from allmend.errors import DangerousPlan, InputError, NotFound, Refused, UsageEr
 from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
+    from allmend.box.box import Box
     from allmend.box.document import Document
     from allmend.box.egress.policy import Ask
     from allmend.box.levels import Level
@@ -80,6 +81,13 @@ class Prepared:
     """Where the executed notebook, receipt and outputs will be."""
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def give(self, values: dict[str, Any]) -> None:
+        """Set parameters of the notebook, already typed; raises `UsageError` for a name it does not have."""
+        from allmend.box.document import with_parameters
+
+        with_parameters(self.document.content, values, self.plan.parameters)
+        self.values |= values
 
     @property
     def careful(self) -> list[Proposed]:
@@ -190,9 +198,17 @@ def agreed(prepared: Prepared, *, asked: bool = False) -> Permissions:
 
 
 def carry_out(
-    prepared: Prepared, permissions: Permissions, *, progress: Progress | None = None, ask: Ask | None = None
+    prepared: Prepared,
+    permissions: Permissions,
+    *,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
+    box_made: Callable[[Box], None] | None = None,
 ) -> Receipt:
-    """Run what was agreed; always leaves the executed notebook and the receipt."""
+    """Run what was agreed; always leaves the executed notebook and the receipt.
+
+    `box_made` is told the box before anything starts in it: `Box.stop` ends the run from another thread.
+    """
     from allmend.box import owner, page, profiles
     from allmend.box import run as running
     from allmend.box.box import Settings as BoxSettings
@@ -239,7 +255,7 @@ def carry_out(
         made.input(document.path, sha256=document.sha256)
         made.choice("box level", prepared.level, "; ".join(prepared.why))
         made.choice("profile", environment.profile, f"Python {environment.version}")
-        receipt = running.run(job, progress)
+        receipt = running.run(job, progress, box_made)
         running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)
