@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "allmend-run-"
@@ -84,16 +85,56 @@ class Scratch:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that hostile code wrote in."""
-    for parent, folders, _ in os.walk(path):
-        for name in folders:
-            folder = Path(parent, name)
-            if not folder.is_symlink():
-                try:
-                    folder.chmod(0o700)
-                except OSError:
-                    pass
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder that hostile code wrote in: folders without permission bits, links, and folders nested deeper
+    than a path or a recursion can reach. What this user may not remove stays.
+    """
+    try:
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        names = _names(top)
+        while names:
+            for name in names:
+                _remove_entry(top, name)
+            before, names = set(names), _names(top)
+            if before >= set(names):
+                break  # what is left does not give way
+    finally:
+        os.close(top)
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _remove_entry(top: int, name: str) -> None:
+    """Remove one entry of the folder `top`. A folder's own folders are lifted beside it, so that none lies deep."""
+    with suppress(OSError):
+        if not _open_up(top, name):
+            os.unlink(name, dir_fd=top)
+            return
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+        try:
+            for child in _names(inner):
+                with suppress(OSError):
+                    if _open_up(inner, child):
+                        os.rename(child, secrets.token_hex(12), src_dir_fd=inner, dst_dir_fd=top)
+                    else:
+                        os.unlink(child, dir_fd=inner)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=top)
+
+
+def _names(folder: int) -> list[str]:
+    return os.listdir(folder)  # noqa: PTH208  (a descriptor, which pathlib does not read)
+
+
+def _open_up(folder: int, name: str) -> bool:
+    """Whether an entry is a folder (no link to one), made enterable."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    os.chmod(name, 0o700, dir_fd=folder)
+    return True
 
 
 def _identity(pid: int) -> str:
