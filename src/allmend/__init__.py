@@ -13,9 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Permissions
-    from allmend.nouns import Plan
-    from allmend.nouns import Receipt
+    from allmend.nouns import Permissions, Plan, Receipt
     from allmend.verbs.app import app
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check

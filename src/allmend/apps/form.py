@@ -68,12 +68,12 @@ def index_page(apps: Sequence[NotebookApp]) -> str:
         f'<span class="dim">{len(app.parameters)} parameters, {len(app.plan.findings)} findings</span></li>'
         for app in apps
     )
-    return page("Notebooks", f'<main><h1>Notebooks</h1><ul>{rows}</ul></main>')
+    return page("Notebooks", f"<main><h1>Notebooks</h1><ul>{rows}</ul></main>")
 
 
 def _plan(app: NotebookApp) -> str:
     plan = app.plan
-    counts = Counter(effect.kind for effect in plan.effects)
+    counts: Counter[str] = Counter(effect.kind for effect in plan.effects)
     parts = [
         '<details id="plan" class="card" open><summary><strong>What running this does</strong> '
         f'<span class="dim">held at level {escape(app.level)}</span></summary>'
@@ -127,25 +127,22 @@ def _field(parameter: FormParameter) -> str:
 
 
 def _control(parameter: FormParameter) -> str:
-    name = escape(parameter.name)
-    common = f'id="p-{name}" name="{name}" data-type="{escape(parameter.type)}" data-default="{escape(_text(parameter.default))}"'
-    value = escape(_text(parameter.default))
+    name, value = escape(parameter.name), escape(_text(parameter.default))
+    common = f'id="p-{name}" name="{name}" data-type="{escape(parameter.type)}"'
     if parameter.choices and parameter.allow_input:
         options = "".join(f'<option value="{escape(_text(choice))}"></option>' for choice in parameter.choices)
-        return (
-            f'<input type="text" {common} list="l-{name}" value="{value}" autocomplete="off"><datalist id="l-{name}">{options}</datalist>'
-        )
+        field = f'<input type="text" {common} list="l-{name}" value="{value}" autocomplete="off">'
+        return f'{field}<datalist id="l-{name}">{options}</datalist>'
     if parameter.choices:
-        options = "".join(
-            f'<option value="{escape(_text(choice))}"{" selected" if choice == parameter.default else ""}>{escape(_text(choice))}</option>'
-            for choice in parameter.choices
-        )
+        options = "".join(_option(choice, chosen=choice == parameter.default) for choice in parameter.choices)
         return f"<select {common}>{options}</select>"
     if parameter.type == "boolean":
         return f'<input type="checkbox" {common}{" checked" if parameter.default is True else ""}>'
     if parameter.type == "slider":
-        bounds = f'min="{parameter.minimum or 0:g}" max="{100 if parameter.maximum is None else parameter.maximum:g}" step="{parameter.step or 1:g}"'
-        return f'<div class="range"><input type="range" {common} {bounds} value="{value}"><output for="p-{name}">{value}</output></div>'
+        high = 100 if parameter.maximum is None else parameter.maximum
+        bounds = f'min="{parameter.minimum or 0:g}" max="{high:g}" step="{parameter.step or 1:g}"'
+        field = f'<input type="range" {common} {bounds} value="{value}">'
+        return f'<div class="range">{field}<output for="p-{name}">{value}</output></div>'
     if parameter.type in ("integer", "number"):
         step = "1" if parameter.type == "integer" else "any"
         return f'<input type="number" {common} step="{step}" value="{value}">'
@@ -156,6 +153,11 @@ def _control(parameter: FormParameter) -> str:
     return f'<input type="text" {common} value="{value}">'
 
 
+def _option(choice: Any, *, chosen: bool) -> str:
+    text = escape(_text(choice))
+    return f'<option value="{text}"{" selected" if chosen else ""}>{text}</option>'
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""
@@ -164,8 +166,8 @@ def _text(value: Any) -> str:
 
 def _files() -> str:
     return (
-        '<div class="field"><label for="files">Files</label><p class="about">The notebook asks for files of yours. They go '
-        'to this run alone.</p><input type="file" id="files" multiple></div>'
+        '<div class="field"><label for="files">Files</label><p class="about">The notebook asks for files of yours. '
+        'They go to this run alone.</p><input type="file" id="files" multiple></div>'
     )
 
 

@@ -36,7 +36,11 @@ class Guard:
         if name.lower() not in self.hosts:
             return 421, f"this server is not called {name[:80]!r}"
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in ("GET", "HEAD") and urlsplit(origin).netloc.lower() != host.lower():
+        if (
+            origin is not None
+            and scope["method"] not in ("GET", "HEAD")
+            and urlsplit(origin).netloc.lower() != host.lower()
+        ):
             return 403, "a page of another site may not do this"
         if self.key is not None and not self._has_key(headers, scope):
             return 401, "a key is needed: open the address that `allmend app` printed"
@@ -44,7 +48,11 @@ class Guard:
 
     def _has_key(self, headers: dict[str, str], scope: dict[str, Any]) -> bool:
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]
-        shown = [asked, headers.get("authorization", "").removeprefix("Bearer "), cookies(headers.get("cookie", "")).get(KEY_COOKIE, "")]
+        shown = [
+            asked,
+            headers.get("authorization", "").removeprefix("Bearer "),
+            cookies(headers.get("cookie", "")).get(KEY_COOKIE, ""),
+        ]
         assert self.key is not None
         return any(hmac.compare_digest(each.encode(), self.key.encode()) for each in shown)
 

@@ -129,7 +129,9 @@ def _number(parameter: FormParameter, value: Any) -> None:
         raise ValueError("must be a finite number")
     low, high = parameter.minimum, parameter.maximum
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"must lie between {low:g} and {high:g}" if low is not None and high is not None else "out of range")
+        raise ValueError(
+            f"must lie between {low:g} and {high:g}" if low is not None and high is not None else "out of range"
+        )
 
 
 def _date(value: Any) -> None:
@@ -146,7 +148,17 @@ def from_text(parameter: FormParameter, text: str) -> Any:
         found = next((choice for choice in parameter.choices if str(choice) == text), None)
         return found if found is not None else text
     if parameter.type == "boolean":
-        answers = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False, "": False}
+        answers = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+            "": False,
+        }
         if word.lower() not in answers:
             raise ValueError("must be true or false")
         return answers[word.lower()]

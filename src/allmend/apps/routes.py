@@ -60,7 +60,9 @@ def make_app(apps: Sequence[NotebookApp], store: Store, *, at_once: int, guard: 
     else:
         made.add_api_route("/", lambda: HTMLResponse(index_page(apps)), include_in_schema=False)
         for app in apps:
-            made.include_router(_routes(app, f"/{app.slug}", store, queue, may_ask), prefix=f"/{app.slug}", tags=[app.title])
+            made.include_router(
+                _routes(app, f"/{app.slug}", store, queue, may_ask), prefix=f"/{app.slug}", tags=[app.title]
+            )
     return made
 
 
@@ -83,7 +85,11 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
         "type": "object",
         "properties": {
             "parameters": schema(app.parameters),
-            "text": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Parameters as a person types them."},
+            "text": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "Parameters as a person types them.",
+            },
             "uploads": {"type": "array", "items": {"type": "string"}},
         },
         "additionalProperties": False,
@@ -174,7 +180,7 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
         """Permit or refuse what a cell waits for."""
         given = await _json(request)
         if not may_ask or not isinstance(given.get("allowed"), bool):
-            raise UsageError("an answer is {\"allowed\": true} or false, from this machine's owner")
+            raise UsageError('an answer is {"allowed": true} or false, from this machine\'s owner')
         if not store.find(app.slug, run_id).answer(number, allowed=given["allowed"]):
             raise NotFound("no such question is open")
         return {"allowed": given["allowed"]}
@@ -252,7 +258,11 @@ async def _json(request: Request) -> dict[str, Any]:
 async def _stream(run: AppRun, after: int) -> AsyncIterator[bytes]:
     """Events from number `after` on, until the run has ended; a comment now and then keeps the connection."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    leave = run.watch(lambda: loop.call_soon_threadsafe(changed.set))
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    leave = run.watch(wake)
     try:
         while True:
             changed.clear()
@@ -283,7 +293,9 @@ def _file(folder: Path, name: str, *, inline: bool = False) -> FileResponse:
         return FileResponse(path, media_type=kind, headers=headers)
     disposition = "inline" if safe else "attachment"
     headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return FileResponse(path, media_type=kind, filename=path.name, content_disposition_type=disposition, headers=headers)
+    return FileResponse(
+        path, media_type=kind, filename=path.name, content_disposition_type=disposition, headers=headers
+    )
 
 
 class _Guarded:
@@ -316,7 +328,9 @@ class _Guarded:
                 if visitor != known:
                     extra.append((b"set-cookie", f"{COOKIE}={visitor}; Path=/; HttpOnly; SameSite=Strict".encode()))
                 if self.guard.key is not None:
-                    extra.append((b"set-cookie", f"{KEY_COOKIE}={self.guard.key}; Path=/; HttpOnly; SameSite=Strict".encode()))
+                    extra.append(
+                        (b"set-cookie", f"{KEY_COOKIE}={self.guard.key}; Path=/; HttpOnly; SameSite=Strict".encode())
+                    )
                 message = message | {"headers": [*message["headers"], *extra]}
             await send(message)
 

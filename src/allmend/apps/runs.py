@@ -67,7 +67,7 @@ class AppRun:
 
     @classmethod
     def load(cls, folder: Path) -> AppRun | None:
-        """A run that an earlier server left; one that was not finished is `interrupted`. None when it cannot be read."""
+        """A run that an earlier server left, `interrupted` if it was not finished; None when it cannot be read."""
         try:
             saved = json.loads((folder / _RUN_FILE).read_text())
             made = cls(folder, visitor=saved["visitor"], values=saved["values"], uploads=tuple(saved["uploads"]))
@@ -188,7 +188,7 @@ class AppRun:
         """Ask whoever watches; the cell waits for the answer, a few minutes at most, and silence is a no."""
         question = Question(kind, what)
         self.questions.append(question)
-        self.tell("asked", question=len(self.questions) - 1, kind=kind, what=what)
+        self.tell("asked", question=len(self.questions) - 1, wants=kind, what=what)
         question.answered.wait(ANSWER_SECONDS)
         self.tell("answered", question=self.questions.index(question), allowed=question.allowed)
         return question.allowed

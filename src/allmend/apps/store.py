@@ -112,5 +112,3 @@ class Store:
         else:
             state: State = "stopped" if run.stop_wanted else _ENDED.get(receipt.ended, "failed")
             run.end(state, "" if state == "finished" else receipt.ended_why)
-
-

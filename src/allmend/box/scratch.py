@@ -126,7 +126,7 @@ def _remove_entry(top: int, name: str) -> None:
 
 
 def _names(folder: int) -> list[str]:
-    return os.listdir(folder)  # noqa: PTH208  (a descriptor, which pathlib does not read)
+    return os.listdir(folder)
 
 
 def _open_up(folder: int, name: str) -> bool:

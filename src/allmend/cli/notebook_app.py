@@ -37,7 +37,10 @@ def command(
         show(f"[bold]Open {server.url}[/bold]  (Ctrl-C ends it)", soft_wrap=True)
         for each in server.apps:
             findings = ", ".join(finding.title for finding in each.plan.findings) or "no findings"
-            show(f"  {each.path.name}: {len(each.parameters)} parameters, held at level {each.level}; {findings}", markup=False)
+            show(
+                f"  {each.path.name}: {len(each.parameters)} parameters, held at level {each.level}; {findings}",
+                markup=False,
+            )
         show(f"  as an API: POST {server.url.partition('?')[0]}runs, described at /openapi.json", markup=False)
         out().file.flush()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ from allmend.verbs.run import Prepared, RunSettings
 
 if TYPE_CHECKING:
     from allmend.box.outputs import Shown
+    from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import CellRecord, Receipt
 
 _ENDINGS = {"finished": 0, "interrupted": 130}
@@ -53,6 +54,8 @@ def command(
             notes().print("Not run.")
             return 8
     permissions = verb.agreed(prepared, asked=asked)
+    if settings.batch is not None:
+        return _batch(prepared, permissions, settings, json=json)
     receipt = verb.carry_out(prepared, permissions, progress=_Terminal(), ask=_ask if interactive else None)
     if json:
         print_json(receipt)
@@ -90,6 +93,28 @@ def show_proposal(prepared: Prepared) -> None:
         console.print(f"  careful   and {len(careful) - 5} more (allmend plan lists them)", markup=False)
     for note in prepared.notes[:2]:
         console.print(f"  note      {note}", markup=False)
+
+
+def _batch(prepared: Prepared, permissions: Permissions, settings: RunSettings, *, json: bool) -> int:
+    """A line for every row as it ends; exit code 12 when one failed."""
+    from allmend.cli.show import notes, out, print_json
+    from allmend.verbs.batch import batch
+
+    def tell(line: dict[str, Any]) -> None:
+        words = line["error"] or line.get("result", "")
+        notes().print(f"  row {line['row']}: {line['state']}  {_plain(str(words))[:100]}", markup=False)
+
+    assert settings.batch is not None
+    result = batch(prepared, permissions, settings.batch, at_once=settings.at_once, tell=tell)
+    if json:
+        shown = {"finished": result.finished, "failed": result.failed, "kept": result.kept, "table": str(result.table)}
+        print_json(shown | {"rows": result.rows})
+    else:
+        kept = f" ({result.kept} from before)" if result.kept else ""
+        out().print(
+            f"{result.finished} rows finished{kept}, {result.failed} failed; results in {result.table}", markup=False
+        )
+    return FAILED if result.failed else 0
 
 
 def confirm(question: str) -> bool:

@@ -25,13 +25,14 @@ _FRAMED = ("text/html", "application/javascript", "text/javascript")
 
 frame_policy = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; media-src data: blob:; font-src data:; connect-src 'none'; form-action 'none'; base-uri 'none'"
+    "img-src data: blob:; media-src data: blob:; font-src data:; connect-src 'none'; form-action 'none'; "
+    "base-uri 'none'"
 )
 """The Content-Security-Policy header of a frame: scripts of its own run, and reach nothing."""
 
 _FRAME_HEAD = (
     '<!doctype html><html><head><meta charset="utf-8"><style>'
-    ":root{color-scheme:light dark}body{margin:0;font:15px/1.5 system-ui,sans-serif;overflow-x:auto}"
+    ":root{color-scheme:light;background:#fff}body{margin:.3rem;font:15px/1.5 system-ui,sans-serif;overflow-x:auto}"
     "table{border-collapse:collapse}td,th{padding:.2rem .5rem;text-align:right}img,video{max-width:100%}"
     "</style></head><body>"
 )
@@ -98,7 +99,9 @@ def _rich(data: dict[str, Any], address: str) -> str:
 
 def _pre(text: str, kind: str) -> str:
     plain = "".join(c for c in _ANSI.sub("", text) if c in "\n\t" or c.isprintable())
-    cut = f"\n… and {len(plain) - MOST_TEXT:,} more characters in the executed notebook" if len(plain) > MOST_TEXT else ""
+    cut = (
+        f"\n… and {len(plain) - MOST_TEXT:,} more characters in the executed notebook" if len(plain) > MOST_TEXT else ""
+    )
     return f'<pre class="output {kind}">{html.escape(plain[:MOST_TEXT] + cut)}</pre>' if plain.strip() else ""
 
 

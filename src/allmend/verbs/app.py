@@ -154,9 +154,7 @@ def _names(host: str) -> tuple[str, ...]:
     return tuple(f"[{name}]" if ":" in name else name for name in names)
 
 
-def _served(
-    path: Path, slug: str, settings: AppSettings, agree: Callable[[Prepared], bool] | None
-) -> NotebookApp:
+def _served(path: Path, slug: str, settings: AppSettings, agree: Callable[[Prepared], bool] | None) -> NotebookApp:
     """A notebook with its plan and what its runs are permitted; raises `Refused` when that is not settled."""
     from allmend.apps import NotebookApp
     from allmend.verbs import run as running
@@ -185,10 +183,14 @@ def _run(path: Path, plan: Plan, permissions: Permissions, settings: AppSettings
     prepared = running.prepare(path, chosen, plan)
     if prepared.document.sha256 != plan.subject.sha256:
         raise Refused(
-            "the notebook has changed since it was planned", where=path.name, hint="Start `allmend app` again to see its new plan."
+            "the notebook has changed since it was planned",
+            where=path.name,
+            hint="Start `allmend app` again to see its new plan.",
         )
     prepared.give(task.values)
-    mine = permissions.model_copy(update={"files": permissions.files.model_copy(update={"write": str(task.folder / "outputs")})})
+    mine = permissions.model_copy(
+        update={"files": permissions.files.model_copy(update={"write": str(task.folder / "outputs")})}
+    )
 
     def box_made(box: Box) -> None:
         task.stopper(lambda: box.stop("interrupted", "a person stopped it"))

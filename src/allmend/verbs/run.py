@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import Receipt
     from allmend.planning.permissions import Proposed
+    from allmend.verbs.batch import BatchResult
 
 
 class RunSettings(Settings):
@@ -62,6 +63,10 @@ class RunSettings(Settings):
     """Insist on a level of enforcement instead of the best this machine has."""
     unsandboxed: bool = False
     """Run without any protection. The receipt says so."""
+    batch: Path | None = None
+    """Run it once for each row of this table (CSV, TSV or JSON lines of parameters); what finished before is kept."""
+    at_once: int = 2
+    """Rows of a batch that run together."""
 
 
 @dataclass
@@ -112,15 +117,22 @@ def run(
     trace: bool = False,
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,
-) -> Receipt:
-    """Run a notebook unattended, held to its permissions; returns its receipt.
+    batch: Path | None = None,
+    at_once: int = 2,
+) -> Receipt | BatchResult:
+    """Run a notebook unattended, held to its permissions; returns its receipt, or with `batch` what came of the rows.
 
     Raises `Refused` naming what is not granted, `DangerousPlan` with `strict`, `Unavailable` where the permissions
     cannot be enforced. A cell that fails is told by the receipt, not raised.
     """
     given = {name: value for name, value in locals().items() if name != "notebook"}
     prepared = prepare(notebook, RunSettings.of(given))
-    return carry_out(prepared, agreed(prepared))
+    permissions_agreed = agreed(prepared)
+    if batch is not None:
+        from allmend.verbs.batch import batch as over_rows
+
+        return over_rows(prepared, permissions_agreed, batch, at_once=at_once)
+    return carry_out(prepared, permissions_agreed)
 
 
 def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = None) -> Prepared:
@@ -150,7 +162,7 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
         _be_strict(plan)
     values = _values(settings.parameters)
     document.with_parameters(read.content, values, plan.parameters)
-    folder = settings.output or path.with_name(f"{path.stem}-run")
+    folder = settings.output or path.with_name(f"{path.stem}-{'batch' if settings.batch else 'run'}")
     proposals = missing(propose(plan, outputs=str((folder / "outputs").absolute())), granted)
     if settings.permissions is not None:
         # A file is the whole answer: only what it does not forbid by omission and everyone gets is added.

@@ -114,7 +114,7 @@ const hear = {
     show(cell);
     at("progress").value += 1 / Math.max(1, Number(main.dataset.cells));
   },
-  asked: ({ question, kind, what }) => ask(question, kind, what),
+  asked: ({ question, wants, what }) => ask(question, wants, what),
   answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
   ended: ({ state, why }) => {
     tell(`${state}${why ? `: ${why}` : ""}`);
