@@ -29,8 +29,8 @@ def markdown(text: str) -> str:
     for token in tokens:
         for child in token.children or ():
             if child.type == "image" and not str(child.attrGet("src") or "").startswith("data:image/"):
-                child.type, child.tag, child.nesting = "code_inline", "code", 0
                 child.content = f"picture: {child.attrGet('src')}"
+                child.type, child.tag, child.nesting, child.attrs = "code_inline", "code", 0, {}
             elif child.type == "link_open":
                 child.attrSet("rel", "noopener noreferrer nofollow")
                 child.attrSet("target", "_blank")
