@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Lock, Permissions, Plan, Receipt
+    from allmend.verbs.app import app
     from allmend.verbs.benchmark import benchmark
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
@@ -33,6 +34,7 @@ _HOMES = {
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "app": "allmend.verbs.app",
     "benchmark": "allmend.verbs.benchmark",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
@@ -56,6 +58,7 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "app",
     "benchmark",
     "chat",
     "data",

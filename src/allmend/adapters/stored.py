@@ -15,7 +15,7 @@ from allmend.adapters.layer import LoraLinear
 class _Stored(LoraSet):
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def state(self, copy: bool = True) -> dict[str, torch.Tensor]:
         """The tensors."""
         return dict(self.tensors)
 

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("allmend.cli.plan:command", "Say what a notebook, script or model will do before it runs."),
     "run": ("allmend.cli.run:command", "Run a notebook held to its permissions, and give a receipt."),
     "lock": ("allmend.cli.lock:command", "Fix what a notebook installs and fetches, to run the same tomorrow."),
+    "app": ("allmend.cli.notebook_app:command", "Serve a notebook as a page and an HTTP API."),
     "data": ("allmend.cli.data:app", "Your own rows: check them before training."),
     "tune": ("allmend.cli.tune:command", "From your own rows to a LoRA and a verdict on it."),
     "verdict": ("allmend.cli.verdict:command", "Is the tuned model better? On rows it never saw, with intervals."),
