@@ -113,17 +113,30 @@ class Listener:
         if not self._thread.is_alive() and not self._closed:
             raise Unavailable("the server ended by itself", hint="Run it again with --debug.")
 
-    def close(self) -> None:
-        """Stop: no new connections, what is under way is ended."""
+    def close(self, *, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """Stop: no new connections, `grace` seconds for answers under way, then the rest is ended.
+
+        Args:
+            hurry: set it to end the grace early.
+        """
         if self._closed:
             return
         self._closed = True
         self._uvicorn.should_exit = True
-        self._thread.join(timeout=3)
+        until = time.monotonic() + grace
+        while self._uvicorn.server_state.tasks and time.monotonic() < until:
+            if hurry is not None and hurry.is_set():
+                break
+            time.sleep(0.05)
+        self.end_what_is_left()
+        self._thread.join(timeout=10)
         if self._thread.is_alive():
             self._uvicorn.force_exit = True
             self._thread.join(timeout=10)
         self._socket.close()
+
+    def end_what_is_left(self) -> None:
+        """Make answers that are still under way come to their end; for those who can."""
 
     def __enter__(self) -> Self:
         return self
