@@ -30,6 +30,9 @@ _PLACEHOLDER = re.compile(
     r"^ollama$|no[-_ ]?key|key[_ ]?here|^-$|^na$|^local|_key$|^password$|12345|abcdef|EMPTY|^sk-?$|^hf_?$",
     re.IGNORECASE,
 )
+_ASKS = re.compile(
+    r"your|xxx|insert|enter|replace|paste|change[_-]?me|example|dummy|placeholder|redacted|here$", re.IGNORECASE
+)
 KEY_NAME = re.compile(
     r"(?:^|_|\b)(?:api_?key|apikey|access_?key|secret_?key|auth_?token|access_?token|authtoken|api_?token|hf_?token|token|"
     r"secret|password|passwd|pwd|credentials?|auth_?key|private_?key|client_?secret|key|pat)s?\d*$",
@@ -62,15 +65,21 @@ def literal_kind(text: str) -> str | None:
 def placeholder(text: str) -> bool:
     """Whether `text` only stands for a secret (`YOUR_KEY`, `hf_...`)."""
     body = re.sub(r"^(?:hf_|sk-|AIza|gh[pousr]_)", "", text)
-    return bool(_PLACEHOLDER.search(text)) or (len(body) > 3 and len(set(body)) <= 3)
+    if len(body) > 3 and len(set(body)) <= 3:
+        return True
+    shaped = len(body) >= 16 and any(shape.fullmatch(text) for _, shape in SHAPES)
+    # A key of the right shape may hold `12345` or `abcdef` and still be one; words that ask for a key never stand in one.
+    return bool((_ASKS if shaped else _PLACEHOLDER).search(text))
 
 
-def real_looking(text: str) -> bool:
+def real_looking(text: str, name: str = "") -> bool:
     """Whether a value given for a key or password looks like a real one rather than a stand-in."""
-    if placeholder(text) or len(text) < 6 or " " in text.strip():
-        return False
     if literal_kind(text):
         return True
+    if placeholder(text) or len(text) < 6 or " " in text.strip():
+        return False
+    if re.search(r"pass(?:word|wd)?$|pwd$", name, re.IGNORECASE):
+        return any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
     counts = Counter(text)
     entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
     return len(text) >= 16 and entropy > 3.2 and any(c.isdigit() for c in text)

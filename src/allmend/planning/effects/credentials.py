@@ -141,7 +141,7 @@ def _written(session: Session, name: str, text: str) -> None:
         return
     if literal_kind(text):
         return
-    if real_looking(text):
+    if real_looking(text, name):
         word = (
             "password" if re.search(r"pass|pwd", name, re.IGNORECASE) else "token" if "token" in name.lower() else "key"
         )
@@ -165,7 +165,7 @@ def on_assign(session: Session, name: str, value: Value, source: ast.expr) -> No
         text = value if isinstance(value, str) else ""
         if text and literal_kind(text):
             return
-        if text and real_looking(text):
+        if text and real_looking(text, name):
             session.add("credential", "literal:password", literal=True)
         elif isinstance(value, str | Unknown) or value is None:
             session.add("credential", f"prompt:{name}", literal=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
     from allmend.planning.session import Session
 
+_NAMED = re.compile(r"^\$\{?(\w+)\}?$|(?:userdata\.get|getenv|environ(?:\.get)?)[\[(]\s*['\"](\w+)")
 _ADDRESS = re.compile(r"^(?:[\w-]+\.)+[a-z]{2,}(?:/|$)", re.IGNORECASE)
 
 
@@ -27,7 +28,7 @@ def fetched(session: Session, line: Line, at: int, url: str, path: str | None, c
     if drive_host(url) and not has_hole(url):
         # wget and curl take the page's own URL; only gdown reads the id out of it.
         pass
-    line.add("download", at, mark + url, host=host_of(url))
+    line.add("download", at, mark + url, host=host_of(url), **_carried(line))
     base = line.cwd if cwd is None else cwd
     if path is None:
         path = posixpath.basename(re.sub(r"[?#].*$", "", url)) or "index.html"
@@ -36,6 +37,19 @@ def fetched(session: Session, line: Line, at: int, url: str, path: str | None, c
         from allmend.planning.effects import directories
 
         directories.written(session, path.strip("\"'"), cwd=base, literal=False)
+
+
+def _carried(line: Line) -> dict[str, str]:
+    """The secret that a request of the shell carries in its address, headers or body, if it does."""
+    from allmend.planning.secrets import key_like
+
+    for word in line.words[1:]:
+        for hole in line.session.holes.within(word):
+            match = _NAMED.search(hole.source)
+            found = match and (match[1] or match[2])
+            if found and key_like(found):
+                return {"secret": found}
+    return {}
 
 
 def _candidates(line: Line, places: list[int]) -> list[int]:
@@ -85,7 +99,7 @@ def _with_scheme(url: str) -> str:
 def _sent(line: Line, at: int, url: str) -> None:
     host = host_of(url if "://" in url else "//" + url)
     if host and not loopback("//" + host):
-        line.add("send", at, host + ("" if line.exact(at) else DERIVED))
+        line.add("send", at, host + ("" if line.exact(at) else DERIVED), **_carried(line))
     elif not host:
         line.add("send", at)
 
