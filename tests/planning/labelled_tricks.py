@@ -906,3 +906,47 @@ requests.post("http://localhost:5000/x")
 """,
     ),
 ]
+
+TRICKS += [
+    Case(
+        "loops that count",
+        """
+import requests
+for page in range(100):
+    requests.get(f"https://h.example/list?page={page}")
+----
+for n in range(2):
+    !wget https://h.example/part{n}.zip
+----
+names = ["a", "b", "c", "d", "e", "f", "g", "h"]
+for i in range(len(names)):
+    !wget https://h.example/{names[i]}.txt
+----
+base = "https://h.example"
+kind = "x" #@param ["x", "y"]
+for url in [base + "/" + kind, base + "/always", base + "/z", base + "/w", base + "/v", base + "/u", base + "/t"]:
+    requests.get(url)
+""",
+        """
+0 download ?f"https://h.example/list?page={page}"
+1 download https://h.example/part0.zip
+1 download https://h.example/part1.zip
+2 download https://h.example/a.txt
+2 download https://h.example/b.txt
+2 download https://h.example/c.txt
+2 download https://h.example/d.txt
+2 download https://h.example/e.txt
+2 download https://h.example/f.txt
+2 download https://h.example/g.txt
+2 download https://h.example/h.txt
+3 download https://h.example/x
+3 download https://h.example/y
+3 download https://h.example/always
+3 download https://h.example/z
+3 download https://h.example/w
+3 download https://h.example/v
+3 download https://h.example/u
+3 download https://h.example/t
+""",
+    ),
+]

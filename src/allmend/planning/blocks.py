@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,17 @@ ITERATIONS = 200
 
 NUMBERS = 6
 """Rounds of a loop over numbers, which name few targets."""
+
+
+INDEXED = 12
+"""Rounds of a loop over numbers that pick from lists."""
+
+
+def _picks(node: ast.For | ast.AsyncFor, lines: tuple[str, ...]) -> bool:
+    """Whether the loop's variable picks items (`urls[i]`), also inside a shell line, which no tree shows."""
+    names = [re.escape(name.id) for name in ast.walk(node.target) if isinstance(name, ast.Name)]
+    body = "\n".join(lines[node.lineno : (node.end_lineno or node.lineno)])
+    return bool(names) and bool(re.search(rf"\[[^\]\n]*\b(?:{'|'.join(names)})\b", body))
 
 
 class Blocks(Functions):
@@ -99,12 +111,18 @@ class Blocks(Functions):
 
     def _for(self, node: ast.For | ast.AsyncFor) -> None:
         items = self.iterate(self.eval(node.iter), node.iter)
-        if items is None:
-            unknown = Unknown(segment(self.place, node.target), "it changes in a loop over values that are not known")
-            self.assign(node.target, unknown, node.iter)
+        counting = bool(items) and all(isinstance(item, int | float) for item in (items or [])[:4])
+        if items is None or (counting and len(items) > NUMBERS and not _picks(node, self.place.lines)):
+            # Numbers of a long loop name many files of one kind: one target with a hole says it better than six of them.
+            reason = (
+                "it changes in a loop over values that are not known" if items is None else "it changes in a long loop"
+            )
+            self.assign(node.target, Unknown(segment(self.place, node.target), reason), node.iter)
             self.run(node.body)
         else:
-            rounds = ITERATIONS if any(isinstance(item, str | tuple | list | dict) for item in items[:4]) else NUMBERS
+            rounds = ITERATIONS if not counting else INDEXED
+            if len(items) > rounds and not counting:
+                self.session.unread(f"a loop over {len(items)} values is followed for the first {rounds} of them")
             for item in items[:rounds]:
                 if self.budget <= 0:
                     break
