@@ -204,7 +204,10 @@ class Box:
 
     def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
         def watch(fd: int) -> None:
-            self._notices = Notices(fd, self.record, judge=self.permits, emulate=self._emulators())
+            names, search = self._servers.names.name, self.interior.search_path
+            self._notices = Notices(
+                fd, self.record, judge=self.permits, emulate=self._emulators(), named=names, search=search
+            )
             self._notices.start()
 
         try:

@@ -246,13 +246,19 @@ class Interior:
         devices = [f"/dev/{name}" for name in shown.device_names]
         return {"ALLMEND_VISIBLE": ":".join([*folders, *devices, "/proc/self/"])}
 
+    @property
+    def search_path(self) -> str:
+        """PATH inside."""
+        apt = f"{self.places.layer}/apt/root/usr"
+        return f"{self.places.layer}/bin:{apt}/bin:{_PATH}:{apt}/sbin:{apt}/games"
+
     def _variables(self, proxy_port: int) -> dict[str, str]:
         """The kernel's whole environment; nothing of ours is passed on."""
         places = self.places
         proxy = f"http://127.0.0.1:{proxy_port}"
         apt = f"{places.layer}/apt/root/usr"
         found = {
-            "PATH": f"{places.layer}/bin:{apt}/bin:{_PATH}:{apt}/sbin:{apt}/games",
+            "PATH": self.search_path,
             "LD_LIBRARY_PATH": f"{apt}/lib/{self.machine.architecture}-linux-gnu:{apt}/lib",
             "HOME": places.home,
             "USER": "user",
