@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
 
+from allmend.box.scratch import remove_tree
+
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)
 
@@ -221,3 +223,31 @@ def test_a_hollow_file_does_not_fill_the_disk(jobs: Jobs, who: str) -> None:
     taken = sum(path.stat().st_size for path in (ran.folder / "taken").rglob("*"))
     assert taken <= 100 * 2**20
     assert any("larger than the disk limit" in (file.why_not or "") for file in ran.receipt.files)
+
+
+@each_case
+def test_folders_without_end_hold_up_neither_this_run_nor_the_next(jobs: Jobs, level: str, who: str) -> None:
+    cell = "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('..', 0)\nimport time; time.sleep(60)"
+    ran = jobs.run(["print('before')", cell], level=level, who=who, timeout=100)
+    assert ran.receipt.ended == "disk-limit" and "folders deep" in ran.receipt.ended_why
+    assert ran.text(0).strip() == "before" and ran.world["scratch_gone"]
+
+
+def test_a_tree_of_any_depth_is_taken_away(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    top.mkdir()
+    outside = tmp_path / "outside.txt"
+    outside.write_text("kept")
+    (top / "link").symlink_to(tmp_path)
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    (top / "closed").mkdir()
+    (top / "closed" / "file").write_text("x")
+    (top / "closed").chmod(0)
+    remove_tree(top)
+    assert not top.exists() and outside.read_text() == "kept"
