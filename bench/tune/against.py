@@ -1,12 +1,14 @@
-"""allmend's training against TRL's SFTTrainer with PEFT, on the same real rows; and each trick turned off.
+"""allmend's training against TRL's SFTTrainer with PEFT, on the same real rows, step by step in turns.
 
-    OMP_NUM_THREADS=1 python bench/tune/against.py [--steps 3] [--rounds 2] [--tricks]
+    OMP_NUM_THREADS=1 python bench/tune/against.py [--kinds long short] [--steps 4] [--shape qwen2-0.5b]
 
-Every side runs in a process of its own, in turns, on one thread; a step's cost is its CPU time, which other work on
-the machine lengthens little, and the bf16 matmul peak is measured in the same process on the same clock. TRL is run at
-its defaults and at the best settings found for a CPU (weights in bf16, no autocast, no gradient checkpointing).
-The result goes to `against.json` beside this file; the first step of each process (caches, lazy set-up) is not
-counted in the rates.
+Every side is a process of its own; all are loaded first, then each takes one step, in turns, so that what disturbs the
+machine disturbs all alike. The first step of each (caches, lazy set-up) is not counted; of the others the median of
+the CPU time a token is taken, which other work lengthens little, and the wall-clock one is given beside it. The bf16
+matmul peak is measured in each process on the same clock. TRL is run at its defaults and at the best settings found
+for a CPU (weights in bf16, no autocast, no gradient checkpointing). All sides in memory together take about 13 GiB.
+The result goes to `against.json` beside this file (`against-SHAPE.json` for random weights of a shape) and into the
+table of `docs/performance.md`. With the defaults about five minutes for each kind of rows.
 """
 
 from __future__ import annotations
@@ -20,84 +22,133 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from allmend.tuning.tricks import Tricks
+import page
+from shapes import SHAPES, folder
 
 HERE = Path(__file__).parent
 ROWS = {"long": 8, "short": 16}
-BODY = 100_270_080
-"""Numbers in the decoder's matrices of Gemma 3 270M (18 layers)."""
-LORA = 3_796_992
-"""Numbers in its LoRA of rank 16 on all linear layers."""
+SIDES = ("allmend", "trl-best", "trl-default")
 
 
-def side(name: str, kind: str, steps: int) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as result:
-        command = [sys.executable, str(HERE / "side.py"), name, kind, str(steps), str(ROWS[kind]), result.name]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        found: dict[str, Any] = json.loads(Path(result.name).read_text())
-    counted = found["took"][1:]
-    found["tokens_per_cpu_second"] = round(sum(one[2] for one in counted) / sum(one[0] for one in counted), 1)
-    found["tokens_per_second_in_company"] = round(sum(one[2] for one in counted) / sum(one[1] for one in counted), 1)
-    # Forward and input gradient of the frozen matrices, and three products with the LoRA's, two FLOP each.
-    found["share_of_matmul_peak"] = round(
-        found["tokens_per_cpu_second"] * (4 * BODY + 6 * LORA) / 1e9 / found["matmul_gflops"], 3
-    )
-    print(name, kind, found["tokens_per_cpu_second"], found["peak_mib"], found["losses"], flush=True)
+def turns(kind: str, model: str, steps: int, sides: list[str]) -> dict[str, dict[str, Any]]:
+    """All sides on one kind of rows, step by step in turns."""
+    words = {name: [sys.executable, str(HERE / "side.py"), name, model, kind, str(steps), str(ROWS[kind])]
+             for name in sides}  # fmt: skip
+    running = {
+        name: subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+        )
+        for name, line in words.items()
+    }
+    took: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for step in range(steps):
+        for name, process in running.items():
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("go\n")
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{name} ended: run `{' '.join(words[name])}` to see why")
+            took[name].append(json.loads(line))
+            print(
+                kind, name, step, {key: round(value, 2) for key, value in took[name][-1].items() if value}, flush=True
+            )
+    found = {}
+    for name, process in running.items():
+        assert process.stdout is not None
+        found[name] = summary(took[name], json.loads(process.stdout.readline()))
+        process.wait()
     return found
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of one side's runs."""
-    figures = ("tokens_per_cpu_second", "share_of_matmul_peak", "matmul_gflops", "peak_mib")
-    return {name: statistics.median(run[name] for run in runs) for name in figures} | {"losses": runs[0]["losses"]}
+def summary(took: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
+    """Medians over the counted steps."""
+    counted = took[1:]
+    rate = statistics.median(one["tokens"] / one["cpu"] for one in counted)
+    found = {
+        "tokens_per_cpu_second": round(rate, 1),
+        "tokens_per_second": round(statistics.median(one["tokens"] / one["wall"] for one in counted), 1),
+        "least_and_most": [round(find(one["tokens"] / one["cpu"] for one in counted), 1) for find in (min, max)],
+        "counted_steps": len(counted),
+        "losses": about.pop("losses", None) or [one["loss"] for one in took],
+        **about,
+    }
+    if "body_weights" in about:
+        # Forward and input gradient of the frozen matrices, and three products with the LoRA's, two FLOP each.
+        work = 4 * about["body_weights"] + 6 * about["lora_weights"]
+        found["share_of_matmul_peak"] = round(rate * work / 1e9 / about["matmul_gflops"], 3)
+    return found
 
 
 def main() -> None:
     """Run all of it and write the result."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--default-rounds", type=int, default=1)
-    parser.add_argument("--tricks", action="store_true", help="only each trick turned off")
+    parser.add_argument("--steps", type=int, default=4, help="of each side; the first is not counted")
     parser.add_argument("--kinds", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES))
+    parser.add_argument("--shape", choices=list(SHAPES), help="random weights of this shape")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md alone")
     settings = parser.parse_args()
-    target = HERE / ("tricks.json" if settings.tricks else "against.json")
-    runs: dict[str, list[dict[str, Any]]] = {}
-    if settings.tricks:
-        names = ["allmend", *(f"allmend:{field.name}" for field in fields(Tricks)), "allmend-plain"]
-    else:
-        names = ["allmend", "trl-best", "trl-default"]
-    for kind in settings.kinds:
-        for turn in range(settings.rounds):
-            for name in names:
-                if name != "trl-default" or turn < settings.default_rounds:
-                    runs.setdefault(f"{kind}/{name}", []).append(side(name, kind, settings.steps))
+    with tempfile.TemporaryDirectory() as where:
+        model = str(folder(settings.shape, Path(where))) if settings.shape else "gemma-3-270m"
+        before = os.getloadavg()
+        runs = {kind: turns(kind, model, settings.steps, settings.sides) for kind in settings.kinds}
+    for kind, found in runs.items():
+        for name, one in found.items():
+            if name != "allmend" and "allmend" in found:
+                ours = found["allmend"]
+                one["factor"] = round(ours["tokens_per_cpu_second"] / one["tokens_per_cpu_second"], 1)
+                one["share_of_memory"] = round(ours["peak_mib"] / one["peak_mib"], 2)
+            print(kind, name, {key: one[key] for key in ("tokens_per_cpu_second", "peak_mib", "factor") if key in one})
     result = {
         "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
-        "machine": _machine(),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "trl", "accelerate")
-        },
+        "model": settings.shape or "gemma-3-270m",
+        "machine": machine() | {"load_before": before, "load_after": os.getloadavg()},
+        "versions": versions(),
         "rows_a_step": ROWS,
-        "summary": {name: summary(found) for name, found in runs.items()},
         "runs": runs,
     }
-    target.write_text(json.dumps(result, indent=1) + "\n")
+    name = f"against-{settings.shape}.json" if settings.shape else "against.json"
+    (HERE / name).write_text(json.dumps(result, indent=1) + "\n")
+    if not settings.no_page:
+        page.put(name.removesuffix(".json"), table(runs))
 
 
-def _machine() -> dict[str, Any]:
+def table(runs: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Markdown."""
+    names = ["rows", "side", "tokens a CPU second", "least and most", "factor", "of matmul peak", "peak memory",
+             "ours of it", "losses"]  # fmt: skip
+    lines = []
+    for kind, found in runs.items():
+        for name, one in found.items():
+            share = one.get("share_of_matmul_peak")
+            line = [
+                f"{kind}, {ROWS[kind]} a step", name, f"{one['tokens_per_cpu_second']:.0f}",
+                " to ".join(f"{value:.0f}" for value in one["least_and_most"]),
+                f"{one['factor']}x" if "factor" in one else "", f"{share:.0%}" if share else "",
+                f"{one['peak_mib']} MiB", f"{one['share_of_memory']:.0%}" if "share_of_memory" in one else "",
+                ", ".join(f"{loss:.3f}" for loss in one["losses"]),
+            ]  # fmt: skip
+            lines.append(line)
+    return page.rows(names, lines)
+
+
+def versions() -> dict[str, str]:
+    """Of what is compared."""
+    names = ("torch", "transformers", "peft", "trl", "accelerate")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def machine() -> dict[str, Any]:
+    """Processor and cores."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "avx512_bf16": "avx512_bf16" in text,
-        "load_before": os.getloadavg(),
     }
 
 

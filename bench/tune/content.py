@@ -14,8 +14,18 @@ JOINED = 6
 """Sentences in a long row."""
 
 
-def rows(kind: str, count: int, tokenizer: Any) -> list[data.Tokens]:
-    """`count` rows of movie reviews: `short` is one sentence a row, `long` several joined; the answer is one word."""
+def rows(kind: str, count: int, tokenizer: Any = None, vocabulary: int | None = None) -> list[data.Tokens]:
+    """`count` rows of movie reviews: `short` is one sentence a row, `long` several joined; the answer is one word.
+
+    Args:
+        tokenizer: None takes that of the embedded default model.
+        vocabulary: ids are taken modulo this, for models of random weights.
+    """
+    if tokenizer is None:
+        from allmend.models import resolve
+        from allmend.models.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(resolve("gemma-3-270m"))
     with examples_file("movie-reviews").open(encoding="utf-8") as lines:
         sentences = [json.loads(line) for line in lines]
     random.Random(0).shuffle(sentences)
@@ -23,7 +33,10 @@ def rows(kind: str, count: int, tokenizer: Any) -> list[data.Tokens]:
         made = [Row(prompt=one["prompt"], completion=one["completion"], place="bench") for one in sentences[:count]]
     else:
         made = [_joined(sentences[place * JOINED : (place + 1) * JOINED]) for place in range(count)]
-    return list(data.encode_rows(made, tokenizer, data.of_tokenizer(tokenizer)))
+    encoded = list(data.encode_rows(made, tokenizer, data.of_tokenizer(tokenizer)))
+    if vocabulary is None:
+        return encoded
+    return [data.Tokens([one % vocabulary for one in row.ids], row.mask, row.place) for row in encoded]
 
 
 def _joined(sentences: list[dict[str, str]]) -> Row:

@@ -13,28 +13,35 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Permissions, Plan, Receipt
+    from allmend.nouns import Lock, Permissions, Plan, Receipt
+    from allmend.verbs.benchmark import benchmark
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
+    from allmend.verbs.ship import ship
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
 
 _HOMES = {
     "AllmendError": "allmend.errors",
+    "Lock": "allmend.nouns",
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "benchmark": "allmend.verbs.benchmark",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "lock": "allmend.verbs.lock",
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
+    "ship": "allmend.verbs.ship",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
@@ -45,18 +52,22 @@ _ROOMS = ("data", "models", "runs")
 
 __all__ = [
     "AllmendError",
+    "Lock",
     "Permissions",
     "Plan",
     "Receipt",
+    "benchmark",
     "chat",
     "data",
     "data_check",
     "doctor",
+    "lock",
     "models",
     "plan",
     "run",
     "runs",
     "serve",
+    "ship",
     "tour",
     "tune",
     "verdict",

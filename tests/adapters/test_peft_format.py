@@ -36,6 +36,8 @@ def shaken(model: Any, config: LoraConfig, seed: int = 3) -> Any:
     numbers = torch.Generator().manual_seed(seed)
     for layer in lora.layers.values():
         layer.lora_b.data.copy_(torch.randn(layer.lora_b.shape, generator=numbers) * 0.05)
+        if layer.magnitude is not None:
+            layer.magnitude.data.mul_(torch.rand(layer.magnitude.shape, generator=numbers) + 0.5)
     return lora
 
 
@@ -46,6 +48,8 @@ def by_peft(folder: Path, kind: str = "llama", **settings: Any) -> torch.Tensor:
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             weight.data.normal_(0, 0.05)
+        if "magnitude" in name:
+            weight.data.mul_(torch.rand_like(weight) + 0.5)
     model.save_pretrained(folder)
     return logits(model)
 
@@ -57,8 +61,9 @@ def by_peft(folder: Path, kind: str = "llama", **settings: Any) -> torch.Tensor:
         LoraConfig(rank=4, alpha=8),
         LoraConfig(rank=3, alpha=7, rslora=True, targets=("q_proj", "down_proj")),
         LoraConfig(rank=2, alpha=4, targets=("model.layers.1.self_attn.q_proj",)),
+        LoraConfig(rank=4, alpha=8, dora=True),
     ],
-    ids=["all", "rslora", "one-layer"],
+    ids=["all", "rslora", "one-layer", "dora"],
 )
 def test_peft_reads_what_we_write(tmp_path: Path, kind: str, config: LoraConfig) -> None:
     model = tiny.model(kind)
@@ -98,8 +103,9 @@ def test_peft_reads_what_we_write(tmp_path: Path, kind: str, config: LoraConfig)
             "rank_pattern": {"^model.layers.0.self_attn.v_proj": 2},
             "alpha_pattern": {"^model.layers.0.self_attn.v_proj": 5},
         },
+        {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "use_dora": True},
     ],
-    ids=["all", "rslora", "patterns", "anchored"],
+    ids=["all", "rslora", "patterns", "anchored", "dora"],
 )
 def test_we_read_what_peft_writes(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
     wanted = by_peft(tmp_path, kind, **settings)
@@ -108,6 +114,27 @@ def test_we_read_what_peft_writes(tmp_path: Path, kind: str, settings: dict[str,
     attach_weights(model, read(tmp_path))
     torch.testing.assert_close(logits(model), wanted, rtol=1e-5, atol=1e-5)
     assert (wanted - plain).abs().max() > 0.01
+
+
+def test_a_dora_without_its_magnitudes_is_refused(tmp_path: Path) -> None:
+    by_peft(tmp_path, r=2, target_modules=["q_proj"], use_dora=True)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if "0.self_attn.q_proj.lora_mag" not in name}, file)
+    with pytest.raises(InputError, match="no magnitudes"):
+        read(tmp_path)
+
+
+def test_merging_a_dora_gives_what_it_gave(tmp_path: Path) -> None:
+    model = tiny.model("qwen2")
+    lora = shaken(model, LoraConfig(rank=4, alpha=8, dora=True))
+    wanted = logits(model)
+    updates = {name: layer.update() for name, layer in lora.layers.items()}
+    detach(model, lora)
+    with torch.no_grad():
+        for name, update in updates.items():
+            model.get_submodule(name).weight += update
+    torch.testing.assert_close(logits(model), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_an_alpha_pattern_that_is_a_regular_expression_is_refused_by_name(tmp_path: Path) -> None:
@@ -119,7 +146,6 @@ def test_an_alpha_pattern_that_is_a_regular_expression_is_refused_by_name(tmp_pa
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"use_dora": True}, "DoRA"),
         ({"bias": "lora_only"}, "bias"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules"),

@@ -4,10 +4,16 @@ import json
 import random
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
+import tiny
 from allmend.cli import run as command
-from allmend.data import check
+from allmend.data import Row, check
+from allmend.data.lengths import token_findings
 from allmend.data.sensitive import personal_in
+from allmend.data.templates import PLAIN, Template
 from allmend.errors import InputError
 from allmend.redaction import secrets_in
 from allmend.verbs.data_check import data_check
@@ -236,3 +242,41 @@ def test_settings_and_signature_agree():
 
     keywords = [name for name, one in inspect.signature(data_check).parameters.items() if one.kind is one.KEYWORD_ONLY]
     assert keywords == list(DataCheckSettings.model_fields)
+
+
+def trip_problems(rows, tokenizer, template):
+    found, _ = token_findings(rows, tokenizer, template, None)
+    return {problem.id: problem.rows for problem in found}
+
+
+def test_the_way_to_tokens_and_back():
+    """A template without an end, one with a beginning of its own, letters a tokenizer does not know."""
+    tokenizer = tiny.tokenizer()
+    asked = [Row(prompt=f"question {n}", completion=f"answer {n}", place=f"rows:{n}") for n in range(4)]
+    assert not trip_problems(asked, tokenizer, PLAIN)
+    known = Tokenizer(models.WordLevel({"question": 0, "answer": 1, "<end>": 2, "<unk>": 3}, unk_token="<unk>"))
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = PreTrainedTokenizerFast(tokenizer_object=known, eos_token="<end>", unk_token="<unk>")
+    assert trip_problems(asked, words, PLAIN)["round-trip"] == ["rows:0", "rows:1", "rows:2", "rows:3"]
+    begins = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, eos_token="<end>", bos_token="<start>"
+    )
+    begins.backend_tokenizer.post_processor = TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 257)])
+    twice = Template("mine", "{{ bos_token }}{{ bos_token }}" + PLAIN.text)
+    try:
+        assert trip_problems(asked, begins, twice)["double-beginning"][0] == "rows:0"
+    finally:
+        begins.backend_tokenizer.post_processor = None
+
+
+def test_the_preview_says_what_is_learned_of_every_answer(tmp_path):
+    turns = [("user", "one?"), ("assistant", "first"), ("user", "two?"), ("assistant", "second")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    data = tmp_path / "talk.jsonl"
+    data.write_text("".join(json.dumps({"messages": messages, "n": n}) + "\n" for n in range(3)))
+    report = check(data, tokenizer=tiny.tokenizer())
+    assert report.preview is not None
+    learned = [text for text, learns in report.preview.parts if learns]
+    assert [any(word in text for text in learned) for word in ("first", "second", "one?")] == [True, True, False]
+    sizes = next(size for size in report.lengths if size.unit == "tokens")
+    assert sum(sizes.bins) == 3

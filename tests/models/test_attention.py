@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from allmend.models.attention import PACKED, segments_of, use_packed
+from allmend.models.attention import PACKED, flex, segments_of, use_packed
 from allmend.models.attention.packed import packed_attention
 from allmend.models.support import attends_over_packs, has_plain_head, hidden_states, why_no_packs
 
@@ -116,3 +116,19 @@ def test_models_that_cannot_pack_are_told_with_the_reason() -> None:
     assert why_no_packs(mamba) is not None and not attends_over_packs(mamba)
     # Tried once: the answer is remembered, and the model is as it was.
     assert why_no_packs(mamba) == why_no_packs(mamba)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
+@pytest.mark.parametrize("window", [None, 16])
+@pytest.mark.parametrize("prefix", [0, 9])
+def test_flexible_attention_follows_the_same_rule(heads: tuple[int, int], window: int | None, prefix: int) -> None:
+    """Uncompiled, as it is on a CPU; on a GPU the same rule is compiled."""
+    segments = segments_of([40, 33, 12, 5, 1], prefix=prefix)
+    tokens = sum(segments.lengths)
+    query, key, value = (torch.randn(1, count, tokens, 16) for count in (heads[0], heads[1], heads[1]))
+    wanted, _ = packed_attention(
+        torch.nn.Identity(), query, key, value, None, scaling=0.3, sliding_window=window, segments=segments
+    )
+    found = flex.flex_packed(query, key, value, segments, 0.3, window).transpose(1, 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert flex.why_not(query, 0.0) is not None and flex.why_not(query, 0.1) is not None

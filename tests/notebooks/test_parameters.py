@@ -9,6 +9,7 @@ import pytest
 
 from allmend.notebooks import read_bytes
 from allmend.notebooks.parameters import parameters
+from allmend.nouns.notebook import Cell
 from allmend.nouns.plan import FormParameter
 
 
@@ -69,3 +70,33 @@ def test_literal_interact() -> None:
         ("z", "boolean", True),
     ]
     assert (found[0].minimum, found[0].maximum, found[0].step) == (0.0, 10.0, 2.0)
+
+
+def _tagged(source: str) -> list[FormParameter]:
+    return parameters([Cell(type="code", source=source, tags=["parameters"])])
+
+
+def test_a_hash_inside_a_string_is_no_comment() -> None:
+    [found] = _tagged('text = "a # b"  # str what to say')
+    assert (found.default, found.type, found.description) == ("a # b", "string", "what to say")
+
+
+def test_type_comments_in_both_spellings() -> None:
+    assert [p.type for p in _tagged("a = None  # type: str\nb = None  # int how many")] == ["string", "integer"]
+
+
+def test_a_template_field_says_so() -> None:
+    [found] = parameters([Cell(type="code", source='a = "x" #@param {type:"string", isTemplate: true}')])
+    assert found.template is True
+
+
+def test_widgets_made_with_literals() -> None:
+    source = (
+        "interact(f, n=widgets.IntSlider(min=-10, max=30, step=2, value=4, description='How many'),\n"
+        "         c=Dropdown(options=[('One', 1), ('Two', 2)], value=2), m=widgets.Combobox(options=['a']), u=some(x))"
+    )
+    slider, dropdown, combo = parameters([Cell(type="code", source=source)])
+    assert (slider.type, slider.minimum, slider.maximum, slider.step, slider.default) == ("slider", -10, 30, 2, 4)
+    assert slider.description == "How many"
+    assert (dropdown.type, dropdown.choices, dropdown.default) == ("dropdown", [1, 2], 2)
+    assert combo.allow_input is True

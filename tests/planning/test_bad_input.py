@@ -74,23 +74,56 @@ def test_surrogates_and_null_bytes_do_no_harm() -> None:
     assert planned(data).to_json().encode("utf-8")
 
 
-def test_ten_thousand_cells_and_a_cell_of_five_megabytes_are_bounded() -> None:
-    start = time.perf_counter()
+def test_ten_thousand_cells_are_all_read() -> None:
     many = planned(notebook(*(f"x{n} = {n}\n!wget https://h.example/{n}" for n in range(10_000))))
-    large = planned(notebook("x = 1\n" * 800_000 + "!pip install end"))
-    deep = planned(notebook("x = " + "(" * 3000 + ")" * 3000, "y = " + "[" * 150 + "]" * 150, "-" * 100_000 + "1"))
-    assert time.perf_counter() - start < 60
     assert many.totals["download"] == 10_000
-    assert large.unread and deep.unread
+    assert many.unread == []
 
 
-def test_work_that_never_ends_is_cut_and_named() -> None:
-    source = "a = ['x'] * 9\n" + "".join(f"for i{n} in a:\n{' ' * (n + 1)}" for n in range(0)) + "\n".join(
-        "  " * n + f"for i{n} in a:" for n in range(9)) + "\n" + "  " * 9 + "print(i0)"  # fmt: skip
-    start = time.perf_counter()
-    found = planned(notebook(source, "def f(): return f() + f()\nf()"))
-    assert time.perf_counter() - start < 20
-    assert any("more work" in item.reason for item in found.unread)
+def test_a_cell_of_five_megabytes_is_read_as_far_as_said() -> None:
+    large = planned(notebook("!pip install first\n" + "x = 1\n" * 800_000 + "!pip install end"))
+    reasons = [item.reason for item in large.unread]
+    assert [effect.target for effect in large.effects] == ["pip:first"]
+    assert any("longer than 2,000,000 characters" in reason for reason in reasons), reasons
+
+
+@pytest.mark.parametrize("source", ["x = " + "(" * 3000 + ")" * 3000, "-" * 100_000 + "1", "a" + ".b" * 50_000 + "()"])
+def test_deep_nesting_is_named_as_unread(source: str) -> None:
+    deep = planned(notebook(source, "!pip install after"))
+    assert [effect.target for effect in deep.effects] == ["pip:after"], "the cells after it are read all the same"
+    assert {item.cell for item in deep.unread} == {0}
+    assert all(item.reason for item in deep.unread)
+
+
+def _visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts expressions that are evaluated: work is bounded by visits, whatever the machine's speed."""
+    from allmend.planning.expressions import Expressions
+
+    counted = [0]
+    plain = Expressions.eval
+
+    def eval_(self: Expressions, node: Any) -> Any:
+        counted[0] += 1
+        return plain(self, node)
+
+    monkeypatch.setattr(Expressions, "eval", eval_)
+    return counted
+
+
+_LOOPS = "a = ['x'] * 9\n" + "\n".join("  " * n + f"for i{n} in a:" for n in range(9)) + "\n" + "  " * 9 + "print(i0)"
+
+
+@pytest.mark.parametrize(
+    ("source", "cell"),
+    [(_LOOPS, 0), ("def f(): return f() + f()\nf()\n" + _LOOPS, 0), ("def g(x):\n" + "".join(" g(x)\n" for _ in range(80)) + "g(1)", None)],
+)  # fmt: skip
+def test_work_that_never_ends_is_cut_and_named(source: str, cell: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _visits(monkeypatch)
+    found = planned(notebook(source, "!pip install after"))
+    assert counted[0] < 150_000
+    assert [effect.target for effect in found.effects if effect.kind == "install"] == ["pip:after"]
+    if cell is not None:
+        assert [item.cell for item in found.unread if "more work" in item.reason] == [cell]
 
 
 def test_the_same_bytes_give_the_same_plan() -> None:
@@ -114,9 +147,13 @@ def test_mutated_and_truncated_notebooks_never_crash(base: bytes, place: int, pu
     data = base[:place] + put + base[place + gone :]
     for broken in (data, base[:place]):
         try:
-            planned(broken)
-        except AllmendError:
-            pass
+            found = planned(broken)
+        except AllmendError as error:
+            assert error.exit_code == 4 and error.message and error.where
+            continue
+        assert all(item.reason for item in found.unread)
+        assert all(effect.reason for effect in found.effects if effect.certainty == "unknown")
+        assert Plan.model_validate_json(found.to_json()) == found
 
 
 _WORDS = st.sampled_from(
@@ -127,7 +164,10 @@ _WORDS = st.sampled_from(
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(_WORDS, max_size=40), st.text(max_size=20))
 def test_any_soup_of_words_is_read(words: list[str], text: str) -> None:
-    planned(notebook(" ".join(words), text, "%%bash\n" + " ".join(words)))
+    found = planned(notebook(" ".join(words), text, "%%bash\n" + " ".join(words)))
+    assert all(item.reason for item in found.unread)
+    assert all(effect.reason for effect in found.effects if effect.certainty == "unknown")
+    assert all(effect.line >= 1 and 0 <= effect.cell <= 2 for effect in found.effects if effect.kind != "hardware")
 
 
 def test_a_hundred_megabytes_of_outputs_plan_quickly(tmp_path: Path) -> None:
@@ -141,9 +181,9 @@ def test_a_hundred_megabytes_of_outputs_plan_quickly(tmp_path: Path) -> None:
     path.write_text('{"nbformat":4,"metadata":{},"cells":[' + cells + "]}")
     assert path.stat().st_size > 100_000_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     found = plan(path)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert found.totals["install"] == 95
-    assert seconds < 8, "2 s on a quiet core (bench/plan); a busy test machine gets some room"
+    assert seconds < 20, "processor time; bench/plan holds it to 2 s on a quiet core"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024

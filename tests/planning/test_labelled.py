@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from labelled_set import CASES, Case
+from labelled_case import Case
+from labelled_set import CASES as FREQUENT
+from labelled_tricks import TRICKS
 
 from allmend.notebooks import read_bytes
 from allmend.nouns.plan import Plan
 from allmend.planning import plan_notebook
+
+CASES = [*FREQUENT, *TRICKS]
 
 
 def planned(case: Case) -> Plan:

@@ -135,3 +135,37 @@ def test_an_adapter_names_its_base(tmp_path: Path) -> None:
     assert found.subject.kind == "adapter"
     assert ("model", "hf:org/base") in {(e.kind, e.target) for e in found.effects}
     assert ids(found) == {"no-licence": "note"}
+
+
+class _Program:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ("echo no",)
+
+
+def test_objects_in_numpy_files_are_pickles(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    numpy.save(tmp_path / "o.npy", numpy.array([_Program()], dtype=object), allow_pickle=True)
+    numpy.savez(tmp_path / "o.npz", a=numpy.array([_Program()], dtype=object))
+    numpy.save(tmp_path / "n.npy", numpy.zeros(3))
+    for name in ("o.npy", "o.npz"):
+        assert "pickle-runs-programs" in {f.id for f in plan(tmp_path / name).findings}, name
+    assert plan(tmp_path / "n.npy").effects == []
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        # The memo's numbers count everything that was remembered, not only strings.
+        b"\x80\x04]\x94\x8c\x0bcollections\x94\x8c\x02os\x94\x8c\x0bOrderedDict\x94\x8c\x06system\x940000h\x02h\x04\x93\x8c\x01x\x85R.",
+        # Strings pushed and dropped again before the import.
+        b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x0bcollections\x8c\x0bOrderedDict00\x93\x8c\x01x\x85R.",
+        # A name that is worked out while it is loaded.
+        b"\x80\x04\x8c\x02os)\x93.",
+    ],
+)
+def test_names_that_are_hidden_on_the_stack(tmp_path: Path, codes: bytes) -> None:
+    (tmp_path / "w.pkl").write_bytes(codes)
+    [finding] = [f for f in plan(tmp_path / "w.pkl").findings if f.severity == "danger"]
+    assert finding.id == "pickle-runs-programs"

@@ -10,10 +10,11 @@ import pytest
 import torch
 import transformers
 
-from allmend.adapters import LoraConfig, LoraSet, attach, detach
+from allmend.adapters import LoraConfig, LoraSet, attach, detach, layer
 from allmend.data import Tokens
 from allmend.errors import UsageError
-from allmend.tuning.fast import native
+from allmend.models.quantised import QuantisedLinear, pack_weight, quantise, unpack_weight
+from allmend.tuning.fast import bordered, native
 from allmend.tuning.packs import pack, packs, shared_prefix
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
@@ -74,10 +75,12 @@ def rows(lengths: list[int], prefix: int = 0, seed: int = 0) -> list[Tokens]:
 
 
 def outcome(
-    network: Any, lora: LoraSet, learn: list[Tokens], tricks: Tricks
+    network: Any, lora: LoraSet, learn: list[Tokens], tricks: Tricks, recompute: bool = False
 ) -> tuple[float, list[torch.Tensor], Passes]:
     loaded: Any = SimpleNamespace(model=network, device=torch.device("cpu"))
     passes = Passes.of(loaded, lora, tricks, 4096)
+    if recompute:
+        passes.recompute("asked for")
     total = 0.0
     for part in passes.packs(learn):
         loss = passes.loss(part)
@@ -208,11 +211,108 @@ def test_another_architecture_keeps_its_own_layers_and_says_why() -> None:
     assert_equal(fast, plain)
 
 
-def test_dropout_keeps_the_models_own_layers() -> None:
+def same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout that draws by shape alone, so that two ways of working out a step drop the same."""
+
+    def drawn(shape: tuple[int, ...], share: float) -> torch.Tensor:
+        numbers = torch.Generator().manual_seed(shape[-1] * 1000 + shape[-2])
+        return torch.empty(shape[-2:]).bernoulli_(1 - share, generator=numbers) / (1 - share)
+
+    monkeypatch.setattr(layer, "dropout", lambda x, share, on: x * drawn(x.shape, share) if on else x)
+    monkeypatch.setattr(bordered, "drop_mask", lambda shape, share, like: drawn(shape, share))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_dropout_is_the_plain_path_s(monkeypatch: pytest.MonkeyPatch, kind: str, recompute: bool) -> None:
+    same_masks(monkeypatch)
+    network = model(kind)
+    lora = trained(network, dropout=0.3)
+    learn = rows(MIXED, prefix=4)
+    network.train()
+    # Where a token is not learned the last layer would draw for fewer rows.
+    tricks = Tricks.without("top_layer_where_learned")
+    fast = outcome(network, lora, learn, tricks, recompute)
+    plain = outcome(network, lora, learn, Tricks.without("lean_layers"))
+    assert choice(fast[2], "layers").value == "lean"
+    assert_equal(fast, plain)
+    network.eval()
+    assert outcome(network, lora, learn, tricks)[0] != pytest.approx(fast[0], rel=1e-3)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    mask = bordered.drop_mask((400, 300), 0.3, torch.empty(0))
+    assert float((mask == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(mask.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_activations_made_again_give_the_same_bits(kind: str, dropout: float) -> None:
+    network = model(kind)
+    lora = trained(network, dropout=dropout)
+    learn = rows(MIXED, prefix=4)
+    network.train()
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(5)
+        found.append(outcome(network, lora, learn, Tricks(), recompute))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dora_is_the_plain_path_s(kind: str) -> None:
+    network = model(kind)
+    lora = trained(network, dora=True)
+    learn = rows(MIXED, prefix=4)
+    fast, plain = outcome(network, lora, learn, Tricks()), outcome(network, lora, learn, Tricks.none())
+    assert choice(fast[2], "layers").value == "lean"
+    assert_equal(fast, plain)
+
+
+def test_dora_with_dropout_keeps_the_models_own_layers() -> None:
     network = model("llama")
-    lora = trained(network, dropout=0.5)
-    passes = outcome(network, lora, rows(MIXED), Tricks())[2]
-    assert "dropout" in choice(passes, "layers").reason
+    lora = trained(network, dropout=0.5, dora=True)
+    assert "dropout and DoRA" in choice(outcome(network, lora, rows(MIXED), Tricks())[2], "layers").reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("more", [{}, {"dora": True}], ids=["lora", "dora"])
+def test_a_quantised_base_is_that_of_its_unpacked_weights(kind: str, bits: int, more: dict[str, Any]) -> None:
+    """Fast, plain, and a dense model that holds what the codes stand for: one loss, one gradient."""
+    network = model(kind)
+    quantise(network, bits)
+    lora = trained(network, **more)
+    learn = rows(MIXED, prefix=4)
+    fast, plain = outcome(network, lora, learn, Tricks()), outcome(network, lora, learn, Tricks.none())
+    assert choice(fast[2], "layers").value == "lean"
+    assert_equal(fast, plain)
+    dense = model(kind)
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if isinstance(module, QuantisedLinear):
+                dense.get_submodule(name.removesuffix(".base")).weight.copy_(module.weight)
+    other = attach(dense, lora.config, seed=1)
+    other.load_state(lora.state())
+    assert_equal(outcome(dense, other, learn, Tricks()), fast)
+    outcome(network, lora, learn, Tricks())
+    detach(network, lora)
+    assert sum(isinstance(module, QuantisedLinear) for module in network.modules()) == 14
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_compiled_unpacking_is_torch_s(bits: Any, dtype: torch.dtype) -> None:
+    compiled, why = native.library()
+    assert compiled is not None, why
+    codes, scale = pack_weight(torch.randn(37, 192), bits)
+    wide = [torch.zeros(37, 200, dtype=dtype) for _ in range(2)]
+    unpack_weight(codes, scale, wide[0][:, :192])
+    native.NativeChains(compiled).unpack(codes, scale, wide[1][:, :192])
+    assert torch.equal(wide[0], wide[1]) and not wide[1][:, 192:].any()
 
 
 def test_without_a_compiler_torch_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

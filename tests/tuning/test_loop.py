@@ -24,6 +24,7 @@ from allmend.data import Tokens
 from allmend.errors import InputError, TrainingDiverged
 from allmend.tuning import checkpoint
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
+from allmend.tuning.tricks import Tricks
 
 CONFIG = LoraConfig(rank=4, alpha=8)
 PLAN = Plan(steps=8, rate=5e-3, batch_rows=4, seed=3)
@@ -39,10 +40,13 @@ def trained(
     return lora, train(loaded, lora, rows, training.rows(6, seed=9), plan, folder, **more)
 
 
-def plain_losses(kind: str, rows: list[Tokens], plan: Plan) -> list[float]:
+def plain_losses(kind: str, rows: list[Tokens], plan: Plan, lora: LoraConfig = CONFIG) -> list[float]:
     """PEFT's LoRA, torch's AdamW, padded batches, full logits, the schedule written out."""
-    first = attach(training.loaded(kind).model, CONFIG, seed=plan.seed).state()
-    config = peft.LoraConfig(r=CONFIG.rank, lora_alpha=int(CONFIG.alpha), target_modules="all-linear")
+    first = attach(training.loaded(kind).model, lora, seed=plan.seed).state()
+    config = peft.LoraConfig(
+        r=lora.rank, lora_alpha=int(lora.alpha), target_modules="all-linear", lora_dropout=lora.dropout,
+        use_dora=lora.dora, use_rslora=lora.rslora,
+    )  # fmt: skip
     model = peft.get_peft_model(tiny.model(kind), config)
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     for name, weight in weights.items():
@@ -64,6 +68,7 @@ def plain_losses(kind: str, rows: list[Tokens], plan: Plan) -> list[float]:
             for token in range(1, len(row)):
                 if row.mask[token]:
                     labels[place, token] = row.ids[token]
+        torch.manual_seed(plan.seed * 1_000_003 + step)
         logits = model(input_ids=ids, attention_mask=attended).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         loss.backward()
@@ -78,12 +83,27 @@ def plain_losses(kind: str, rows: list[Tokens], plan: Plan) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
-def test_it_trains_as_a_plain_loop_with_peft_does(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, CONFIG.model_copy(update={"rslora": True}), CONFIG.model_copy(update={"dora": True})],
+    ids=["lora", "rslora", "dora"],
+)
+def test_it_trains_as_a_plain_loop_with_peft_does(tmp_path: Path, kind: str, config: LoraConfig) -> None:
     rows = training.rows(18, longest=60)
-    wanted = plain_losses(kind, rows, PLAN)
-    _, outcome = trained(tmp_path, rows=rows, kind=kind)
+    wanted = plain_losses(kind, rows, PLAN, config)
+    _, outcome = trained(tmp_path, rows=rows, kind=kind, config=config)
     assert outcome.losses == pytest.approx(wanted, rel=1e-5, abs=1e-5)
     assert len(set(wanted)) == PLAN.steps
+
+
+@pytest.mark.parametrize("more", [{"dropout": 0.3}, {"dropout": 0.3, "dora": True}], ids=["lora", "dora"])
+def test_dropout_is_peft_s(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Row by row through the model's own layers, where both draw the same numbers in the same order."""
+    config, rows = CONFIG.model_copy(update=more), training.rows(8, longest=30)
+    plan = replace(PLAN, batch_rows=1, tricks=Tricks.none())
+    wanted = plain_losses("llama", rows, plan, config)
+    _, outcome = trained(tmp_path, plan, rows=rows, config=config)
+    assert outcome.losses == pytest.approx(wanted, rel=1e-5, abs=1e-5)
 
 
 def test_an_accumulated_step_is_the_unaccumulated_one(tmp_path: Path) -> None:
@@ -180,7 +200,27 @@ def test_nan_stops_with_the_best_kept(tmp_path: Path) -> None:
 
 def test_a_rate_far_too_high_is_told_before_the_end(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged):
+        trained(tmp_path, replace(PLAN, rate=1e4, steps=400, clip=1e9, checkpoint_seconds=0.0))
+    # What is kept is from before it ran away, and going on from it tells the same once more.
+    tensors, _, progress = checkpoint.load(tmp_path / LAST)
+    assert progress.high == 0 and all(tensor.isfinite().all() for tensor in tensors.values())
+    with pytest.raises(TrainingDiverged):
         trained(tmp_path, replace(PLAN, rate=1e4, steps=400, clip=1e9))
+
+
+def test_what_tells_of_divergence_survives_a_stop(tmp_path: Path) -> None:
+    """Stopped while the loss is too high, the continued run ends at the very step where the unbroken one does."""
+    plan = replace(PLAN, rate=1e4, steps=400, clip=1e9)
+    with pytest.raises(TrainingDiverged) as unbroken:
+        trained(tmp_path / "a", plan)
+    seen: list[Step] = []
+    end = int(str(unbroken.value.where).split()[-1])
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", plan, report=seen.append, stop=lambda: len(seen) == end - 4)
+    assert checkpoint.load(tmp_path / "b" / LAST)[2].high > 0
+    with pytest.raises(TrainingDiverged) as continued:
+        trained(tmp_path / "b", plan)
+    assert continued.value.where == unbroken.value.where
 
 
 def test_replanning_only_ever_lowers(tmp_path: Path) -> None:

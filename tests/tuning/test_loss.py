@@ -15,7 +15,7 @@ import tiny
 import training
 from allmend.adapters import LoraConfig, attach
 from allmend.data import Tokens
-from allmend.tuning.loss import FrozenHeadCrossEntropy, loss_of, mean_loss, pack_loss, row_by_row_loss
+from allmend.tuning.loss import HeadCrossEntropy, loss_of, mean_loss, pack_loss, row_by_row_loss
 from allmend.tuning.packs import batches, epoch_order, pack, packs
 
 
@@ -35,7 +35,7 @@ def test_it_is_torchs_cross_entropy(
     hidden = (torch.randn(positions, width, generator=numbers) * size).requires_grad_(True)
     weight = torch.randn(vocabulary, width, generator=numbers)
     targets = torch.randint(0, vocabulary, (positions,), generator=numbers)
-    found = FrozenHeadCrossEntropy.apply(hidden, weight, targets, rows)
+    found = HeadCrossEntropy.apply(hidden, weight, targets, rows)
     (gradient,) = torch.autograd.grad(found * 0.37, hidden)
     wanted = cross_entropy(hidden @ weight.T, targets, reduction="sum")
     (right,) = torch.autograd.grad(wanted * 0.37, hidden)
@@ -48,13 +48,13 @@ def test_its_gradient_is_right_by_small_differences() -> None:
     hidden = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     weight, targets = torch.randn(7, 4, dtype=torch.float64), torch.randint(0, 7, (5,))
     assert torch.autograd.gradcheck(
-        lambda h: FrozenHeadCrossEntropy.apply(h, weight, targets, 2), hidden, eps=1e-3, atol=1e-3, nondet_tol=0.0
+        lambda h: HeadCrossEntropy.apply(h, weight, targets, 2), hidden, eps=1e-3, atol=1e-3, nondet_tol=0.0
     )
 
 
 def test_the_head_learns_nothing_and_no_gradient_is_made_where_none_is_asked() -> None:
     hidden, weight = torch.randn(3, 4), torch.randn(5, 4)
-    loss = FrozenHeadCrossEntropy.apply(hidden, weight, torch.tensor([0, 1, 2]), 2)
+    loss = HeadCrossEntropy.apply(hidden, weight, torch.tensor([0, 1, 2]), 2)
     assert not loss.requires_grad
 
 

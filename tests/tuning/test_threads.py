@@ -13,7 +13,7 @@ import tiny
 from allmend.adapters import LoraConfig, LoraSet, attach
 from allmend.data import Tokens
 from allmend.tuning.passes import Passes
-from allmend.tuning.probe import choose_threads
+from allmend.tuning.probe import choose_layers, choose_threads
 from allmend.tuning.tricks import Tricks
 
 ROWS = [Tokens([5 + (place + i) % 250 for i in range(12)], bytes(10) + b"\1\1") for place in range(4)]
@@ -54,3 +54,15 @@ def test_one_thread_needs_no_trial() -> None:
     made, _ = passes()
     assert choose_threads(made, ROWS).value == 1
     made.close()
+
+
+def test_layers_can_be_chosen_by_time_and_either_trains_the_same() -> None:
+    made, lora = passes()
+    before = lora.state()
+    choice = choose_layers(made, ROWS)
+    assert choice is not None and choice.value in ("lean", "the model's own")
+    assert (made.stack is not None) == (choice.value == "lean")
+    assert "with lean" in choice.reason and "with the model's own" in choice.reason
+    assert all(torch.equal(value, before[name]) for name, value in lora.state().items())
+    made.close()
+    assert choose_layers(made, ROWS) is None

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 import tiny
 from allmend import runs
 from allmend.cli import run as run_command
 from allmend.cli.show import notes
-from allmend.errors import InputError
+from allmend.errors import DoesNotFit, InputError, UsageError
 from allmend.nouns.run import Run
 from allmend.nouns.verdict import Verdict
 from allmend.verbs.tune import tune
@@ -117,12 +119,13 @@ def test_the_verdict_again_is_the_same_and_other_rows_can_be_judged(
     home, run, _ = finished
     monkeypatch.setenv("ALLMEND_HOME", str(home))
     first = Verdict.from_json(Path(run.output("verdict") or "").read_text())
-    again = verdict(run.id, free_text_rows=0)
+    again = verdict(run.id, free_text_rows=0, few_shot=0, forgetting=False)
     assert again.main == first.main and (again.gained, again.lost) == (first.gained, first.lost)
     assert runs.show("last").verb == "verdict" and runs.show("last").state == "done"
-    other = verdict("last:tune", data=table(tmp_path / "other.jsonl", 60, seed=7), free_text_rows=0)
+    theirs = table(tmp_path / "other.jsonl", 60, seed=7)
+    other = verdict("last:tune", data=theirs, free_text_rows=0, forgetting=False)
     assert other.held_out_rows == 60 and other.main.name == "accuracy"
-    shown = command(home, "verdict", run.id, "--free-text-rows", "0", "--json")
+    shown = command(home, "verdict", run.id, "--free-text-rows", "0", "--few-shot", "0", "--no-forgetting", "--json")
     assert Verdict.from_json(shown.stdout).main == first.main
     # The file is another by now: its held-out rows would be others too.
     data = Path(next(file.path for file in run.inputs if file.name == "data"))
@@ -148,7 +151,8 @@ def test_the_same_seed_gives_the_same_adapter(home: Path, tmp_path: Path, model:
 
 def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
-    words = ("tune", str(data), "--model", str(model), "--budget", "6s", "--epochs", "2000", "--dtype", "float32")
+    words = ("tune", str(data), "--model", str(model), "--trials", "1", "--budget", "20s", "--epochs", "2000")
+    words += ("--dtype", "float32")
     process = subprocess.Popen(
         [sys.executable, "-m", "allmend", *words],
         stdout=subprocess.DEVNULL,
@@ -181,7 +185,19 @@ def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: P
 def test_stopped_by_ctrl_c_it_keeps_what_it_has(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
     process = subprocess.Popen(
-        [sys.executable, "-m", "allmend", "tune", str(data), "--model", str(model), "--epochs", "5000"],
+        [
+            sys.executable,
+            "-m",
+            "allmend",
+            "tune",
+            str(data),
+            "--model",
+            str(model),
+            "--epochs",
+            "5000",
+            "--trials",
+            "1",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -280,3 +296,133 @@ def test_bad_rows_stop_it_unless_skipped(home: Path, tmp_path: Path, model: Path
     assert "61" in f"{caught.value.where}"
     run = tune(data, model=str(model), skip_bad=True, **{**FAST, "epochs": 1})
     assert run.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("settings", "choices"),
+    [
+        ({"base_bits": 4}, {"base_bits": 4, "layers": "lean"}),
+        ({"base_bits": 8, "dora": True}, {"base_bits": 8, "layers": "lean"}),
+        ({"dora": True, "rslora": True}, {"layers": "lean"}),
+        ({"dropout": 0.1}, {"layers": "lean"}),
+    ],
+    ids=["4bit", "8bit-dora", "dora-rslora", "dropout"],
+)
+def test_options_of_a_lora_come_out_as_peft_reads_them(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any], choices: dict[str, Any]
+) -> None:
+    run = tune(table(tmp_path / "rows.jsonl", 60), model=str(model), **{**FAST, "epochs": 2}, **settings)
+    assert {name: run.choice(name) for name in choices} == choices
+    folder = Path(run.output("adapter") or "")
+    loaded = peft.PeftModel.from_pretrained(tiny.model("llama", initializer_range=0.15), folder)
+    config = loaded.peft_config["default"]
+    assert (config.use_dora, config.use_rslora) == (settings.get("dora", False), settings.get("rslora", False))
+    again = verdict(run.id, free_text_rows=0)
+    assert again.main == Verdict.from_json(Path(run.output("verdict") or "").read_text()).main
+
+
+def test_full_fine_tuning_ends_in_a_model_folder(home: Path, tmp_path: Path, model: Path) -> None:
+    data = table(tmp_path / "rows.jsonl")
+    run = tune(data, model=str(model), **{**FAST, "learning_rate": 2e-3}, full=True)
+    found = Verdict.from_json(Path(run.output("verdict") or "").read_text())
+    assert found.words == "better", found.main
+    folder = Path(run.output("model") or "")
+    assert run.output("adapter") is None and Path(run.output("model-last") or "").is_dir()
+    tuned = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    before = tiny.model("llama", initializer_range=0.15).state_dict()
+    assert all(not torch.equal(weight, before[name]) for name, weight in tuned.state_dict().items())
+    assert (folder / "chat_template.jinja").is_file()
+    # The folder is a model like any other.
+    again = tune(data, model=str(folder), **{**FAST, "epochs": 1})
+    assert again.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"memory": "300M"}, "MiB may be used"),
+        ({"memory": "100K", "full": True}, "learning all"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_would(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DoesNotFit, match=said) as caught:
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(model), **FAST, **settings)
+    assert caught.value.hint
+    assert runs.show("last").state == "failed" and runs.show("last").output("adapter") is None
+
+
+@pytest.mark.parametrize("settings", [{"base_bits": 4}, {"dora": True}, {"targets": ("q_proj",)}])
+def test_full_and_what_belongs_to_a_lora_exclude_each_other(
+    home: Path, tmp_path: Path, model: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="--full has not"):
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(model), full=True, **settings)
+
+
+def interrupted(home: Path, data: Path, model: Path) -> Path:
+    """A run that was killed with a checkpoint: its folder."""
+    words = ("tune", str(data), "--model", str(model), "--epochs", "5000", "--dtype", "float32")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "allmend", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "ALLMEND_HOME": str(home)},
+    )
+    try:
+        while not list(home.glob("runs/*/last.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(30)
+    return next(home.glob("runs/*/last.safetensors")).parent
+
+
+def test_a_corrupt_checkpoint_is_told_and_a_fresh_start_works(home: Path, tmp_path: Path, model: Path) -> None:
+    data = table(tmp_path / "rows.jsonl", 60)
+    folder = interrupted(home, data, model)
+    kept = (folder / "last.safetensors").read_bytes()
+    (folder / "last.safetensors").write_bytes(kept[: len(kept) // 2])
+    settings: dict[str, Any] = {"model": str(model), "epochs": 5000, "dtype": "float32"}
+    with pytest.raises(InputError, match="checkpoint is damaged") as caught:
+        tune(data, **settings)
+    assert "--fresh" in (caught.value.hint or "")
+    assert [path.parent for path in home.glob("runs/*/adapter")] in ([], [folder])
+    assert tune(data, **settings, budget="1s", fresh=True).state == "done"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(home: Path, tmp_path: Path, model: Path) -> None:
+    """Files may not grow beyond a limit that the adapter fits into and a whole checkpoint does not."""
+    data = table(tmp_path / "rows.jsonl", 60)
+    script = (
+        "import resource, signal, sys\n"
+        "from allmend.cli import run\n"
+        "import allmend.verbs.tuning_work\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    words = ("tune", str(data), "--model", str(model), "--rank", "256", "--epochs", "2", "--dtype", "float32")
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "ALLMEND_HOME": str(home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    assert answer.returncode == 7, answer.stderr
+    assert "cannot be written: File too large" in answer.stderr and "Traceback" not in answer.stderr
+    folder = next(home.glob("runs/*/plan.json")).parent
+    assert not [path.name for path in folder.iterdir() if "last" in path.name]
+
+
+def test_layers_that_the_configuration_does_not_know_are_told(home: Path, tmp_path: Path, model: Path) -> None:
+    lying = tmp_path / "lying"
+    shutil.copytree(model, lying)
+    config = json.loads((lying / "config.json").read_text())
+    (lying / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "layer_types": None}))
+    with pytest.raises(InputError, match="says 1 layers"):
+        tune(table(tmp_path / "rows.jsonl", 60), model=str(lying), **FAST)

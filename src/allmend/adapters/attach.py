@@ -32,12 +32,16 @@ class LoraSet:
             weight for name in sorted(self.layers) for weight in self.layers[name].parameters() if weight.requires_grad
         ]
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Copies of the tensors, as `MODULE.lora_A` (rank, in) and `MODULE.lora_B` (out, rank), fp32 on the CPU."""
+    def state(self, copy: bool = True) -> dict[str, torch.Tensor]:
+        """The tensors, as `MODULE.lora_A` (rank, in) and `MODULE.lora_B` (out, rank), fp32 on the CPU; with DoRA also
+        `MODULE.lora_magnitude_vector` (out,). `copy=False` may give the ones that training goes on with.
+        """
         tensors = {}
         for name, layer in sorted(self.layers.items()):
-            tensors[f"{name}.lora_A"] = layer.lora_a.detach().to("cpu", torch.float32, copy=True)
-            tensors[f"{name}.lora_B"] = layer.lora_b.detach().to("cpu", torch.float32, copy=True)
+            parts = {"lora_A": layer.lora_a, "lora_B": layer.lora_b, "lora_magnitude_vector": layer.magnitude}
+            for part, weight in parts.items():
+                if weight is not None:
+                    tensors[f"{name}.{part}"] = weight.detach().to("cpu", torch.float32, copy=copy)
         return tensors
 
     @torch.no_grad()
@@ -46,6 +50,8 @@ class LoraSet:
         for name, layer in self.layers.items():
             layer.lora_a.copy_(tensors[f"{name}.lora_A"])
             layer.lora_b.copy_(tensors[f"{name}.lora_B"])
+            if layer.magnitude is not None:
+                layer.magnitude.copy_(tensors[f"{name}.lora_magnitude_vector"])
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -106,6 +112,8 @@ def attach_weights(model: nn.Module, weights: AdapterWeights) -> LoraSet:
         with torch.no_grad():
             layer.lora_a.copy_(a)
             layer.lora_b.copy_(b)
+            if layer.magnitude is not None:
+                layer.magnitude.copy_(weights.magnitudes[name])
         made[name] = layer
         _replace(model, name, layer)
     return LoraSet(weights.config, made)
@@ -121,6 +129,8 @@ def misfits(layers: dict[str, nn.Linear], weights: AdapterWeights) -> list[str]:
         elif (a.shape[1], b.shape[0]) != (layer.in_features, layer.out_features):
             have, want = (b.shape[0], a.shape[1]), (layer.out_features, layer.in_features)
             problems.append(f"{name} is {have[0]}x{have[1]} in the adapter and {want[0]}x{want[1]} in the model")
+        elif name in weights.magnitudes and weights.magnitudes[name].shape[0] != layer.out_features:
+            problems.append(f"{name} has {weights.magnitudes[name].shape[0]} magnitudes and {layer.out_features} rows")
     return problems
 
 

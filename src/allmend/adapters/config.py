@@ -1,4 +1,5 @@
-"""What a LoRA is made of (Hu et al., arXiv:2106.09685; rank stabilisation: Kalajdzievski, arXiv:2312.03732)."""
+"""What a LoRA is made of (Hu et al., arXiv:2106.09685; rank stabilisation: Kalajdzievski, arXiv:2312.03732;
+DoRA: Liu et al., arXiv:2402.09353)."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ class LoraConfig(Part):
     """Names of the linear layers (`q_proj`, …); empty is all of them but the output head."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead."""
+    dora: bool = False
+    """Learn the length of each row of the adapted weight by itself (DoRA)."""
 
     @property
     def scale(self) -> float:

@@ -2,15 +2,15 @@
 
 `adapter_config.json` beside `adapter_model.safetensors`, whose keys are
 `base_model.model.MODULE.lora_A.weight` (rank, in) and `…lora_B.weight` (out, rank). Files that PEFT wrote are read
-with per-module ranks (`rank_pattern`, `alpha_pattern`) and rsLoRA; what a LoRA can hold beyond that (DoRA
-magnitudes, trained biases, embeddings, whole modules) is refused by name, never dropped.
+with per-module ranks (`rank_pattern`, `alpha_pattern`), rsLoRA and DoRA (`…lora_magnitude_vector`, (out,)); what a
+LoRA can hold beyond that (trained biases, embeddings, whole modules) is refused by name, never dropped.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from allmend.nouns.model import Model
 
 CONFIG, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+_MAGNITUDE = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?")
 _MAX_BYTES = 8 << 30
 _NAME_PATTERN = re.compile(r"\^?(?:[A-Za-z0-9_\-.]|\\\.)+\$?")
 _PLAIN_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva")
@@ -48,6 +49,8 @@ class AdapterWeights:
     template: str | None
     """The chat template beside it, if any."""
     template_name: str | None
+    magnitudes: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Of a DoRA: (out,) fp32 by module."""
 
     def config_of(self, module: str) -> LoraConfig:
         """Rank and alpha as they are for one module."""
@@ -88,6 +91,7 @@ def write(folder: Path, lora: LoraSet, base: Model, template: str, template_name
         "lora_dropout": lora.config.dropout,
         "target_modules": targets,
         "use_rslora": lora.config.rslora,
+        "use_dora": lora.config.dora,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -135,7 +139,11 @@ def read(folder: Path | str) -> AdapterWeights:
         raise InputError(f"this adapter cannot be opened: {why}", where=str(folder))
     config = _config(config_file)
     lora, patterns = _lora(config, config_file), _patterns(config, config_file)
-    modules = _modules(_tensors(weights_file), weights_file)
+    tensors = _tensors(weights_file)
+    magnitudes = _magnitudes(tensors, weights_file) if lora.dora else {}
+    modules = _modules(tensors, weights_file)
+    if lora.dora and set(magnitudes) != set(modules):
+        raise InputError("it is a DoRA, and some of its layers have no magnitudes", where=str(weights_file))
     notes = _notes(folder / "allmend.json")
     return AdapterWeights(
         folder=folder,
@@ -147,6 +155,7 @@ def read(folder: Path | str) -> AdapterWeights:
         alphas={name: _pattern_value(patterns, name, lora.alpha) for name in modules},
         template=_template(folder / TEMPLATE),
         template_name=notes.get("template"),
+        magnitudes=magnitudes,
     )
 
 
@@ -160,7 +169,6 @@ def _config(path: Path) -> dict[str, Any]:
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         raise InputError(f"this adapter is a {config['peft_type']}; only LoRA is supported", where=str(path))
     for key, plain, what in (
-        ("use_dora", (False, None), "DoRA magnitudes"),
         ("bias", ("none", None), "trained biases"),
         ("modules_to_save", (None, []), "whole modules"),
         ("fan_in_fan_out", (False, None), "transposed layers"),
@@ -185,6 +193,7 @@ def _lora(config: dict[str, Any], path: Path) -> LoraConfig:
             alpha=float(config["lora_alpha"]),
             dropout=float(config.get("lora_dropout") or 0.0),
             rslora=bool(config.get("use_rslora")),
+            dora=bool(config.get("use_dora")),
         )
     except KeyError as error:
         raise InputError(f"not the configuration of a LoRA: it has no {error}", where=str(path)) from None
@@ -225,6 +234,19 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"the weights are damaged: {error}", where=str(path)) from None
+
+
+def _magnitudes(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Take DoRA's magnitudes out of the tensors."""
+    found = {}
+    for key in list(tensors):
+        match = _MAGNITUDE.fullmatch(key)
+        if match:
+            tensor = tensors.pop(key)
+            if not tensor.is_floating_point() or tensor.ndim != 1 or not torch.isfinite(tensor).all():
+                raise InputError(f"{key} is no row of finite numbers", where=str(path))
+            found[match["module"]] = tensor.to(torch.float32)
+    return found
 
 
 def _modules(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -138,6 +138,8 @@ class Interior:
         for name, text in {**ours, **(system if self.places.separate else {})}.items():
             (etc / name).write_text(text)
             self.overlays[f"{self.places.run}/{name}" if name in ours else f"/etc/{name}"] = str(etc / name)
+        if self.places.separate:
+            self.overlays |= self.settings.operator.overlays
         # The connection file holds the key of the kernel's sockets: only the run itself may read it.
         (etc / "connection.json").chmod(0o600)
         if self.root:

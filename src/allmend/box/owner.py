@@ -33,6 +33,10 @@ class Operator:
     """pip's settings as they are passed on."""
     certificates: dict[str, str] = field(default_factory=dict)
     """Variable to file."""
+    given: dict[str, str] = field(default_factory=dict)
+    """More variables for inside: what a locked run answers from."""
+    overlays: dict[str, str] = field(default_factory=dict)
+    """Files shown in the place of this system's own, at level A: target to source."""
     apt_sources: str = ""
     notes: list[str] = field(default_factory=list)
     """What was not passed on, and why."""
@@ -59,7 +63,7 @@ class Operator:
             **self.certificates,
         }
         found.update(uv_variables(self.settings))
-        return found
+        return found | self.given
 
 
 def uv_variables(settings: Mapping[str, list[str]]) -> dict[str, str]:

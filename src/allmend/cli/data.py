@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from allmend.cli.live import blocks
 from allmend.cli.show import notes, out, print_json
 from allmend.cli.sources import check_source
 from allmend.errors import InputError
 from allmend.verbs.data_check import DataCheckSettings, data_check
 
 if TYPE_CHECKING:
-    from allmend.nouns.data_report import DataReport
+    from allmend.nouns.data_report import DataReport, Preview
 
 app = App(name="data", help="Your own rows: check them before training.")
+
+_SHOWN = 600
+"""Characters of a part that a preview shows."""
 
 _MARKS = {"blocking": ("red", "stops tuning"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
 
@@ -62,13 +66,14 @@ def _show(report: DataReport) -> None:
         show(f"labels  {', '.join(shares)}{more}", markup=False)
     if report.lengths:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("length", "in", "least", "median", "95 of 100", "most"):
-            table.add_column(name, justify="left" if name in ("length", "in") else "right")
+        for name in ("length", "in", "least", "median", "95 of 100", "most", "from least to most"):
+            table.add_column(name, justify="left" if name in ("length", "in", "from least to most") else "right")
         for size in report.lengths:
-            table.add_row(
-                size.of, size.unit, *(f"{n:g}" for n in (size.least, size.median, size.most_of_them, size.most))
-            )
+            numbers = (f"{n:g}" for n in (size.least, size.median, size.most_of_them, size.most))
+            table.add_row(size.of, size.unit, *numbers, blocks(size.bins))
         show(table)
+    if report.preview is not None:
+        _preview(report.preview)
     show("")
     for found in report.problems:
         colour, word = _MARKS[found.severity]
@@ -83,6 +88,20 @@ def _show(report: DataReport) -> None:
         show(f"[dim]not checked[/dim]  {missing.what}: {missing.why}")
     if report.fixed:
         notes().print(f"A cleaned copy with {_rows(report.fixed_rows or 0)} is in {report.fixed}.", markup=False)
+
+
+def _preview(preview: Preview) -> None:
+    """The first row as training sees it; what is learned stands out, in colour and, without one, in brackets."""
+    from rich.text import Text
+
+    text = Text()
+    for part, learned in preview.parts:
+        shown = part if len(part) <= _SHOWN else f"{part[: _SHOWN // 2]} … {part[-_SHOWN // 2 :]}"
+        text.append(f"⟦{shown}⟧" if learned else shown, style="bold green" if learned else "dim")
+    note = Text(f"\n{preview.place} as training sees it ({preview.template}); ", style="dim")
+    note.append("⟦learned⟧", style="bold green")
+    out().print(note.append(", the rest is only read:", style="dim"))
+    out().print(text)
 
 
 def _rows(count: int) -> str:

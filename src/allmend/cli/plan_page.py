@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from allmend.planning.page import SECTIONS, headline, pins, rows, size, where
+from allmend.planning.page import SECTIONS, amounts, answer, headline, pins, rows, where
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,18 +108,11 @@ def _hosts(plan: Plan, console: Console) -> None:
 
 def _needs(plan: Plan, console: Console) -> None:
     needs = plan.needs
-    answer = {True: "it fits this machine", False: "it does not fit this machine", None: "not worked out"}[needs.fits]
-    _title(console, "What it needs", answer)
-    parts = []
-    if needs.accelerator:
-        parts.append(f"{needs.accelerator.upper()}{f' ({needs.gpu_type})' if needs.gpu_type else ''}")
-    if needs.memory_bytes:
-        parts.append(f"about {size(needs.memory_bytes)} of memory for the largest model")
-    if needs.disk_bytes:
-        parts.append(f"about {size(needs.disk_bytes)} of weights on disk, as their names say")
+    _title(console, "What it needs", answer(needs))
+    parts = amounts(needs)
     if parts:
         console.print(Text("  " + _clean("; ".join(parts))))
-    for reason in needs.why:
+    for reason in (*needs.why, *needs.computed_from):
         console.print(Text("  " + _clean(reason), style="dim"))
 
 

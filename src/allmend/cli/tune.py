@@ -41,6 +41,12 @@ def command(
 
     show_verdict(Verdict.from_json(Path(run.output("verdict") or "").read_text("utf-8")))
     show = out().print
+    if settings.full:
+        show(f"\nModel: {run.output('model')}", markup=False)
+        show("Next:")
+        show(f"  allmend chat {run.output('model')}", markup=False)
+        show(f"  allmend runs show {run.id}", markup=False)
+        return
     show(f"\nAdapter: {run.output('adapter')}", markup=False)
     show("Next:")
     show(f"  allmend chat {settings.model} --adapter mine={run.id}", markup=False)

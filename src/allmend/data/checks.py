@@ -9,11 +9,12 @@ from typing import Any
 
 from allmend.data.findings import finding
 from allmend.data.lengths import character_lengths, token_findings
-from allmend.data.likeness import Likeness, likeness
+from allmend.data.likeness import Likeness, key, likeness
 from allmend.data.reading import Reading
 from allmend.data.rows import Row, labels_of
 from allmend.data.sensitive import sensitive_findings
 from allmend.data.templates import PLAIN, Template, of_tokenizer
+from allmend.data.tokens import stretches_of
 from allmend.errors import InputError
 from allmend.nouns.data_report import DataProblem, DataReport, Preview, ProblemId, ProblemSeverity, Unchecked
 from allmend.redaction import redact
@@ -152,20 +153,22 @@ def _label_findings(rows: list[Row], labels: list[str] | None) -> list[DataProbl
 
 def _repeats(rows: list[Row], labels: list[str] | None, alike: Likeness) -> list[DataProblem]:
     """Duplicates, near duplicates, and the same prompt with other answers."""
-    seen: set[tuple[str, str]] = set()
-    answers: dict[str, str] = {}
+    # Digests instead of texts: a million rows would otherwise be held twice.
+    seen: set[int] = set()
+    answers: dict[int, int] = {}
     again, differing, near = [], [], []
     first_of: dict[int, int] = {}
     for row, group, own in zip(rows, alike.groups.tolist(), alike.keys.tolist(), strict=True):
-        asked, answered = exact(row)
+        question, answer = exact(row)
+        asked, answered, both = key(question), key(answer), key(f"{question}\0{answer}")
         first = first_of.setdefault(group, own)
-        if (asked, answered) in seen:
+        if both in seen:
             again.append(row)
         elif answers.setdefault(asked, answered) != answered and row.text is None:
             differing.append(row)
         elif first != own:
             near.append(row)
-        seen.add((asked, answered))
+        seen.add(both)
     why = "repeat an earlier row exactly (letter case and spaces aside)"
     found = finding("duplicates", "warning", why, again, "--fix OUT leaves them out.")
     if labels is not None:
@@ -202,12 +205,15 @@ def _preview(rows: Sequence[Row], template: Template, tokenizer: Any) -> Preview
         return None
     row = rows[0]
     if row.text is not None:
-        return Preview(place=row.place, template="none", given="", learned=redact(row.text)[:_PREVIEW])
+        learned = redact(row.text)[:_PREVIEW]
+        return Preview(place=row.place, template="none", given="", learned=learned, parts=[(learned, True)])
     bos = getattr(tokenizer, "bos_token", None) or ""
     eos = getattr(tokenizer, "eos_token", None) or "<end of text>"
     try:
         given, learned = template.parts(row, bos_token=bos, eos_token=eos)
+        parts = [(given, False), (learned, True)] if tokenizer is None else stretches_of(row, tokenizer, template)
     except InputError:
         return None
     return Preview(place=row.place, template=template.name, given=redact(given)[-_PREVIEW:],
-                   learned=redact(learned)[:_PREVIEW])  # fmt: skip
+                   learned=redact(learned)[:_PREVIEW],
+                   parts=[(redact(text)[:_PREVIEW], learns) for text, learns in parts if text])  # fmt: skip

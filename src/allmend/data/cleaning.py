@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from allmend.data.checks import exact
+from allmend.data.likeness import key
 from allmend.data.reading import Reading
 from allmend.data.rows import Row
 from allmend.errors import UsageError
@@ -57,7 +58,8 @@ def check_target(target: str | Path) -> Path:
 def _distinct(reading: Reading) -> Iterator[Row]:
     seen: set[int] = set()
     for row in reading:
-        mark = hash(exact(row) if row.messages is None else repr(row.messages))
+        # A digest of 64 bits: Python's own hash of a text differs from one process to the next.
+        mark = key("\0".join(exact(row)) if row.messages is None else repr(row.messages))
         if mark not in seen:
             seen.add(mark)
             yield row

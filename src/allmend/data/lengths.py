@@ -8,11 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from allmend.data.findings import finding
+from allmend.data.round_trip import RoundTrip
 from allmend.data.rows import Row
 from allmend.data.sensitive import whole_text
 from allmend.data.templates import Template
 from allmend.data.tokens import encode_rows, marks
 from allmend.nouns.data_report import DataProblem, Lengths
+
+BINS = 24
+"""Ranges of a histogram of lengths."""
 
 
 def character_lengths(rows: Sequence[Row]) -> list[Lengths]:
@@ -38,7 +42,9 @@ def token_findings(
     learned: list[int] = []
     long_rows: list[Row] = []
     long_answers: list[Row] = []
+    trip = RoundTrip(tokenizer, template, len(rows))
     for row, tokens in zip(rows, encode_rows(rows, tokenizer, template), strict=True):
+        trip.look(row, tokens)
         sizes.append(len(tokens))
         learned.append(tokens.learned)
         if context is not None and len(tokens) > context:
@@ -49,6 +55,7 @@ def token_findings(
     what = "become several windows" if rows and rows[0].text is not None else "lose the start of their prompt"
     why = f"are longer than {context} tokens and {what}"
     problems += finding("longer-than-context", "warning", why, long_rows, "Allow a longer context, or shorten them.")
+    problems += trip.findings()
     special = [mark for mark in marks(tokenizer).endings if len(mark) > 2]
     marked = [row for row in rows if any(mark in whole_text(row) for mark in special)]
     why = "hold special tokens of the model, written out; the model takes them for its own"
@@ -68,4 +75,5 @@ def _summary(name: Any, unit: Any, values: list[int]) -> Lengths:
         most_of_them=float(np.percentile(sizes, 95)),
         most=int(sizes.max()),
         total=int(sizes.sum()),
+        bins=np.histogram(sizes, bins=BINS)[0].tolist() if sizes.min() < sizes.max() else [len(values)],
     )

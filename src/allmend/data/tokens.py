@@ -89,7 +89,11 @@ _known: WeakKeyDictionary[Any, Marks] = WeakKeyDictionary()
 def _read_marks(tokenizer: Any) -> Marks:
     eos = tokenizer.eos_token_id
     if eos is None:
-        raise InputError("the model's tokenizer has no end-of-text token, so answers could never end")
+        raise InputError(
+            "the model's tokenizer has no end-of-text token, so answers could never end",
+            where="tokenizer_config.json",
+            hint="Name its eos_token there, or take another model.",
+        )
     bos = getattr(tokenizer, "bos_token_id", None)
     begun = _encode(tokenizer, ["a"], special=True)[0] if bos is not None else []
     special = {int(eos): str(tokenizer.eos_token)}
@@ -142,6 +146,11 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any, template: Templat
                            bos_token=ends.bos_text, eos_token=ends.eos_text)  # fmt: skip
     begins, text = ends.begin(text)
     return begins + _encode(tokenizer, [text])[0]
+
+
+def stretches_of(row: Row, tokenizer: Any, template: Template) -> list[tuple[str, bool]]:
+    """The row's text as training sees it, in stretches (text, learned), without what the tokenizer puts before."""
+    return _stretches(row, template, marks(tokenizer))[1]
 
 
 def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], list[tuple[str, bool]]]:

@@ -7,6 +7,7 @@ remote code are ever opened.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from allmend.models.fetch import Progress
+
+
+_MISFIT = "The files do not belong together; fetch the model again."
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Loaded:
     folder: Path
     """The safetensors folder it was read from."""
     choices: list[Choice] = field(default_factory=list)
+    bits: int | None = None
+    """8 or 4 where the linear layers are quantised."""
 
 
 def load(
@@ -46,17 +52,21 @@ def load(
     dtype: str | None = None,
     device: str | None = None,
     progress: Progress | None = None,
+    bits: int | None = None,
 ) -> Loaded:
     """Load a model for training, scoring or generation.
 
     Args:
         dtype: `float32`, `bfloat16` or `float16`; None chooses by measuring nothing, from what the processor has.
-        device: a torch device; None is CUDA where there is one, else the CPU.
+        device: a torch device; None is CUDA or MPS where there is one, else the CPU.
+        bits: 8 or 4 quantises the linear layers (see `quantised`); only for a model that stays frozen.
 
     Raises:
         InputError: the weights, configuration or tokenizer do not belong together or cannot be read.
     """
     import torch
+
+    from allmend.models import quantised
 
     where, why_device = _device(device)
     kind, why_dtype = _dtype(dtype, where)
@@ -64,6 +74,7 @@ def load(
     network = _network(folder, kind)
     network.requires_grad_(False)
     network.eval()
+    left = quantised.quantise(network, bits) if bits else 0
     if where.type != "cpu":
         network.to(where)
     tokenizer = _tokenizer(folder)
@@ -77,12 +88,18 @@ def load(
         dtype=kind,
         device=torch.device(where),
         folder=folder,
+        bits=bits,
         choices=[
             Choice(name="device", value=str(where), reason=why_device),
             Choice(name="dtype", value=str(kind).removeprefix("torch."), reason=why_dtype),
             Choice(name="threads", value=torch.get_num_threads(), reason="torch's count of physical cores"),
+            *([Choice(name="base_bits", value=bits, reason=_why_bits(left))] if bits else []),
         ],
     )
+
+
+def _why_bits(left: int) -> str:
+    return "asked for" + (f"; {left} layers whose rows no group size divides are as they were" if left else "")
 
 
 def load_tokenizer(model: Model, progress: Progress | None = None) -> PreTrainedTokenizerBase:
@@ -97,6 +114,8 @@ def _device(asked: str | None) -> tuple[torch.device, str]:
         return torch.device(asked), "asked for"
     if torch.cuda.is_available():
         return torch.device("cuda"), f"{torch.cuda.get_device_name()} is here"
+    if torch.backends.mps.is_available():
+        return torch.device("mps"), "Apple's GPU is here"
     return torch.device("cpu"), "no GPU that torch can use"
 
 
@@ -112,6 +131,8 @@ def _dtype(asked: str | None, device: torch.device) -> tuple[torch.dtype, str]:
         if torch.cuda.is_bf16_supported():
             return torch.bfloat16, "the GPU multiplies bf16 natively"
         return torch.float16, "the GPU has no bf16"
+    if device.type == "mps":
+        return torch.float32, "bf16 on Apple's GPUs depends on the system's version; --dtype bfloat16 asks for it"
     if _cpu_has_bf16():
         return torch.bfloat16, "the processor multiplies bf16 natively"
     return torch.float32, "the processor has no bf16 instructions, so bf16 would be slower"
@@ -142,16 +163,31 @@ def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises whatever its parsers raise; all of it is about these files
-        raise InputError(f"the model cannot be loaded: {_first_line(error)}", where=str(folder)) from error
+        why = _first_line(error)
+        if "ignore_mismatched_sizes" in why:
+            why = "its weights have other shapes than config.json says"
+        raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=_MISFIT) from error
     # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
     wrong = [*info.get("missing_keys", ()), *(key for key, *_ in info.get("mismatched_keys", ()))]
     if wrong:
         raise InputError(
             f"{len(wrong)} weights are missing or of another shape than config.json says, first: {sorted(wrong)[0]}",
             where=str(folder),
-            hint="The files do not belong together; fetch the model again.",
+            hint=_MISFIT,
+        )
+    layers = int(getattr(network.config.get_text_config(), "num_hidden_layers", 0) or 0)
+    beyond = sorted(key for key in info.get("unexpected_keys", ()) if layers and _layer_of(key) >= layers)
+    if beyond:
+        raise InputError(
+            f"config.json says {layers} layers, and the weights have more: {beyond[0]}", where=str(folder), hint=_MISFIT
         )
     return network
+
+
+def _layer_of(key: str) -> int:
+    """The number in `….layers.7.…`; -1 where there is none, as in parts that are not the decoder's."""
+    match = re.match(r"(?:model\.)?layers\.(\d+)\.", key)
+    return int(match[1]) if match else -1
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -198,4 +234,5 @@ def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    return (f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0])[:300]

@@ -31,6 +31,9 @@ ProblemId = Literal[
     "secrets",
     "personal-data",
     "special-tokens",
+    "double-beginning",
+    "missing-end",
+    "round-trip",
     "damaged-text",
 ]
 
@@ -60,6 +63,8 @@ class Lengths(Part):
     """95 of 100 rows are at most this long."""
     most: int
     total: int
+    bins: list[int] = Field(default_factory=list)
+    """Rows in equal ranges of length, from the least to the most."""
 
 
 class Preview(Part):
@@ -69,6 +74,8 @@ class Preview(Part):
     template: str
     given: str
     learned: str
+    parts: list[tuple[str, bool]] = Field(default_factory=list)
+    """The row's text in order, and whether each part is learned; of conversations every answer is one."""
 
 
 class Unchecked(Part):

@@ -78,6 +78,8 @@ class FormParameter(Part):
     default: Any = None
     choices: list[Any] | None = None
     allow_input: bool = False
+    template: bool = False
+    """Colab's `isTemplate`: the value is put into the text of the cell, not only into a variable."""
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
@@ -93,7 +95,20 @@ class Needs(Part):
     accelerator: str | None = None
     gpu_type: str | None = None
     memory_bytes: int | None = None
+    weights_bytes: int | None = None
+    """Weights whose size their names say."""
+    install_bytes: int | None = None
+    """Packages whose installed size is known, without their dependencies."""
+    data_bytes: int | None = None
+    """Data sets whose size their catalogue states."""
     disk_bytes: int | None = None
+    """The sum of what is known; never more than a lower bound while `unknown_sizes` is not 0."""
+    unknown_sizes: int = 0
+    """Installs, weights, data sets and downloads of which no size is known."""
+    fetch_seconds: int | None = None
+    """Fetching what is known, at the rate that `computed_from` names. How long the code runs is not estimated."""
+    computed_from: list[str] = Field(default_factory=list)
+    """What each number was worked out from."""
     fits: bool | None = None
     """None when it could not be worked out."""
     why: list[str] = Field(default_factory=list)

@@ -37,6 +37,10 @@ class Call:
         self.naming = naming
         """The name that the result is assigned to, if it is."""
 
+    def given(self, args: list[Value]) -> Call:
+        """The same call with other values for its positional arguments."""
+        return Call(self.path, self.node, args, self.keywords, self.receiver, self.naming)
+
     def get(self, *places: int | str) -> tuple[Value, ast.expr | None]:
         """The first given argument of `places` (positions and keywords): its value and its node."""
         for place in places:

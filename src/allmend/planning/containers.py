@@ -108,7 +108,9 @@ class Containers(Evaluator):
     def iterate(self, value: Value, node: ast.AST) -> list[Value] | None:
         """The items that a loop over `value` would give, or None when they are not known."""
         if isinstance(value, Either):
-            value = value.options[0][1]
+            found = [self.iterate(option, node) for _, option in value.options]
+            known = [items for items in found if items is not None]
+            return [item for items in known for item in items][:200] if known else None
         if isinstance(value, list | tuple):
             return list(value)
         if isinstance(value, dict):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allmend.notebooks.syntax import MARK
+from allmend.planning import callbacks
 from allmend.planning.calls import Call, segment
 from allmend.planning.containers import Containers
 from allmend.planning.names import BUILTINS, WELL_KNOWN
@@ -14,6 +15,7 @@ from allmend.planning.operators import Operators
 from allmend.planning.pure import MISSING, member_of, pure_call
 from allmend.planning.reasons import result_reason
 from allmend.planning.values import (
+    Arms,
     Bound,
     Class,
     Either,
@@ -24,12 +26,18 @@ from allmend.planning.values import (
     Symbol,
     Unknown,
     Value,
+    agree,
     combine,
+    either,
     options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
+
+
+_HOLDERS = ("SimpleNamespace", "argparse.Namespace", "EasyDict", "edict", "AttrDict", "DotMap", "box.Box")
+"""Classes that only hold what they are given, by attribute."""
 
 
 class Expressions(Operators, Containers):
@@ -148,8 +156,12 @@ class Expressions(Operators, Containers):
         callee = self.eval(function)
         args: list[Value] = []
         keywords: dict[str, Value] = {}
-        for arg in node.args:
+        keyed = isinstance(function, ast.Attribute) and function.attr in ("setdefault", "putenv") and len(node.args) > 1
+        for place, arg in enumerate(node.args):
+            if keyed and place == 1:
+                self.naming = ast.Subscript(value=function, slice=node.args[0])
             value = self.eval(arg)
+            self.naming = None
             if isinstance(arg, ast.Starred) and isinstance(value, list | tuple):
                 args.extend(value)
             else:
@@ -164,8 +176,19 @@ class Expressions(Operators, Containers):
                 keywords.update({k: v for k, v in value.items() if isinstance(k, str)})
         self.line = node.lineno
         name = _name_of(naming, self)
-        results = [self._invoke(option, node, args, keywords, name) for _, option in options(callee)[:6]]
-        return results[0]
+        chosen = options(callee)
+        if len(chosen) == 1:
+            return self._invoke(chosen[0][1], node, args, keywords, name)
+        results: list[tuple[Arms, Value]] = []
+        plain = all(
+            isinstance(option, Member) and isinstance(option.receiver, str | dict | list) for _, option in chosen
+        )
+        for arms, option in chosen if plain else chosen[:6]:
+            for more, result in options(self._invoke(option, node, args, keywords, name)):
+                both = agree(arms, more)
+                if both is not None:
+                    results.append((both, result))
+        return either(results) if results else None
 
     def _special(self, node: ast.Call) -> Value:
         number = node.args[0]
@@ -188,6 +211,8 @@ class Expressions(Operators, Containers):
             if isinstance(start, Function):
                 python.call_function(start, args, keywords, made)
             else:
+                made.attributes.update(zip(callee.fields, args, strict=False))
+                made.attributes.update(keywords)
                 base = next((b for b in callee.bases if isinstance(b, Symbol)), None)
                 if base is not None:
                     self.session.on_call(Call(base.path, node, args, keywords, None, naming))
@@ -195,11 +220,17 @@ class Expressions(Operators, Containers):
         if isinstance(callee, Object):
             called = callee.of.find("__call__") or callee.of.find("forward")
             return python.call_function(called, args, keywords, callee) if isinstance(called, Function) else None
+        if isinstance(callee, Made) and callee.path in callbacks.LATER and callee.args:
+            inner = callee.args[0]
+            if isinstance(inner, Function | Bound):
+                return callbacks.partial(self, callee, args, keywords)
+            return self._invoke(inner, node, [*callee.args[1:], *args], {**callee.keywords, **keywords}, naming)
         receiver = callee.receiver if isinstance(callee, Member) else None
         path = callee.path if isinstance(callee, Symbol | Member | Made | Unknown) else "?"
         if isinstance(callee, Made | Unknown):
             receiver = callee
         call = Call(path, node, args, keywords, receiver, naming)
+        callbacks.follow(self, call)
         value = pure_call(self, call)
         if value is not MISSING:
             return value
@@ -207,7 +238,8 @@ class Expressions(Operators, Containers):
         if answer is not MISSING:
             return answer
         reason = result_reason(call)
-        return Made(path + "()", args, keywords, receiver, {}, segment(self.place, node), reason)
+        kept = dict(keywords) if path.endswith(_HOLDERS) else {}
+        return Made(path + "()", args, keywords, receiver, kept, segment(self.place, node), reason)
 
 
 def _name_of(naming: ast.expr | None, python: Expressions) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from allmend.nouns.plan import Plan
-from allmend.planning.page import SECTIONS, headline, pins, rows, size, where
+from allmend.planning.page import SECTIONS, amounts, answer, headline, pins, rows, where
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -69,13 +69,11 @@ def _rest(plan: Plan) -> str:
         )
         parts.append("</table>")
     needs = plan.needs
-    answer = {True: "It fits this machine.", False: "It does not fit this machine.", None: "Not worked out."}[
-        needs.fits
-    ]
-    known = [needs.accelerator, needs.gpu_type, f"{size(needs.memory_bytes)} of memory" if needs.memory_bytes else None,
-             f"{size(needs.disk_bytes)} on disk" if needs.disk_bytes else None]  # fmt: skip
-    parts.append(f"<h2>What it needs</h2><p>{answer} {escape(', '.join(word for word in known if word))}</p>")
-    parts.extend(f"<p class=dim>{escape(reason)}</p>" for reason in needs.why)
+    known = "; ".join(amounts(needs))
+    parts.append(
+        f"<h2>What it needs</h2><p>{escape(answer(needs).capitalize())}{': ' if known else ''}{escape(known)}</p>"
+    )
+    parts.extend(f"<p class=dim>{escape(reason)}</p>" for reason in (*needs.why, *needs.computed_from))
     if plan.parameters:
         parts.append("<h2>Form parameters</h2><table>")
         parts.extend(

@@ -90,6 +90,6 @@ WELL_KNOWN = {
     "np": "numpy", "pd": "pandas", "tf": "tensorflow", "drive": "google.colab.drive", "userdata": "google.colab.userdata",
     "tfds": "tensorflow_datasets", "hub": "tensorflow_hub", "load_dataset": "datasets.load_dataset",
     "notebook_login": "huggingface_hub.notebook_login", "hf_hub_download": "huggingface_hub.hf_hub_download",
-    "snapshot_download": "huggingface_hub.snapshot_download", "getpass": "getpass.getpass",
+    "snapshot_download": "huggingface_hub.snapshot_download", "getpass": "getpass.getpass", "__builtins__": "builtins",
 }  # fmt: skip
 """What a name means that is used without an import: it came with a star import, or a cell was left out."""

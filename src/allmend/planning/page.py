@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from allmend.nouns.plan import Effect, Plan
+from allmend.nouns.plan import Effect, Needs, Plan
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Code it fetches and runs", ("foreign_code", "clone", "dynamic_code", "unpickle")),
@@ -92,6 +92,34 @@ def size(number: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return ""
+
+
+def answer(needs: Needs) -> str:
+    """Whether it fits this machine, in words."""
+    if needs.fits is None:
+        return "whether it fits is not known"
+    return "it fits this machine" if needs.fits else "it does not fit this machine"
+
+
+def amounts(needs: Needs) -> list[str]:
+    """What it needs, one piece a kind: accelerator, memory, disk, time."""
+    parts: list[str] = []
+    if needs.accelerator:
+        parts.append(f"{needs.accelerator.upper()}{f' ({needs.gpu_type})' if needs.gpu_type else ''}")
+    if needs.memory_bytes:
+        parts.append(f"about {size(needs.memory_bytes)} of memory for the largest model")
+    if needs.disk_bytes:
+        least = "at least" if needs.unknown_sizes else "about"
+        parts.append(f"{least} {size(needs.disk_bytes)} on disk")
+    if needs.fetch_seconds:
+        parts.append(f"{_time(needs.fetch_seconds)} of fetching")
+    return parts
+
+
+def _time(seconds: int) -> str:
+    if seconds < 90:
+        return "about a minute" if seconds > 30 else "less than a minute"
+    return f"about {round(seconds / 60)} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
 
 
 def headline(plan: Plan) -> str:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import Made, Member, PathText, Symbol, Unknown, Value, combine, has_hole
+from allmend.planning.values import Either, Made, Member, PathText, Symbol, Unknown, Value, combine, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -44,6 +44,9 @@ def member_of(owner: Value, name: str) -> Value:
 def pure_call(python: Expressions, call: Call) -> Value:
     """The result of `call` when it has no effect and can be worked out, else MISSING."""
     path = call.path
+    lifted = path.startswith(("str.", "path.")) or path == "dict.get"
+    if lifted and path != "str.format" and any(isinstance(value, Either) for value in call.args):
+        return _each(python, call)
     if isinstance(call.receiver, str) and path.startswith(("str.", "path.")):
         return _text_method(python, call, path.partition(".")[2])
     if isinstance(call.receiver, list) and path.startswith("list."):
@@ -54,6 +57,12 @@ def pure_call(python: Expressions, call: Call) -> Value:
     if function is None:
         return MISSING
     return function(python, call)
+
+
+def _each(python: Expressions, call: Call) -> Value:
+    """The result for each combination of the arguments' alternatives."""
+    found = combine(call.args, lambda row: pure_call(python, call.given(row)))
+    return MISSING if any(option is MISSING for _, option in options(found)) else found
 
 
 def _texts(python: Expressions, call: Call, count: int | None = None) -> list[Value]:
@@ -174,6 +183,23 @@ def _join(python: Expressions, call: Call) -> Value:
     return combine(
         _texts(python, call), lambda row: posixpath.join(*(python.holes.text(v) for v in row)) if row else ""
     )
+
+
+def _urljoin(python: Expressions, call: Call) -> Value:
+    """`urljoin(base, path)`; only a base that is known decides how they join."""
+    from urllib.parse import urljoin
+
+    if len(call.args) < 2:
+        return MISSING
+
+    def join(row: list[Value]) -> Value:
+        base, path = (python.holes.text(v) for v in row)
+        try:
+            return urljoin(base, path) if not has_hole(base) else MISSING
+        except ValueError:
+            return python.unknown(call.node, "it is no address")
+
+    return combine(_texts(python, call, 2), join)
 
 
 def _path(python: Expressions, call: Call) -> Value:
@@ -305,5 +331,6 @@ _FUNCTIONS: dict[str, Callable[[Expressions, Call], Value]] = {
     "builtins.reversed": _same, "builtins.iter": _same, "builtins.dict": _dict, "builtins.getattr": _getattr,
     "importlib.import_module": _import_module, "builtins.__import__": _import_module, "tqdm.tqdm": _same,
     "tqdm.auto.tqdm": _same, "tqdm.notebook.tqdm": _same, "builtins.print": _none, "builtins.len": _len,
-    "textwrap.dedent": _lifted(lambda p: p), "urllib.parse.quote": _lifted(lambda p: p), "typing.cast": _cast,
+    "textwrap.dedent": _lifted(lambda p: p), "urllib.parse.quote": _lifted(lambda p: p), "urllib.parse.quote_plus": _lifted(lambda p: p),
+    "urllib.parse.urljoin": _urljoin, "urlparse.urljoin": _urljoin, "urllib.parse.unquote": _lifted(lambda p: p), "typing.cast": _cast,
 }  # fmt: skip

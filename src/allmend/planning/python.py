@@ -10,10 +10,25 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from allmend.notebooks.parameters import choices_of
 from allmend.planning.calls import segment
 from allmend.planning.functions import Functions
+from allmend.planning.narrowing import Told, told, within, without
 from allmend.planning.scope import Scope
-from allmend.planning.values import Bound, Class, Made, Member, Object, Place, Symbol, Unknown, Value
+from allmend.planning.values import (
+    Bound,
+    Class,
+    Either,
+    Function,
+    Made,
+    Member,
+    Object,
+    Place,
+    Symbol,
+    Unknown,
+    Value,
+    either,
+)
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -80,7 +95,7 @@ class Python(Functions):
 
     def _assign(self, node: ast.Assign) -> None:
         self.naming = node.targets[0]
-        value = self.eval(node.value)
+        value = self._chosen(self.eval(node.value), node.value)
         self.naming = None
         for target in node.targets:
             self.assign(target, value, node.value)
@@ -88,7 +103,7 @@ class Python(Functions):
     def _annotated(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.naming = node.target
-            value = self.eval(node.value)
+            value = self._chosen(self.eval(node.value), node.value)
             self.naming = None
             self.assign(node.target, value, node.value)
 
@@ -115,12 +130,31 @@ class Python(Functions):
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
 
+    def _chosen(self, value: Value, source: ast.expr) -> Value:
+        """A dropdown's value is any of its choices, the default first."""
+        if not isinstance(source, ast.Constant) or not self._form_line(source):
+            return value
+        line = source.end_lineno or 0
+        offered = choices_of(self.place.lines[line - 1])
+        if not offered:
+            return value
+        kept = [value, *(item for item in offered if item != value and isinstance(item, str | int | float | bool))]
+        branch = 3_000_000 + self.place.cell * 10_000 + line
+        return either([(((branch, at),), item) for at, item in enumerate(kept) if item != "" or at == 0])
+
     def _form_line(self, source: ast.expr) -> bool:
         line = getattr(source, "end_lineno", 0) or 0
         return 0 < line <= len(self.place.lines) and "@param" in self.place.lines[line - 1]
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Value, source: ast.expr) -> None:
         names = target.elts
+        if isinstance(value, Either) and all(
+            isinstance(option, list | tuple) and len(option) == len(names) for _, option in value.options
+        ):
+            for place, name in enumerate(names):
+                found = [(arms, option[place]) for arms, option in value.options]
+                self.assign(name, either([pair for pair in found if pair[1] is not None] or found), source)
+            return
         starred = any(isinstance(name, ast.Starred) for name in names)
         if isinstance(value, list | tuple) and len(value) == len(names) and not starred:
             inner = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(names) else None
@@ -159,20 +193,60 @@ class Python(Functions):
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def _if(self, node: ast.If) -> None:
-        arms: list[list[ast.stmt]] = []
+        arms: list[Callable[[], None]] = []
+        refused: dict[str, list[Value]] = {}
         rest: list[ast.stmt] = [node]
         while len(rest) == 1 and isinstance(rest[0], ast.If):
             branch = rest[0]
             self.line = branch.lineno
             self.eval(branch.test)
-            arms.append(branch.body)
+            known = told(branch.test)
+            arms.append(self._narrowed(branch.body, known, dict(refused), branch.lineno))
+            if known is not None:
+                refused[known[0]] = [*refused.get(known[0], []), *known[1]]
             rest = branch.orelse
         if rest:
-            arms.append(rest)
-        self.journal.branch([self._arm(arm) for arm in arms], may_skip=not rest)
+            arms.append(self._narrowed(rest, None, refused, node.lineno))
+        self.journal.branch(arms, may_skip=not rest)
 
     def _arm(self, body: list[ast.stmt]) -> Callable[[], None]:
         return lambda: self.run(body)
+
+    def _narrowed(
+        self, body: list[ast.stmt], known: Told | None, refused: dict[str, list[Value]], line: int
+    ) -> Callable[[], None]:
+        """One way of an `if`, in which the names that were tested hold only what the tests leave."""
+        if known is None and not refused:
+            return self._arm(body)
+
+        def arm() -> None:
+            put: list[tuple[dict[str, Value], str, Value, Value]] = []
+            for name in {**refused, **({known[0]: []} if known else {})}:
+                names, old = self._holder(name), self.look_up(name)
+                if names is None or isinstance(old, Function | Class | Symbol | Made):
+                    continue
+                if known is not None and name == known[0]:
+                    new = within(old, known[1], 4_000_000 + self.place.cell * 10_000 + line)
+                else:
+                    new = without(old, refused[name], name)
+                if new is not old:
+                    self.journal.set(names, name, new)
+                    put.append((names, name, old, new))
+            self.run(body)
+            for names, name, old, new in put:
+                if names.get(name) is new:
+                    self.journal.set(names, name, old)
+
+        return arm
+
+    def _holder(self, name: str) -> dict[str, Value] | None:
+        """The namespace that holds `name`."""
+        scope: Scope | None = self.scope
+        while scope is not None:
+            if name in scope.names:
+                return scope.names
+            scope = scope.parent
+        return self.globals.names if name in self.globals.names else None
 
     def _match(self, node: ast.Match) -> None:
         self.eval(node.subject)
@@ -243,6 +317,8 @@ class Python(Functions):
                         self.eval(decorator)
                     made.members[statement.name] = self.define(statement, made)
                 else:
+                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        made.fields.append(statement.target.id)
                     self.run([statement])
             for name, value in self.scope.names.items():
                 made.members.setdefault(name, value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 from allmend import __version__
 from allmend.nouns.plan import Finding, Plan
@@ -49,6 +51,13 @@ def sarif(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _uri(path: str) -> str:
+    """A path as a URI reference (RFC 3986), as SARIF wants it; addresses stay as they are."""
+    if re.match(r"https?://", path):
+        return quote(path, safe=":/?#[]@!$&'()*+,;=%~")
+    return quote(path.replace("\\", "/"), safe="/~")
+
+
 def _result(plan: Plan, finding: Finding) -> dict[str, Any]:
     places = finding.lines or [(cell, 1) for cell in finding.cells] or [(0, 1)]
     return {
@@ -58,7 +67,7 @@ def _result(plan: Plan, finding: Finding) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": plan.subject.path.replace("\\", "/")},
+                    "artifactLocation": {"uri": _uri(plan.subject.path)},
                     "region": {"startLine": max(1, line)},
                 },
                 "logicalLocations": [{"name": f"cell {cell}", "fullyQualifiedName": f"cell {cell}, line {line}"}],

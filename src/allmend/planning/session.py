@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allmend.notebooks.syntax import CellCode, Special, split
 from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
-from allmend.planning import tables
+from allmend.planning import command_lines, following, tables
 from allmend.planning.effects import (
     code,
     commands,
@@ -64,6 +64,8 @@ class Session:
         self.modules: set[str] = set()
         self.installed: set[str] = set()
         self.facts: dict[str, Any] = {}
+        self.argv: list[str] = []
+        """The words after the script that is being followed."""
         self.line = 1
         self.running: set[str] = set()
         self.remaining = NOTEBOOK_BUDGET
@@ -223,11 +225,12 @@ class Session:
         from allmend.planning.substitution import substitute
 
         for filled in substitute(self.python, text):
-            self.shell_text(filled, first_line=line)
+            # Text that was put in has lines of its own; what stands in the cell is the line that runs it.
+            self.shell_text(filled, first_line=line, one_line=filled.count("\n") != text.count("\n"))
 
     def shell_text(
         self, text: str, *, first_line: int, keep: bool = False, from_python: bool = False, source: str | None = None,
-        cwd: str | None = None, positional: list[str] | None = None,
+        cwd: str | None = None, positional: list[str] | None = None, one_line: bool = False,
     ) -> None:  # fmt: skip
         """Follow shell text in a shell of its own; with `keep` its last directory is kept (bash kernels)."""
         if len(self.running) > 12 or ("sh " + text) in self.running:
@@ -239,6 +242,7 @@ class Session:
             )
             shell.node_source = source
             shell.positional = positional or []
+            shell.one_line = one_line
             line = self.line
             shell.run(text)
             self.line = line
@@ -277,9 +281,10 @@ class Session:
     def on_call(self, call: Call) -> Value:
         """A call that is neither the notebook's own function nor pure."""
         self.line = self.python.line
-        answer = code.on_call(self, call)
-        if answer is not MISSING:
-            return answer
+        for asked in (code.on_call, command_lines.on_call):
+            answer = asked(self, call)
+            if answer is not MISSING:
+                return answer
         answer = credentials.on_call(self, call)
         directories.on_call(self, call)
         hardware.on_call(self, call)
@@ -316,6 +321,8 @@ class Session:
 
     def on_get_item(self, path: str, key: Value, node: ast.Subscript) -> Value:
         """`symbol[key]`."""
+        if path == "sys.argv" and isinstance(key, int) and 0 < key <= len(self.argv):
+            return self.derive(self.argv[key - 1])
         if path == "os.environ":
             self.line = node.lineno
             return credentials.read_environment(self, key, node.slice)
@@ -350,24 +357,8 @@ class Session:
         return known if known is not None else Symbol(path)
 
     def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
-        """Sources of a clone or fetched script that are at hand are read too; others are named as unread."""
-        text = self.reader(path, cwd, clone, self.world) if self.reader is not None else None
-        if text is None:
-            self.unread(f"{path} is code from outside; it was not read")
-            return
-        full = self.world.resolve(path, cwd).replace(DERIVED, "")
-        if full in self.followed or len(self.followed) > 50:
-            return
-        self.followed.add(full)
-        source = text if path.endswith(".py") else "%%bash\n" + text
-        inner = Session(Notebook(cells=[Cell(type="code", source=source)]))
-        inner.followed = self.followed
-        inner.read()
-        for effect in inner.record.effects():
-            self.record.add(
-                effect.kind, effect.target, place=self.python.place, line=self.line, literal=False, reason=effect.reason,
-                detail={**effect.detail, "via": full},
-            )  # fmt: skip
+        """A script from outside runs."""
+        following.script(self, path, cwd, clone)
 
     def derive(self, value: Value) -> Value:
         """`value` marked as worked out."""

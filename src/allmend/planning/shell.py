@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from allmend.planning.session import Session
 
 DEPTH = 60
+_ADJACENT = re.compile(r"(?<=[^\s$'\"\\(|&;<>=])\$([A-Za-z_]\w*|\d)(?=[/.\-:+@%\\])")
+"""The grammar ends a word at the second of two expansions with text behind it (`$A/$B.c`); with braces it does not."""
 
 
 @cache
@@ -38,13 +41,15 @@ class Shell(Words):
         self._extra: list[tuple[str, bool]] | None = None
         self.depth = 0
         self.node_source: str | None = None
+        self.one_line = False
+        """The text was worked out and stands nowhere as it is: every command counts as the line that runs it."""
 
     def run(self, text: str) -> None:
         """Follow `text`."""
         if len(text) > 400_000:
             self.session.unread("a piece of shell text is longer than 400,000 characters")
             text = text[:400_000]
-        data = text.encode("utf-8", "replace")
+        data = _ADJACENT.sub(r"${\1}", text).encode("utf-8", "replace")
         self._node(parser().parse(data).root_node, data)
 
     # -- structure ----------------------------------------------------------------------------------------------------
@@ -68,11 +73,15 @@ class Shell(Words):
         """Follow one node of the grammar."""
         self._node(node, data)
 
+    def _line(self, node: Node) -> int:
+        """Where `node` stands in the cell."""
+        return self.first_line if self.one_line else node.start_point[0] + self.first_line
+
     def _command(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         words: list[str] = []
         literal: list[bool] = []
         environment: dict[str, str] = {}
-        line = node.start_point[0] + self.first_line
+        line = self._line(node)
         for child in node.children:
             kind = child.type
             if kind == "variable_assignment" and not words:
@@ -158,7 +167,7 @@ class Shell(Words):
                 self._node(piece, data)
             self.last = before
         elif found:
-            self._emit(Command([":"], [True], node.start_point[0] + self.first_line, self.cwd, found, stdin))
+            self._emit(Command([":"], [True], self._line(node), self.cwd, found, stdin))
 
     def _redirect(self, node: Node, data: bytes) -> tuple[list[str], str | None, list[tuple[str, bool]]]:
         """What a redirection writes to, gives as input, and the words that the grammar hung below it."""
@@ -239,7 +248,7 @@ class Shell(Words):
     def _set(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         name, value = self._assignment(node, data)
         self.variables[name] = value
-        self.session.on_shell_variable(name, value, node.start_point[0] + self.first_line)
+        self.session.on_shell_variable(name, value, self._line(node))
 
     def _declaration(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         for child in node.named_children:

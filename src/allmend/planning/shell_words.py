@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import DERIVED, Either, Unknown, options
+from allmend.planning.values import DERIVED, Either, Unknown, has_hole, options
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -78,7 +78,12 @@ class Words:
     def _words(self, node: Node, data: bytes) -> list[tuple[str, bool]]:
         """The words of an argument: several when an unquoted variable or brace expands to several."""
         text, exact = self._word(node, data)
-        if not exact and node.type in ("simple_expansion", "expansion") and " " in text.strip():
+        if (
+            not exact
+            and node.type in ("simple_expansion", "expansion", "command_substitution")
+            and not has_hole(text)
+            and " " in text.strip()
+        ):
             return [(DERIVED + piece, False) for piece in text.replace(DERIVED, "").split()]
         if (
             node.type in ("concatenation", "word")
@@ -128,6 +133,10 @@ class Words:
         inner = raw.strip("`").removeprefix("$(").removesuffix(")").strip()
         if inner == "pwd":
             return DERIVED + (self.cwd or ".")
+        match = re.fullmatch(r"seq\s+(\d{1,5})(?:\s+(\d{1,5}))?", inner)
+        if match:
+            low, high = (int(match[1]), int(match[2])) if match[2] else (1, int(match[1]))
+            return DERIVED + " ".join(str(number) for number in range(low, min(high, low + ROUNDS - 1) + 1))
         match = re.fullmatch(r"echo\s+['\"]?([\w./:@=%+-]+)['\"]?", inner)
         if match:
             return DERIVED + match[1]

@@ -20,7 +20,7 @@ from typing import Any
 
 HOLE_START, HOLE_END, DERIVED = "\U000f0000", "\U000f0001", "\U000f0002"
 _HOLE = re.compile(f"{HOLE_START}(\\d+){HOLE_END}")
-LIMIT = 24
+LIMIT = 32
 """The most alternatives that one value is followed into."""
 MOST_ARMS = 10
 """The most branches that one alternative remembers; older ones are forgotten, which only adds alternatives."""
@@ -99,6 +99,8 @@ class Class:
     name: str
     bases: list[Value]
     members: dict[str, Value] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
+    """Annotated names in order: what a dataclass takes."""
 
     def find(self, name: str, depth: int = 8) -> Value:
         """A member of the class or of its bases in the notebook, or None."""
@@ -148,6 +150,13 @@ class PathText(str):
 def options(value: Value) -> tuple[tuple[Arms, Value], ...]:
     """The alternatives of `value`; a plain value is its own only one."""
     return value.options if isinstance(value, Either) else (((), value),)
+
+
+def strings(value: Value) -> Iterator[str]:
+    """The alternatives of `value` that are text."""
+    for _, option in options(value):
+        if isinstance(option, str):
+            yield option
 
 
 def either(choices: list[tuple[Arms, Value]]) -> Value:

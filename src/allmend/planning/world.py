@@ -125,26 +125,24 @@ class World:
             key = shorter
         return False
 
-    def is_folder(self, name: str, cwd: str | None = None) -> bool:
-        """Whether what could be a hub's `OWNER/NAME` is a folder of the notebook's own.
+    def is_local(self, name: str, cwd: str | None = None) -> bool:
+        """Whether something that could be a hub's name is a file or folder that the notebook made or fetched.
 
-        A working directory inside a clone, or on a Drive, makes no hub name a folder: only what was made,
-        fetched or cloned below it under that very name does, or a first folder that is usual for weights.
+        Unlike `was_made`, standing in a clone does not make every name local.
         """
-        start, key = self.key(".", cwd), self.key(name, cwd)
-        if name.startswith("/"):
-            return self.was_made(name, cwd)
-        if _WEIGHT_FOLDERS.match(name) and start and (self.was_made(".", cwd) or self.drive(".", cwd)):
+        here = self.key(".", cwd)
+        key = self.key(name, cwd).rstrip("/*")
+        if _WEIGHT_FOLDERS.match(name) and here and (self.was_made(".", cwd) or self.drive(".", cwd)):
             return True
-        while key not in ("", "/", start):
-            if key in self.made or key in self.texts or key in self.saved or key in self.fetched or key in self.clones:
+        known = (self.made, self.texts, self.saved, self.fetched, self.clones)
+        while key not in ("", "/", here):
+            if any(key in places for places in known):
                 return True
             shorter = posixpath.dirname(key)
             if shorter == key:
                 break
             key = shorter
-        first = name.partition("/")[0]
-        return len(first) > 3 and any(known.rpartition("/")[2] == first for known in self.clones)
+        return False
 
     def make(self, path: str, cwd: str | None = None) -> None:
         """Note that the notebook made `path`."""

@@ -6,16 +6,19 @@ any moment leaves the one before or the one after.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
-from allmend.errors import InputError
+from allmend.errors import DoesNotFit, InputError
+
+_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
 
 
 @dataclass
@@ -35,22 +38,56 @@ class Progress:
     best_step: int | None = None
     first_loss: float | None = None
     """Training loss of the first step, to tell when it runs away."""
+    high: int = 0
+    """Steps in a row whose loss was far above the first one's."""
     replanned: list[tuple[int, int]] = field(default_factory=list)
     """(step, new number of steps), each time the plan was lowered."""
 
 
 def save(path: Path, adapter: dict[str, torch.Tensor], optimiser: dict[str, torch.Tensor], progress: Progress) -> None:
-    """Write a checkpoint by rename."""
+    """Write a checkpoint by rename.
+
+    Raises:
+        DoesNotFit: the disk is full; the checkpoint before is as it was.
+    """
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
     tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.items()}
     # One name, so that the next checkpoint takes the place of what a kill left half-written.
     hidden = path.with_name(f".{path.name}.new")
     try:
-        # Not save_file, whose own temporary file would be left behind by a kill.
-        hidden.write_bytes(serialise(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+        with hidden.open("wb") as file:
+            _write(file, tensors, {"progress": json.dumps(asdict(progress))})
         hidden.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        raise DoesNotFit(
+            f"a checkpoint of {size / 2**20:.1f} MiB cannot be written: {os.strerror(error.errno)}",
+            where=str(path.parent),
+            hint="Free some space and run the same command again: it goes on from the checkpoint before.",
+        ) from error
     finally:
         hidden.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """The safetensors format, tensor by tensor.
+
+    The library either makes the whole file in memory first, or writes it under a temporary name of its own that a
+    kill would leave behind.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for tensor in tensors.values():
+        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Progress]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
@@ -22,9 +21,10 @@ from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
-from allmend.tuning.passes import Passes
+from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
@@ -48,11 +48,21 @@ class Plan:
     """Seconds of training after which steps are taken off the plan; None for a replay."""
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
+    climb: int | None = None
+    """Steps of warm-up, instead of the share `warmup`."""
+    decay_from: int | None = None
+    """The rate stays at its peak up to this step; until then `steps` may still be moved."""
+    evaluate_at: tuple[int, ...] = ()
+    """Steps after which the selection loss is measured, instead of `evaluations` of them; the last is always one."""
+    pause_at: int | None = None
+    """Stop here with a checkpoint to go on from."""
     checkpoint_seconds: float = 30.0
     """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
     threads: int | None = None
     """Threads to train with; None is what torch is set to. Another number adds in another order."""
     tricks: Tricks = field(default_factory=Tricks)
+    recompute: bool = False
+    """Whether activations are made again in the backward pass: the same bits, less memory."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Outcome:
 
 def train(
     loaded: Loaded,
-    lora: LoraSet,
+    lora: Learned,
     rows: Sequence[Tokens],
     select: Sequence[Tokens],
     plan: Plan,
@@ -107,6 +117,8 @@ def train(
     if plan.threads:
         torch.set_num_threads(plan.threads)
     passes = passes or Passes.of(loaded, lora, plan.tricks, plan.pack_tokens)
+    if plan.recompute and not passes.recomputes:
+        passes.recompute("as planned")
     try:
         trainer = _Trainer(passes, rows, select, plan, folder, report, stop)
         loaded.model.train()
@@ -132,10 +144,9 @@ class _Trainer:
         self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
         self.select = passes.packs(select) if select else []
-        self.optimiser = AdamW(self.lora.parameters())
+        self.optimiser = AdamW(self.lora.parameters(), shared_out=isinstance(self.lora, WholeModel))
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
-        self.high = 0
         if (folder / LAST).is_file():
             self._continue()
 
@@ -145,13 +156,16 @@ class _Trainer:
         self.passes.stepped()
         self.optimiser.load_state(optimiser)
         self.outcome.progress = self.progress
+        if self.plan.decay_from is not None and self.progress.step <= self.plan.decay_from:
+            # Nothing so far depended on where it ends.
+            self.progress.steps = self.plan.steps
 
     def run(self) -> Outcome:
         started = time.perf_counter()
         wait, saved = 0.0, started
         before = self.progress.seconds
         order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
-        while self.progress.step < self.progress.steps:
+        while self.progress.step < self._end():
             step = self.progress.step
             # Dropout draws from this, so that a continued run draws what an unbroken one would.
             torch.manual_seed(self.plan.seed * 1_000_003 + step)
@@ -167,23 +181,32 @@ class _Trainer:
                         step=self.progress.step,
                         steps=self.progress.steps,
                         loss=loss,
-                        rate=rate(step, self.progress.steps, self.plan.rate, self.plan.warmup),
+                        rate=self._rate(step),
                         tokens=self.progress.tokens,
                         seconds=self.progress.seconds,
                         select_loss=chosen,
                     )
                 )
-            if time.perf_counter() - saved > wait:
+            # While the loss is far too high the checkpoint from before stays: after a divergence it is the good one.
+            if time.perf_counter() - saved > wait and not self.progress.high:
                 begun = time.perf_counter()
                 self._save()
                 saved = time.perf_counter()
                 wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
-            if together.agreed(self.stop()) and self.progress.step < self.progress.steps:
+            if together.agreed(self.stop()) and self.progress.step < self._end():
                 self._save()
                 raise KeyboardInterrupt
         self._save()
-        self._take_best()
+        if self.progress.step >= self.progress.steps:
+            self._take_best()
         return self.outcome
+
+    def _end(self) -> int:
+        return min(self.progress.steps, self.plan.pause_at or self.progress.steps)
+
+    def _rate(self, step: int) -> float:
+        plan = self.plan
+        return rate(step, self.progress.steps, plan.rate, plan.warmup, climb=plan.climb, decay_from=plan.decay_from)
 
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
@@ -200,7 +223,7 @@ class _Trainer:
         mean = together.total(total, device) / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
-        self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
+        self.optimiser.step(self._rate(step))
         self.passes.stepped()
         self.outcome.losses.append(mean)
         return mean
@@ -210,8 +233,9 @@ class _Trainer:
             self.progress.first_loss = loss
         first = self.progress.first_loss or 0.0
         # A weight that has run away can also leave a finite loss that nothing changes any more: no gradient at all.
-        self.high = self.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
-        if math.isfinite(loss) and math.isfinite(norm) and self.high < _PATIENCE:
+        progress = self.progress
+        progress.high = progress.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
+        if math.isfinite(loss) and math.isfinite(norm) and progress.high < _PATIENCE:
             return
         kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
         raise TrainingDiverged(
@@ -223,6 +247,8 @@ class _Trainer:
     def _is_evaluation(self, step: int) -> bool:
         if step == self.progress.steps:
             return True
+        if self.plan.evaluate_at:
+            return step in self.plan.evaluate_at
         every = max(1, self.plan.steps // max(1, self.plan.evaluations))
         return step % every == 0
 
@@ -233,7 +259,7 @@ class _Trainer:
         self.outcome.select_losses.append((self.progress.step, value))
         if math.isfinite(value) and (self.progress.best_loss is None or value < self.progress.best_loss):
             self.progress.best_loss, self.progress.best_step = value, self.progress.step
-            checkpoint.save(self.folder / BEST, self.lora.state(), {}, self.progress)
+            checkpoint.save(self.folder / BEST, self.lora.state(copy=False), {}, self.progress)
         return value
 
     def _replan(self) -> None:
@@ -258,7 +284,8 @@ class _Trainer:
                 self._evaluate()
 
     def _save(self) -> None:
-        checkpoint.save(self.folder / LAST, self.lora.state(), self.optimiser.state(), self.progress)
+        tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)
+        checkpoint.save(self.folder / LAST, *tensors, self.progress)
 
     def _take_best(self) -> None:
         if (self.folder / BEST).is_file():

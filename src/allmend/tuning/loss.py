@@ -2,8 +2,8 @@
 
 Hidden states are taken at the positions that predict a learned token, and logits exist for a few hundred of these at
 a time: for a small model with a large vocabulary the head is most of the work, and its logits most of the memory.
-The head is frozen, so the gradient of the hidden states is made in the forward pass, from logits that are there
-anyway, and nothing of size (positions, vocabulary) is kept.
+The gradient of the hidden states, and of the head where it is learned, is made in the forward pass, from logits that
+are there anyway, and nothing of size (positions, vocabulary) is kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ LOGIT_ROWS = 256
 """Positions whose logits exist at a time."""
 
 
-class FrozenHeadCrossEntropy(Function):
-    """Sum of cross-entropies of `softmax(hidden @ weight.T)`, for a weight that is not learned.
+class HeadCrossEntropy(Function):
+    """Sum of cross-entropies of `softmax(hidden @ weight.T)`.
 
-    Shapes: hidden (P, D), weight (V, D), targets (P,). Returns a scalar in fp32.
+    Shapes: hidden (P, D), weight (V, D), targets (P,). Returns a scalar in fp32. Where the weight is learned, its
+    gradient is added up in fp32.
     The gradient of cross-entropy is softmax minus one at the target (any textbook); computing it beside the loss
     instead of keeping logits is what Liger Kernel (arXiv:2410.10989) does on GPUs.
     """
@@ -42,24 +43,30 @@ class FrozenHeadCrossEntropy(Function):
         """Loss, and the gradient that `backward` will scale."""
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, min(start + rows, hidden.shape[0]))
             logits = (hidden[part] @ weight.T).float()
             target = targets[part].unsqueeze(1)
             norm = logits.logsumexp(dim=1, keepdim=True)
             total += (norm - logits.gather(1, target)).sum()
+            if gradient is None and of_weight is None:
+                continue
+            share = logits.sub_(norm).exp_()
+            share.scatter_add_(1, target, torch.full_like(target, -1, dtype=share.dtype))
+            share = share.to(weight.dtype)
             if gradient is not None:
-                share = logits.sub_(norm).exp_()
-                share.scatter_add_(1, target, torch.full_like(target, -1, dtype=share.dtype))
-                gradient[part] = share.to(weight.dtype) @ weight
-        ctx.save_for_backward(gradient)
+                gradient[part] = share @ weight
+            if of_weight is not None:
+                of_weight += share.T @ hidden[part]
+        ctx.save_for_backward(gradient, None if of_weight is None else of_weight.to(weight.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Any) -> tuple[Tensor, None, None, None]:
-        """Scale the gradient that the forward pass made."""
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer[0].to(gradient.dtype), None, None, None
+    def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Scale the gradients that the forward pass made."""
+        found = [None if one is None else one * outer[0].to(one.dtype) for one in ctx.saved_tensors]
+        return found[0], found[1], None, None
 
 
 def pack_loss(model: PreTrainedModel, pack: Pack, fused: bool = True) -> Tensor:
@@ -94,7 +101,8 @@ def loss_of(model: PreTrainedModel, pack: Pack) -> Tensor:
 
 def lean_loss(model: PreTrainedModel, stack: Stack, pack: Pack, fused: bool = True) -> Tensor:
     """The same by the layers of the fast path."""
-    return _loss(model, stack.hidden(pack.ids, pack.segments, pack.predict), pack.targets, fused)
+    hidden = stack.hidden(pack.ids, pack.segments, pack.predict, model.training)
+    return _loss(model, hidden, pack.targets, fused)
 
 
 def whole_loss(model: PreTrainedModel, pack: Pack) -> Tensor:
@@ -110,9 +118,10 @@ def whole_loss(model: PreTrainedModel, pack: Pack) -> Tensor:
 def _loss(model: PreTrainedModel, hidden: Tensor, targets: Tensor, fused: bool) -> Tensor:
     if fused and has_plain_head(model):
         weight = model.get_output_embeddings().weight
-        if not weight.requires_grad:
-            loss: Tensor = FrozenHeadCrossEntropy.apply(hidden, weight, targets, LOGIT_ROWS)  # type: ignore[no-untyped-call]
-            return loss
+        # Inside the function nothing tells that no gradient is wanted.
+        weight = weight if torch.is_grad_enabled() else weight.detach()
+        loss: Tensor = HeadCrossEntropy.apply(hidden, weight, targets, LOGIT_ROWS)  # type: ignore[no-untyped-call]
+        return loss
     return cross_entropy(logits_of(model, hidden).float(), targets, reduction="sum")
 
 

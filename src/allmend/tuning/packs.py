@@ -15,6 +15,7 @@ from torch import Tensor
 
 from allmend.data import Tokens
 from allmend.models.attention import Segments, segments_of
+from allmend.models.attention.packed import sent
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def pack(rows: Sequence[Tokens], device: torch.device | str = "cpu", share_prefi
         start = len(ids) - prefix
         predict.extend(start + place - 1 for place in range(1, len(row)) if row.mask[place])
         ids.extend(row.ids[prefix:])
-    whole = torch.tensor([ids], device=device)
-    where = torch.tensor(predict, dtype=torch.long, device=device)
+    all_ids, places = torch.tensor([ids]), torch.tensor(predict, dtype=torch.long)
+    whole, where, targets = (sent(one, device) for one in (all_ids, places, all_ids[0, places + 1]))
     segments = segments_of([len(row) - prefix for row in rows], device, prefix=prefix)
-    return Pack(whole, where, whole[0, where + 1], segments, sum(map(len, rows)))
+    return Pack(whole, where, targets, segments, sum(map(len, rows)))
 
 
 def shared_prefix(rows: Sequence[Tokens], least: int = 4) -> int:
@@ -70,13 +71,18 @@ def packs(
     rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu", share_prefix: bool = False
 ) -> list[Pack]:
     """Rows as packs of at most `limit` tokens (a longer row is a pack of its own), rows of like length together."""
+    return [pack(group, device, share_prefix) for group in grouped(rows, limit)]
+
+
+def grouped(rows: Sequence[Tokens], limit: int) -> list[list[Tokens]]:
+    """The rows of each pack, in the order in which `pack` lays them."""
     result: list[list[Tokens]] = []
     for row in sorted(rows, key=len, reverse=True):
         if result and sum(map(len, result[-1])) + len(row) <= limit:
             result[-1].append(row)
         else:
             result.append([row])
-    return [pack(group, device, share_prefix) for group in result]
+    return result
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from allmend.adapters import LoraSet
 from allmend.data import Tokens
+from allmend.models.attention import use_packed
 from allmend.models.loading import Loaded
-from allmend.models.support import why_no_packs
+from allmend.models.support import attends_over_packs, has_plain_head, why_no_packs
 from allmend.nouns.choice import Choice
 from allmend.tuning.fast.recognise import Unlike, chains_for, stack_of
 from allmend.tuning.fast.stack import Stack
 from allmend.tuning.loss import lean_loss, loss_of, mean_loss, row_by_row_loss, whole_loss
 from allmend.tuning.packs import Pack, packs
 from allmend.tuning.tricks import Tricks
+from allmend.tuning.whole import WholeModel
+
+Learned = LoraSet | WholeModel
+"""What is learned: an adapter, or all weights."""
 
 
 @dataclass
 class Passes:
-    """Forward and backward passes of one model with one LoRA; `close` gives the model back as it was."""
+    """Forward and backward passes of one model with what it learns; `close` gives the model back as it was."""
 
     loaded: Loaded
-    lora: LoraSet
+    lora: Learned
     tricks: Tricks
     pack_tokens: int
     stack: Stack | None = None
     choices: list[Choice] = field(default_factory=list)
+    recomputes: bool = False
+    """Whether activations are made again in the backward pass."""
+    _while_recomputing: ExitStack = field(default_factory=ExitStack)
+    made: dict[tuple[int, ...], list[Pack]] | None = None
+    """Packs by the identity of their rows, where several trainings go over the same ones; None keeps none."""
 
     @classmethod
-    def of(cls, loaded: Loaded, lora: LoraSet, tricks: Tricks, pack_tokens: int) -> Passes:
+    def of(cls, loaded: Loaded, lora: Learned, tricks: Tricks, pack_tokens: int) -> Passes:
         """Take what the model allows; each choice has its reason."""
         passes = cls(loaded, lora, tricks, pack_tokens)
         why_not = why_no_packs(loaded.model) if tricks.pack else "turned off"
@@ -53,6 +64,9 @@ class Passes:
         if not tricks.lean_layers:
             self.choose("layers", "the model's own", "turned off")
             return
+        if isinstance(self.lora, WholeModel):
+            self.choose("layers", "the model's own", "all weights are learned, which the lean layers hold frozen")
+            return
         chains, why = chains_for(self.loaded.model, tricks.native_chains)
         try:
             self.stack = stack_of(
@@ -68,8 +82,29 @@ class Passes:
         self.choose("layers", "lean", "tried: they give what the model's own give, with less work and memory")
         self.choose("chains", getattr(chains, "name", "torch"), why)
 
+    def recompute(self, reason: str) -> None:
+        """Keep each layer's input only and make the rest again in the backward pass: less memory, more time."""
+        self.recomputes = True
+        if self.stack is not None:
+            self.stack.recompute = True
+        else:
+            self.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+            has_plain_head(self.loaded.model)  # tried now: its trial is no pack
+            if attends_over_packs(self.loaded.model):
+                # What is made again in the backward pass must attend as the forward pass did.
+                self._while_recomputing.enter_context(use_packed(self.loaded.model))
+        self.choose("activations", "made again in the backward pass", reason)
+
     def packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         """Rows as packs for these passes."""
+        if self.made is None:
+            return self._packs(rows)
+        key = tuple(map(id, rows))
+        if key not in self.made:
+            self.made[key] = self._packs(rows)
+        return self.made[key]
+
+    def _packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         limit = self.pack_tokens if self.tricks.pack else 1
         return packs(rows, limit, self.loaded.device, self.tricks.share_prefix and self.tricks.pack)
 
@@ -87,12 +122,17 @@ class Passes:
         return mean_loss(self.loaded.model, packs, self.loss)
 
     def stepped(self) -> None:
-        """The LoRA's weights have changed."""
+        """What is learned has changed."""
+        if isinstance(self.lora, WholeModel):
+            self.lora.refresh()
         if self.stack is not None:
             self.stack.refresh()
 
     def close(self) -> None:
         """Give the model its own memory back."""
+        self._while_recomputing.close()
+        if getattr(self.loaded.model, "is_gradient_checkpointing", False):
+            self.loaded.model.gradient_checkpointing_disable()
         if self.stack is not None:
             self.stack.release()
             self.stack = None

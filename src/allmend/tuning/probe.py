@@ -1,12 +1,11 @@
 """The fit probe: a few real steps, measured, before anything is promised.
 
 Two lengths are run (the median batch and the largest), twice each, the first time uncounted; from them come seconds
-a step, peak memory, and how many steps the budget buys. The adapter is put back as it was.
+a step, peak memory, and how many steps the budget buys. Nothing that is learned changes.
 """
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +14,14 @@ from pathlib import Path
 
 import torch
 
-from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.errors import DoesNotFit
 from allmend.models.loading import Loaded
 from allmend.nouns.choice import Choice
-from allmend.tuning.passes import Passes
+from allmend.tuning.memory import forget_peak, peak_memory
+from allmend.tuning.optimiser import AdamW
+from allmend.tuning.passes import Learned, Passes
+from allmend.tuning.trial import trial_step
 from allmend.tuning.tricks import Tricks
 
 SLACK = 0.94
@@ -45,7 +46,7 @@ class Fit:
 
 def probe(
     loaded: Loaded,
-    lora: LoraSet,
+    lora: Learned,
     batches: Sequence[Sequence[Tokens]],
     pack_tokens: int,
     passes: Passes | None = None,
@@ -59,15 +60,14 @@ def probe(
     passes = passes or Passes.of(loaded, lora, Tricks(), pack_tokens)
     sized = sorted(batches, key=lambda batch: sum(map(len, batch)))
     middle, largest = sized[len(sized) // 2], sized[-1]
-    before = lora.state()
-    loaded.model.train()
+    optimiser = AdamW(lora.parameters())
     try:
-        _step(passes, middle)  # caches fill, threads wake
-        small = min(_timed(lambda: _step(passes, middle[: max(1, len(middle) // 2)])) for _ in "12")
-        large = min(_timed(lambda: _step(passes, largest)) for _ in "12")
+        trial_step(passes, middle, optimiser)  # caches fill, threads wake, moments come to be
+        forget_peak(loaded.device)
+        small = min(_timed(lambda: trial_step(passes, middle[: max(1, len(middle) // 2)], optimiser)) for _ in "12")
+        large = min(_timed(lambda: trial_step(passes, largest, optimiser)) for _ in "12")
+        peak = peak_memory(loaded.device)
     finally:
-        lora.load_state(before)
-        loaded.model.eval()
         if own:
             passes.close()
     tokens_small = sum(map(len, middle[: max(1, len(middle) // 2)]))
@@ -76,7 +76,7 @@ def probe(
     if not 0 < slope < large / tokens_large * 1.5:
         slope = large / tokens_large
     fixed = max(0.0, large - slope * tokens_large)
-    return Fit(slope, fixed, peak_memory(loaded.device), tokens_large / large)
+    return Fit(slope, fixed, peak, tokens_large / large)
 
 
 def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
@@ -88,18 +88,11 @@ def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
     most = torch.get_num_threads()
     if passes.loaded.device.type != "cpu" or most == 1:
         return Choice(name="threads", value=most, reason="there is no other number to try")
-    before = passes.lora.state()
-    passes.loaded.model.train()
     speeds: dict[int, float] = {}
-    try:
-        for count in sorted({most, max(1, most // 2), 1}, reverse=True):
-            torch.set_num_threads(count)
-            seconds = min(_timed(lambda: _step(passes, rows)) for _ in "123")
-            speeds[count] = sum(map(len, rows)) / seconds
-    finally:
-        passes.lora.load_state(before)
-        passes.stepped()
-        passes.loaded.model.eval()
+    for count in sorted({most, max(1, most // 2), 1}, reverse=True):
+        torch.set_num_threads(count)
+        seconds = min(_timed(lambda: trial_step(passes, rows)) for _ in "123")
+        speeds[count] = sum(map(len, rows)) / seconds
     # A tie goes to more threads: what held one up may be over soon.
     best = max(speeds, key=lambda count: speeds[count] * (1.1 if count == most else 1.0))
     torch.set_num_threads(best)
@@ -107,12 +100,26 @@ def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
     return Choice(name="threads", value=best, reason=tried)
 
 
-def _step(passes: Passes, rows: Sequence[Tokens]) -> None:
-    for pack in passes.packs(rows):
-        passes.loss(pack).backward()  # type: ignore[no-untyped-call]
-    for weight in passes.lora.parameters():
-        weight.grad = None
-    passes.stepped()
+def choose_layers(passes: Passes, rows: Sequence[Tokens]) -> Choice | None:
+    """On a GPU, the model's own layers where they are faster than ours there; None where there is nothing to choose.
+
+    Ours win on a CPU by their compiled chains; on a GPU they are torch operations, and the model's own have
+    flexible attention. Both give the same, so only time decides. `passes` is left set so.
+    """
+    if passes.stack is None:
+        return None
+    seconds = {}
+    stack = passes.stack
+    for name in ("lean", "the model's own"):
+        passes.stack = stack if name == "lean" else None
+        trial_step(passes, rows)
+        seconds[name] = min(_timed(lambda: trial_step(passes, rows)) for _ in "12")
+    passes.stack = stack
+    best = min(seconds, key=seconds.__getitem__)
+    if best != "lean":
+        passes.close()
+    tried = ", ".join(f"{sum(map(len, rows)) / time:.0f} tokens/s with {name}" for name, time in seconds.items())
+    return Choice(name="layers_by_time", value=best, reason=tried)
 
 
 def _timed(work: Callable[[], None]) -> float:
@@ -120,14 +127,9 @@ def _timed(work: Callable[[], None]) -> float:
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
     return time.perf_counter() - start
-
-
-def peak_memory(device: torch.device) -> int:
-    """Peak bytes so far: of the GPU's allocator, or resident in this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def steps_in(budget: float, fit: Fit, mean_tokens: float, evaluation_seconds: float) -> int:
@@ -148,9 +150,9 @@ def steps_in(budget: float, fit: Fit, mean_tokens: float, evaluation_seconds: fl
     return steps
 
 
-def check_disk(folder: Path, lora: LoraSet) -> None:
-    """Raise `DoesNotFit` when checkpoints (adapter and two moments, old and new at once) would not fit."""
-    needed = sum(weight.numel() * 4 for weight in lora.parameters()) * 8 + (16 << 20)
+def check_disk(folder: Path, lora: Learned) -> None:
+    """Raise `DoesNotFit` when checkpoints would not fit: weights and two moments, old and new, and what comes out."""
+    needed = sum(weight.numel() * 4 for weight in lora.parameters()) * 10 + (16 << 20)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DoesNotFit(

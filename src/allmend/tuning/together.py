@@ -62,10 +62,10 @@ def add_gradients(weights: Sequence[nn.Parameter]) -> None:
         start += weight.numel()
 
 
-def agreed(value: _Value) -> _Value:
-    """The first process's value, in all of them: what a clock decides must be the same everywhere."""
+def agreed(value: _Value, source: int = 0) -> _Value:
+    """The value of one process, in all of them: what a clock decides must be the same everywhere."""
     if processes() == 1:
         return value
     box = [value]
-    distributed.broadcast_object_list(box)
+    distributed.broadcast_object_list(box, source)
     return box[0]

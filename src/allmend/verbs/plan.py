@@ -11,7 +11,9 @@ from allmend.notebooks.document import MAXIMUM_BYTES, read, read_bytes
 from allmend.nouns.plan import Plan
 from allmend.planning.assemble import Kind, plan_notebook
 from allmend.planning.beside import beside
+from allmend.planning.clones import cached
 from allmend.planning.links import fetch, following, is_link
+from allmend.planning.session import Reader
 from allmend.verbs.settings import Settings
 
 _SCRIPTS = (".py", ".pyw", ".sh", ".bash")
@@ -22,7 +24,7 @@ class PlanSettings(Settings):
     """Settings of `allmend plan`."""
 
     follow: bool = False
-    """Fetch the scripts of cloned repositories one level out and read them too. Nothing is run."""
+    """Fetch cloned repositories and scripts one level out and read them too. Nothing of them is run."""
 
 
 def plan(path: str | Path, *, follow: bool = False) -> Plan:
@@ -30,7 +32,7 @@ def plan(path: str | Path, *, follow: bool = False) -> Plan:
 
     Args:
         path: an `.ipynb`, a `.py` or `.sh`, a folder, a link, `-` for standard input, a model file, or `OWNER/NAME`.
-        follow: fetch the scripts of cloned repositories one level out and read them too.
+        follow: fetch cloned repositories and scripts one level out (into the cache) and read them too.
 
     Raises:
         NotFound: there is no such file.
@@ -68,14 +70,20 @@ def plan(path: str | Path, *, follow: bool = False) -> Plan:
 
 def _read(file: Path, thing: str, settings: PlanSettings) -> Plan:
     nearby = beside(file.parent)
-    reader = following(nearby) if settings.follow else nearby
+    reader = _reader(nearby, settings)
     kind: Kind = "script" if file.suffix.lower() in _SCRIPTS else "notebook"
     return plan_notebook(read(file), path=thing, kind=kind, reader=reader)
 
 
+def _reader(nearby: Reader | None, settings: PlanSettings) -> Reader:
+    """Beside the notebook first, then fetched repositories; with `follow`, what is missing is fetched."""
+    reader = cached(nearby, follow=settings.follow)
+    return following(reader) if settings.follow else reader
+
+
 def _document(data: bytes, name: str, folder: Path | None, settings: PlanSettings) -> Plan:
     nearby = beside(folder) if folder is not None else None
-    reader = following(nearby) if settings.follow else nearby
+    reader = _reader(nearby, settings)
     kind: Kind = "notebook" if data[:4096].lstrip()[:1] == b"{" else "script"
     return plan_notebook(read_bytes(data, name=name), path=name, kind=kind, reader=reader)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allmend.box.document import Document
     from allmend.box.levels import Level
     from allmend.box.profiles import Choice
+    from allmend.nouns.lock import Lock
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import LimitRecord
@@ -40,6 +41,8 @@ class Prepared:
     limits: list[LimitRecord]
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lock: Lock | None = None
+    """What the run is held to, with `--locked`."""
 
     @property
     def careful(self) -> list[Proposed]:
@@ -101,9 +104,17 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
             hint=_how_to_get_a(),
         )
     installs = [effect.target.partition(":")[2] for effect in plan.effects if effect.kind == "install"]
-    choice = profiles.choose(settings.profile, read, settings.python or granted.python, installs)
+    if settings.locked:
+        choice = profiles.Choice("locked", None, "held to its lock")
+    else:
+        choice = profiles.choose(settings.profile, read, settings.python or granted.python, installs)
     held = _limits(granted, level)
-    return Prepared(read, plan, granted, proposals, level, why, settings, folder, choice, held, values, notes)
+    prepared = Prepared(read, plan, granted, proposals, level, why, settings, folder, choice, held, values, notes)
+    if not settings.locked:
+        return prepared
+    from allmend.verbs import held_run
+
+    return held_run.hold(prepared)
 
 
 def _limits(granted: Permissions, level: Level) -> list[LimitRecord]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,8 @@ class Lora:
     digest: str
     modules: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name of the base: (A [rank, inputs], B [outputs, rank])."""
+    prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What a runner made of it for its own use."""
 
 
 Uses = tuple[tuple[Lora, float], ...]
@@ -115,7 +117,17 @@ def _hook_for(name: str):  # type: ignore[no-untyped-def]
 
 
 def from_weights(weights: AdapterWeights) -> Lora:
-    """An adapter as it was read from disk, with each module's scaling taken into its `B`."""
+    """An adapter as it was read from disk, with each module's scaling taken into its `B`.
+
+    Raises:
+        InputError: it is a DoRA, whose effect is no sum of the base's and its own.
+    """
+    if weights.config.dora:
+        raise InputError(
+            "a DoRA scales the base's own outputs, so it cannot be served beside other adapters",
+            where=str(weights.folder),
+            hint="Merge it into the model's weights and serve those, or tune a plain LoRA.",
+        )
     modules = {}
     for name, (a, b) in weights.modules.items():
         modules[name] = (a, b * weights.config_of(name).scale)

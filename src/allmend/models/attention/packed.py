@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from allmend.models.attention import flex
 
 PACKED = "allmend"
 
@@ -46,6 +48,8 @@ class Segments:
     prefix: int = 0
     """Tokens at the beginning of the pack that every row begins with; they are the first of `lengths`, and the
     others are the rows' own parts. 0 where rows share nothing."""
+    masks: dict[tuple[str, int], Any] = field(default_factory=dict, compare=False, repr=False)
+    """What kernels keep of this pack between layers."""
 
 
 def segments_of(
@@ -67,7 +71,14 @@ def segments_of(
     for members in like_lengths(lengths, waste):
         groups.append(_group([first + member for member in members], whole, starts, device, prefix))
     places = [torch.arange(length) + (prefix if number >= first else 0) for number, length in enumerate(whole)]
-    return Segments(tuple(whole), tuple(groups), torch.cat(places).unsqueeze(0).to(device), prefix)
+    return Segments(tuple(whole), tuple(groups), sent(torch.cat(places).unsqueeze(0), device), prefix)
+
+
+def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor made on the CPU, on `device`; to a GPU through pinned memory, without waiting for it."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def like_lengths(lengths: Sequence[int], waste: float = 0.25) -> list[list[int]]:
@@ -97,10 +108,10 @@ def _group(
     inside = steps.unsqueeze(0) < size.unsqueeze(1)
     gather = start.unsqueeze(1) + torch.minimum(steps.unsqueeze(0), size.unsqueeze(1) - 1)
     return Group(
-        gather=gather.to(device),
-        real=inside.flatten().nonzero().squeeze(1).to(device),
-        places=gather[inside].to(device),
-        keys=torch.cat([torch.arange(prefix).expand(len(members), prefix), gather], dim=1).to(device)
+        gather=sent(gather, device),
+        real=sent(inside.flatten().nonzero().squeeze(1), device),
+        places=sent(gather[inside], device),
+        keys=sent(torch.cat([torch.arange(prefix).expand(len(members), prefix), gather], dim=1), device)
         if prefix
         else None,
     )
@@ -134,6 +145,10 @@ def packed_attention(
     rows_q, rows_k, rows_v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if len(segments.groups) == 1 and len(segments.lengths) == 1:
         return _attend(query, key, value, scaling, dropout, sliding_window).transpose(1, 2), None
+    if flex.why_not(query, dropout) is None:
+        attended = flex.try_flex(query, key, value, segments, scaling, sliding_window)
+        if attended is not None:
+            return attended.transpose(1, 2), None
     output = torch.empty_like(rows_q) if not torch.is_grad_enabled() else None
     pieces = []
     for group in segments.groups:

@@ -24,6 +24,7 @@ from allmend.planning.values import (
     Value,
     has_hole,
     options,
+    strings,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ def url_any(session: Session, call: Call, row: Row) -> None:
                 continue
             if is_url(value) or has_hole(value):
                 _fetched(session, call, row, value, node)
-            elif not isinstance(node, ast.Constant) and node is not None and row.kind == "download":
+            elif (
+                plain(value).startswith("/")
+                and not isinstance(node, ast.Constant)
+                and node is not None
+                and row.kind == "download"
+            ):
                 session.add("download", Unknown(segment(session.python.place, node), "the address is given elsewhere"),
                             node=node)  # fmt: skip
         elif isinstance(value, Unknown | Made | Member):
@@ -87,11 +93,13 @@ def _fetched(session: Session, call: Call, row: Row, value: str, node: ast.expr 
         and len(call.args) > 1
     ):
         given = call.args[1]
-    if isinstance(given, str) and not has_hole(given):
-        session.world.fetched[session.world.key(plain(given))] = plain(value)
+    names = [text for text in strings(given) if not has_hole(text)]
+    if names:
         from allmend.planning.effects import directories
 
-        directories.under_drive(session, given, "write")
+        for text in names:
+            session.world.fetched[session.world.key(plain(text))] = plain(value)
+            directories.under_drive(session, text, "write")
     elif last in ("download", "get_file"):
         session.world.fetched[session.world.key(plain(value).rstrip("/").rsplit("/", 1)[-1])] = plain(value)
 
@@ -177,6 +185,8 @@ def gdrive(session: Session, call: Call, row: Row) -> None:
         if isinstance(value, str) and not has_hole(value):
             text = plain(value)
             found = drive_id(text) if drive_host(text) or not is_url(text) else None
+            if not text.strip() or (" " in text.strip() and not is_url(text)):
+                continue  # An empty field, or words that ask for an address.
             if is_url(text) and found is None:
                 list_effect(session, call, row, text, value, node, host=host_of(text))
             else:

@@ -58,6 +58,9 @@ def git(session: Session, line: Line) -> None:
         _pin(session, line, at + 1, cwd)
     elif verb == "submodule" and at + 1 < len(words) and words[at + 1] == "add":
         clone(session, line, at + 2, cwd)
+    elif verb == "submodule" and "update" in words[at + 1 :]:
+        session.record.add("clone", "git submodule update", place=session.python.place, line=line.command.line,
+                           reason="the repositories are named in a file of the clone", detail={"pinned": None})  # fmt: skip
     elif verb == "push":
         origin = session.world.clone_of(".", cwd)
         places = line.positional(start=at + 1)
@@ -111,7 +114,13 @@ def add(
     rows = (
         []
         if local and plain(url).startswith(("/", "~"))
-        else session.add("clone", target, literal=exact, detail={"pinned": pinned}, line=line)
+        else session.add(
+            "clone",
+            target,
+            literal=exact,
+            line=line,
+            detail={"pinned": pinned, **({"ref": plain(branch)} if branch and not has_hole(branch) else {})},
+        )
     )
     if folder is None or folder == "":
         last = plain(target).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
@@ -122,6 +131,9 @@ def add(
     key = world.key(folder, cwd)
     if folder == ".":
         key = world.key(".", cwd)
+    from allmend.planning.effects import directories
+
+    directories.under_drive(session, folder, "write", cwd=cwd)
     world.clones[key] = Clone(plain(target), posixpath.normpath(plain(folder)), rows[0] if rows else None, pinned)
 
 
@@ -132,6 +144,8 @@ def _pin(session: Session, line: Line, start: int, cwd: str) -> None:
     if not places or found is None:
         return
     name = line.words[places[0]]
+    if found.row is not None and line.words[1] != "reset" and not has_hole(name) and name not in (".", "--"):
+        found.row["detail"]["ref"] = name.removeprefix("tags/")
     if pinned_name(name) or (found.row is not None and re.fullmatch(r"tags/.+", name)):
         found.pinned = True
         if found.row is not None:

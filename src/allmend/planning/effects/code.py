@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -76,7 +76,7 @@ def _shell(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True)
+            session.shell_text(text, first_line=_first_line(node, call), from_python=True, one_line=_elsewhere(node))
         elif option is not MISSING:
             session.line = line
             session.add("process", option, node=node)
@@ -85,6 +85,11 @@ def _shell(session: Session, call: Call) -> Value:
 
 def _first_line(node: ast.AST | None, call: Call) -> int:
     return getattr(node, "lineno", call.node.lineno)
+
+
+def _elsewhere(node: ast.AST | None) -> bool:
+    """Whether a text was written elsewhere than where it is run."""
+    return not isinstance(node, ast.Constant | ast.JoinedStr)
 
 
 def _mark(text: str) -> str:
@@ -104,7 +109,9 @@ def _program(session: Session, call: Call) -> Value:
     for _, option in options(value):
         if isinstance(option, str):
             text = option if isinstance(node, ast.Constant) else _mark(option)
-            session.shell_text(text, first_line=_first_line(node, call), from_python=True, cwd=cwd)
+            session.shell_text(
+                text, first_line=_first_line(node, call), from_python=True, cwd=cwd, one_line=_elsewhere(node)
+            )
         elif isinstance(option, list | tuple) and option:
             if shell_value is True:
                 session.shell_text(
@@ -252,16 +259,19 @@ def _magic(session: Session, call: Call) -> Value:
 def _opened(session: Session, call: Call) -> None:
     path, _ = call.get(0, "file")
     mode, _ = call.get(1, "mode")
-    if not isinstance(path, str) or has_hole(path) or not isinstance(mode, str) or not set(mode) & set("wax"):
+    if not isinstance(mode, str) or not set(mode) & set("wax"):
         return
     from allmend.planning.effects import directories
 
-    full = session.world.resolve(path).replace(DERIVED, "")
-    if directories.SYSTEM.search(full):
-        directories.written(session, path, cwd=None)
-    session.world.make(path)
-    if "w" in mode:
-        session.world.texts.pop(session.world.key(path), None)
+    for text in strings(path):
+        if has_hole(text):
+            continue
+        full = session.world.resolve(text).replace(DERIVED, "")
+        if directories.SYSTEM.search(full):
+            directories.written(session, text, cwd=None)
+        session.world.make(text)
+        if "w" in mode:
+            session.world.texts.pop(session.world.key(text), None)
 
 
 def _write(session: Session, call: Call) -> None:

@@ -20,7 +20,6 @@ from allmend.planning.effects import (
     system_packages,
 )  # fmt: skip
 from allmend.planning.effects.line import Line
-from allmend.planning.effects.scripts import substituted
 from allmend.planning.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
@@ -96,9 +95,7 @@ _SILENT = frozenset(
         "unalias",
         "ulimit",
         "lsb_release",
-        "ffmpeg",
         "ffprobe",
-        "convert",
         "identify",
         "column",
         "seq",
@@ -206,8 +203,9 @@ def _eval(session: Session, line: Line) -> None:
     text = " ".join(line.raw[1:])
     if text and not has_hole(text):
         session.shell_text(text, first_line=line.command.line, cwd=line.cwd)
+    elif text and re.search(r"curl|wget", session.holes.shown(text)) and running.from_substitution(session, line, text):
+        return
     elif text and not re.search(r"conda|shellenv|ssh-agent|hook", session.holes.shown(text)):
-        substituted(session, text, line.command.line)
         session.add("dynamic_code", text, literal=False)
 
 
@@ -265,7 +263,7 @@ _PROGRAMS: dict[str, Callable[[Any, Any], None]] = {
     "tensorboard": serving.tensorboard_command, "vllm": serving.vllm, "uvicorn": serving.web, "flask": serving.web,
     "gunicorn": serving.web, "hypercorn": serving.web, "mlflow": serving.mlflow, "bore": serving.tunnel, "zrok": serving.tunnel,
     "frpc": serving.tunnel, "pinggy": serving.tunnel, "jupyter-lab": serving.notebook, "jupyter-notebook": serving.notebook,
-    "code-server": serving.notebook, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
+    "code-server": serving.code_server, "ffmpeg": filing.converted, "convert": filing.converted, "sox": filing.converted, "tailscale": serving.tunnel, "localxpose": serving.tunnel, "loclx": serving.tunnel,
     "text-generation-launcher": serving.vllm, "lmdeploy": serving.vllm, "tmole": serving.tunnel, "playit": serving.tunnel,
     "chainlit": serving.streamlit, "panel": serving.streamlit, "voila": serving.notebook, "fiftyone": serving.fiftyone,
 }  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.effects.targets import hub_name
-from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options
+from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -22,15 +21,13 @@ _HARMLESS = re.compile(
 )
 _WRITES = re.compile(
     r"(?:^|\.)(?:to_(?:csv|parquet|json|excel|pickle|hdf|feather|numpy)|save\w*|write\w*|dump|makedirs|mkdir|imwrite|touch|"
-    r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink)$"
+    r"savefig|export\w*|ModelCheckpoint|CSVLogger|TensorBoard|make_archive|snapshot|render_video|rename|symlink|"
+    r"urlretrieve|download_url_to_file|download_url|cached_download|download_file\w*)$"
 )
 _MAKES = re.compile(
     r"(?:save\w*|export\w*|[bB]uilder|mkdtemp|make_archive|dump|to_csv|to_parquet|Experiment|init_repo)$"
 )
 """Calls that make the files and folders named in them: deleting those again is nothing."""
-_HUB_CALL = re.compile(
-    r"from_pretrained|push_to_hub|hub|snapshot_download|load_dataset|pipeline|SentenceTransformer", re.IGNORECASE
-)
 _READS = re.compile(
     r"load|read|open|glob|listdir|walk|Dataset|from_|show|play|Image|Video|Audio|extract|scan|import", re.IGNORECASE
 )
@@ -43,6 +40,14 @@ _SILENT = frozenset({"builtins.print", "builtins.len", "builtins.isinstance", "o
                      "sys.path.append", "sys.path.insert", "builtins.input", "os.path.islink", "os.path.relpath",
                      "os.path.lexists", "path.exists", "path.is_dir", "path.is_file", "str.split", "str.replace",
                      "list.append", "builtins.display", "warnings.warn", "builtins.str"})  # fmt: skip
+
+
+_NAMED = frozenset({"model", "dataset", "foreign_code", "clone", "send"})
+"""What calls of these kinds are given is a name of a service; only what is plainly a path is one."""
+
+
+_OF_FILES = ("os.", "shutil.", "builtins.open", "io.", "path.", "glob.", "pandas.", "numpy.", "torch.")
+"""Calls that take paths, also such with spaces."""
 
 
 def entered(session: Session, path: str) -> None:
@@ -94,8 +99,8 @@ def on_call(session: Session, call: Call) -> None:
         remove(session, *call.get(0, "path"))
     elif path in ("os.makedirs", "os.mkdir", "path.mkdir", "path.touch"):
         value = call.receiver if path.startswith("path.") else call.get(0, "name", "path")[0]
-        if isinstance(value, str):
-            world.make(value)
+        for text in strings(value):
+            world.make(text)
     elif path in _TWO_PATHS:
         _two(session, call)
         return
@@ -107,12 +112,13 @@ def on_call(session: Session, call: Call) -> None:
         (".save_pretrained", ".save_model", ".save", ".save_to_disk", ".save_pretrained_merged", ".save_weights")
     ):
         value, _ = call.get(0, "save_directory", "output_dir", "filepath", "dataset_path")
-        if isinstance(value, str):
-            world.saved.add(world.key(value))
+        for text in strings(value):
+            world.saved.add(world.key(text))
     if _MAKES.search(path):
         for value in (*call.args[:3], *call.keywords.values()):
-            if isinstance(value, str) and 0 < len(value) < 200 and "\n" not in value and "://" not in value:
-                world.make(value)
+            for text in strings(value):
+                if 0 < len(text) < 200 and "\n" not in text and "://" not in text:
+                    world.make(text)
     if path not in _SILENT:
         _drive_arguments(session, call)
 
@@ -184,11 +190,28 @@ def judge_removals(session: Session) -> None:
     for key, target, place, line, literal in session.removals:
         if key and (session.world.was_made(key, "") or session.world.clone_of(key, "") is not None):
             continue
+        if any(sign in key for sign in "*?[") and _made_like(session, key):
+            continue
         if any(made.startswith(key.rstrip("/*") + "/") for made in session.world.made if key and len(key) > 3):
             continue
         saved, session.python.place = session.python.place, place
         session.add("destructive", target, literal=literal, line=line)
         session.python.place = saved
+
+
+def _made_like(session: Session, pattern: str) -> bool:
+    """Whether a glob names something that the notebook made: `clip*` after `clip.mp4` was written."""
+    import fnmatch
+
+    if not pattern.strip("*./"):
+        return False
+    world = session.world
+    depth = pattern.count("/")
+    return any(
+        fnmatch.fnmatchcase(made, pattern) and made.count("/") == depth
+        for names in (world.made, world.texts, world.fetched)
+        for made in names
+    )
 
 
 def _drive_arguments(session: Session, call: Call) -> None:
@@ -219,6 +242,8 @@ def _drive_arguments(session: Session, call: Call) -> None:
     if path in ("builtins.open", "io.open", "codecs.open"):
         mode_value, _ = call.get(1, "mode")
         writes = isinstance(mode_value, str) and any(sign in mode_value for sign in "wax+")
+    writes = writes or path in ("gdown.download", "gdown.download_folder", "wget.download")
+    named = any(row.kind in _NAMED for row in session.tables.rows(path))
     given: list[tuple[str, Value]] = [("", value) for value in call.args[:6]]
     given.extend(call.keywords.items())
     for name, value in given:
@@ -227,8 +252,10 @@ def _drive_arguments(session: Session, call: Call) -> None:
             for item in items[:20]:
                 if not isinstance(item, str) or "/" not in item or "://" in item or len(item) > 500 or "\n" in item:
                     continue
-                if _HUB_CALL.search(path) and hub_name(item) and not world.is_folder(item):
-                    continue  # a hub's OWNER/NAME, whatever the working directory
+                if not item.replace(DERIVED, "").startswith(("/", ".", "~", "drive/", "gdrive/")) and (
+                    named or (" " in item and not path.startswith(_OF_FILES))
+                ):
+                    continue  # A name of a service, or words: no path.
                 if world.drive(item):
                     mode = "write" if writes or (name and _OUTPUT_KEYWORDS.search(name)) else "read"
                     under_drive(session, item, mode)

@@ -19,6 +19,8 @@ _ADDRESS = re.compile(r"^(?:[\w-]+\.)+[a-z]{2,}(?:/|$)", re.IGNORECASE)
 def fetched(session: Session, line: Line, at: int, url: str, path: str | None, cwd: str | None = None) -> None:
     """List one download and note the file that it makes."""
     url = plain(url).strip("\"'<>")
+    if url.startswith(("fhttp://", "fhttps://")):
+        url = url[1:]  # An f-string's prefix that was left in a shell line.
     if not url or loopback(url):
         return
     mark = "" if line.exact(at) else DERIVED

@@ -55,6 +55,8 @@ def path(session: Session, call: Call, row: Row) -> None:
 def _path_text(session: Session, call: Call, row: Row, text: str, exact: bool) -> None:
     clean = plain(text)
     if is_url(clean):
+        if not exact and call.path.startswith(("torch", "pickle")):
+            return  # One of several alternatives, and none that this function could open.
         session.add(row.kind, clean, literal=exact)  # type: ignore[arg-type]
         if call.path.startswith("pandas"):
             session.add("download", clean, literal=exact, detail={"host": host_of(clean)})

@@ -147,6 +147,9 @@ def ln(session: Session, line: Line) -> None:
     source = line.words[places[0]]
     link = line.words[places[1]] if len(places) > 1 else posixpath.basename(source)
     drive = session.world.drive(source, line.cwd)
+    key = session.world.key(link, line.cwd)
+    if link.endswith("/") or key in session.world.clones or (key and key in session.world.made):
+        link = posixpath.join(link, posixpath.basename(source.rstrip("/")))  # Into a folder that is there.
     full = session.world.resolve(link, line.cwd)
     if drive:
         directories.under_drive(session, source, "read", literal=line.exact(places[0]), cwd=line.cwd)
@@ -200,6 +203,8 @@ def _unpacked(session: Session, line: Line, archive: str, folder: str | None) ->
     origin = world.source_of(archive, line.cwd)
     stem = re.sub(r"\.(?:zip|tar|tgz|tar\.\w+|gz|7z|rar|tbz2?|txz)$", "", posixpath.basename(archive))
     places = [posixpath.join(folder, stem) if folder else stem]
+    if not folder:
+        directories.under_drive(session, line.cwd or ".", "write", cwd="")
     if folder:
         full = world.resolve(folder, line.cwd)
         if not directories.under_drive(session, folder, "write", cwd=line.cwd):
@@ -278,6 +283,13 @@ def gunzip(session: Session, line: Line) -> None:
         key = session.world.key(word, line.cwd)
         if key in session.world.fetched and word.endswith(".gz"):
             session.world.fetched[key[:-3]] = session.world.fetched[key]
+
+
+def converted(session: Session, line: Line) -> None:
+    """`ffmpeg -i IN OUT`: the last word is a file that the notebook makes."""
+    last = line.words[-1] if len(line.words) > 2 else ""
+    if last and not last.startswith("-") and not has_hole(last) and "://" not in last:
+        session.world.make(re.sub(r"%0?\d*d", "*", last), line.cwd)
 
 
 def find(session: Session, line: Line) -> None:

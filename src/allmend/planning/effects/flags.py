@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MODEL_FLAG = re.compile(
     r"^--?(?:pretrained_model_name_or_path|model_name_or_path|base_model|model_id|hf_model|pretrained_model|model_name|model|"
-    r"base_model_name_or_path|pretrained_vae_model_name_or_path|tokenizer_name|model-path|model_path)$"
+    r"\w*_name_or_path|tokenizer_name|model-path|model_path|model-id|model-name)$"
 )
 
 _DATASET_FLAG = re.compile(r"^--(?:dataset_name|hf_dataset|dataset-name)$")
@@ -62,12 +62,7 @@ def arguments(session: Session, line: Line, start: int) -> None:
         value = tail if sign else line.words[place] if place < len(line.words) else ""
         value = value.strip("\"'")
         mark = "" if line.exact(place) else DERIVED
-        if (
-            _MODEL_FLAG.match(head)
-            and "/" in value
-            and hub_name(value)
-            and not session.world.is_folder(value, line.cwd)
-        ):
+        if _MODEL_FLAG.match(head) and "/" in value and hub_name(value) and not session.world.is_local(value, line.cwd):
             line.add("model", place, mark + value, prefix="hf:")
         elif _DATASET_FLAG.match(head) and hub_name(value):
             line.add("dataset", place, mark + value, prefix="hf:")

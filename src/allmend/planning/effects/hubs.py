@@ -85,14 +85,18 @@ def _hub_text(session: Session, call: Call, row: Row, value: str, node: ast.expr
         if (
             text.startswith(("/", ".", "~"))
             or isinstance(value, PathText)
-            or world.was_made(text.split(HOLE_START)[0] or "?")
+            or world.is_local(text.split(HOLE_START)[0] or "?")
         ):
             return
         if text.count("/") > 2 and "://" not in text:
             return
         list_effect(session, call, row, value, value, node)
         return
-    if isinstance(value, PathText) or world.is_folder(text) or (text.startswith("/") and world.drive(text)):
+    if (
+        world.is_local(text)
+        or isinstance(value, PathText)
+        or (text.startswith(("/", "drive/", "gdrive/")) and world.drive(text))
+    ):
         return
     revision = None
     target = hub_target(session, text)
@@ -139,7 +143,7 @@ def datasets(session: Session, call: Call, row: Row) -> None:
                 list_effect(session, call, row, value, value, node)
         elif is_url(text):
             list_effect(session, call, row, text, value, node, prefix="", kind="download", host=host_of(text))
-        elif hub_name(text) and not session.world.is_folder(text):
+        elif hub_name(text) and not session.world.is_local(text):
             list_effect(session, call, row, text, value, node)
 
 
@@ -202,7 +206,7 @@ def url_or_hub(session: Session, call: Call, row: Row) -> None:
             list_effect(session, call, row, value, value, node)
         elif isinstance(value, str) and is_url(value):
             list_effect(session, call, row, plain(value), value, node)
-        elif isinstance(value, str) and hub_name(value) and "/" in value and not session.world.is_folder(value):
+        elif isinstance(value, str) and hub_name(value) and "/" in value and not session.world.is_local(value):
             list_effect(session, call, row, plain(value), value, node, prefix="")
         elif isinstance(value, Unknown) or (isinstance(value, Made) and "load" not in value.path):
             list_unknown(session, call, row, value, node)

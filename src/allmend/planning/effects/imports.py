@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from allmend.planning import following
+
 if TYPE_CHECKING:
     from allmend.planning.session import Session
 
@@ -28,20 +30,35 @@ def on_import(session: Session, module: str) -> None:
     session.modules.add(top)
     if session.world.texts and _own(session, top):
         return
-    world = session.world
-    if not world.clones and not world.search and not world.fetched:
+    if top in sys.stdlib_module_names or top in _ALWAYS:
         return
-    if top in sys.stdlib_module_names or top in _ALWAYS or _installed(session, top):
+    if session.world.fetched and _fetched(session, top):
+        return
+    if not session.world.clones and not session.world.search:
+        return
+    if _installed(session, top):
         return
     folder = _folder(session, top)
     if folder is None:
-        origin = world.fetched.get(world.key(top + ".py")) or world.fetched.get(world.key(top))
-        if origin is not None:
-            session.add("foreign_code", top, literal=True, detail={"pinned": False, "from": origin})
         return
     clone = session.world.clone_of(folder, "")
     pinned = clone.pinned if clone else False
+    session.facts.setdefault("foreign", set()).add(top)
     session.add("foreign_code", top, literal=True, detail={"pinned": pinned, "from": folder or top})
+    following.module(session, top, folder, clone)
+
+
+def _fetched(session: Session, top: str) -> bool:
+    """A module whose file was fetched into the working folder, or into a folder put on `sys.path`."""
+    world = session.world
+    for folder in ("", *world.search[-20:]):
+        notebook = (f"{top}.ipynb",) if "import_ipynb" in session.modules else ()
+        for name in (f"{top}.py", f"{top}/__init__.py", *notebook):
+            if world.key(f"{folder}/{name}" if folder else name) in world.fetched:
+                session.facts.setdefault("foreign", set()).add(top)
+                session.add("foreign_code", top, literal=True, detail={"pinned": False, "from": name})
+                return True
+    return False
 
 
 def _own(session: Session, top: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING, Any
 
 from allmend.planning.effects import hubs, readers
 from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -21,8 +22,28 @@ def on_call(session: Session, call: Call) -> None:
     for row in found:
         if _holds(session, row, call):
             readers.READERS.get(row.how, readers.name)(session, call, row)
+    foreign = session.facts.get("foreign")
+    if foreign and not found and call.path.partition(".")[0] in foreign:
+        _own_loader(session, call)
     if call.keywords.get("trust_remote_code") is True:
         _remote_code(session, call)
+
+
+_LOADER = re.compile(r"load|restore|resume|init_model|from_pretrained|get_model|build_model", re.IGNORECASE)
+_PICKLES = re.compile(r"\.(?:pt|pth|pkl|pickle|ckpt|pth\.tar|t7|joblib|bin)$", re.IGNORECASE)
+
+
+def _own_loader(session: Session, call: Call) -> None:
+    """A loader of a clone's own that is given a file of a kind that is read by pickle."""
+    if not _LOADER.search(call.path.replace("()", "").rpartition(".")[2]):
+        return
+    given: list[tuple[Value, ast.expr | None]] = list(zip(call.args, call.node.args, strict=False))
+    given.extend((call.keywords.get(word.arg), word.value) for word in call.node.keywords if word.arg)
+    for value, node in given:
+        for text in strings(value):
+            if not has_hole(text) and _PICKLES.search(text) and "://" not in text:
+                full = session.world.resolve(text)
+                session.add("unpickle", full, literal=isinstance(node, ast.Constant) and DERIVED not in full)
 
 
 def _holds(session: Session, row: Row, call: Call) -> bool:
@@ -79,7 +100,7 @@ def _remote_code(session: Session, call: Call) -> None:
     for _, option in options(value):
         if isinstance(option, str):
             text = option.replace(DERIVED, "")
-            if not has_hole(text) and session.world.is_folder(text):
+            if not has_hole(text) and session.world.is_local(text):
                 continue
             name = hubs.hub_target(session, text)
             session.add("foreign_code", name or option, literal=isinstance(node, ast.Constant) and DERIVED not in option,

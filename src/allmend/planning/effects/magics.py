@@ -15,6 +15,110 @@ _PROGRAMS = frozenset({"pip", "pip3", "conda", "mamba", "micromamba", "uv", "mkd
                        "git", "wget", "curl", "apt", "apt-get", "man", "less", "more", "bash", "npm", "npx", "python", "python3"})  # fmt: skip
 
 
+_KNOWN = frozenset(
+    [
+        "alias",
+        "alias_magic",
+        "autoawait",
+        "autocall",
+        "automagic",
+        "autosave",
+        "bookmark",
+        "colors",
+        "config",
+        "connect_info",
+        "debug",
+        "dhist",
+        "dirs",
+        "doctest_mode",
+        "ed",
+        "edit",
+        "gui",
+        "hist",
+        "history",
+        "killbgscripts",
+        "ldir",
+        "lf",
+        "lk",
+        "ll",
+        "loadpy",
+        "logoff",
+        "logon",
+        "logstart",
+        "logstate",
+        "logstop",
+        "lsmagic",
+        "lx",
+        "macro",
+        "magic",
+        "matplotlib",
+        "notebook",
+        "page",
+        "pastebin",
+        "pdb",
+        "pdef",
+        "pdoc",
+        "pfile",
+        "pinfo",
+        "pinfo2",
+        "pprint",
+        "precision",
+        "prun",
+        "psearch",
+        "psource",
+        "pwd",
+        "pycat",
+        "pylab",
+        "qtconsole",
+        "quickref",
+        "recall",
+        "rehashx",
+        "reload_ext",
+        "rep",
+        "rerun",
+        "reset",
+        "reset_selective",
+        "save",
+        "sc",
+        "store",
+        "tb",
+        "time",
+        "timeit",
+        "unalias",
+        "unload_ext",
+        "who",
+        "who_ls",
+        "whos",
+        "xdel",
+        "xmode",
+        "autoreload",
+        "aimport",
+        "tensorflow_version",
+        "watermark",
+        "memit",
+        "mprun",
+        "lprun",
+        "snakeviz",
+        "capture",
+        "config_inline",
+        "nb_black",
+        "lab_black",
+        "load_ext",
+        "load",
+        "popd",
+        "dist_init",
+        "scalene",
+        "pip3",
+        "html",
+        "javascript",
+        "js",
+        "latex",
+        "markdown",
+    ]
+)
+"""Magics that touch nothing outside the kernel."""
+
+
 def line_magic(session: Session, special: Special) -> Value:
     """Follow one `%magic`."""
     from allmend.planning.effects import directories, scripts
@@ -30,7 +134,7 @@ def line_magic(session: Session, special: Special) -> Value:
         return Unknown("%" + name, "it is the output of a command")
     if name in ("cd", "pushd"):
         for filled in substitute(session.python, _unquoted(text))[:1]:
-            target = filled.strip() or "~"
+            target = filled.strip().replace("\\ ", " ") or "~"
             if not target.startswith("-"):
                 directories.go(session, target)
         return None
@@ -66,7 +170,23 @@ def line_magic(session: Session, special: Special) -> Value:
         return None
     if name == "wandb":
         session.add("send", "wandb", literal=True)
+    elif name not in _KNOWN and not name.startswith("%"):
+        _unknown(session, name, text)
     return None
+
+
+def _unknown(session: Session, name: str, text: str) -> None:
+    """A magic that some extension or script defined: an address given to it is fetched, the rest is not read."""
+    from allmend.planning.effects.targets import host_of, is_url
+    from allmend.planning.substitution import substitute
+
+    for filled in substitute(session.python, text):
+        for word in filled.split():
+            clean = word.replace(DERIVED, "").strip("\"'<>,")
+            if is_url(clean):
+                mark = DERIVED if DERIVED in word else ""
+                session.add("download", mark + clean, literal=not mark, detail={"host": host_of(clean)})
+    session.unread(f"%{name} is a magic that is not known here; what it does was not read")
 
 
 def _host(url: str) -> dict[str, str]:
@@ -103,7 +223,7 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
         if names[-1] in ("!", "sx", "system"):
             session.shell_line(text, code.first_line + 1)
         else:
-            session.shell_text(_templated(session, text), first_line=code.first_line + 1)
+            session.shell_text(text, first_line=code.first_line + 1, positional=_given(session, last_text))
         return True
     if code.language == "file":
         session.python.place = below
@@ -117,9 +237,20 @@ def cell_magic(session: Session, code: CellCode, place: Place) -> bool:
     return last_name == "run"
 
 
-def _templated(session: Session, text: str) -> str:
-    """IPython fills nothing in below `%%bash`; kept as its own step because `%%!` differs."""
-    return text
+def _given(session: Session, text: str) -> list[str]:
+    """The arguments of `%%bash -s ARGUMENTS`, with IPython's variables filled in."""
+    import shlex
+
+    from allmend.planning.substitution import substitute
+
+    if "-s" not in text.split():
+        return []
+    filled = substitute(session.python, text)[0].replace(DERIVED, "")
+    try:
+        words = shlex.split(filled)
+    except ValueError:
+        words = filled.split()
+    return words[words.index("-s") + 1 :] if "-s" in words else []
 
 
 def _file(session: Session, code: CellCode, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allmend.planning.effects.flags import flags
+from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.scripts import run_own, script
 from allmend.planning.values import has_hole
 
@@ -85,10 +85,56 @@ def docker(session: Session, line: Line) -> None:
     """`docker run IMAGE`, `docker pull IMAGE`."""
     if len(line.words) > 2 and line.words[1] in ("run", "pull"):
         places = line.positional(
-            ("-v", "-p", "-e", "--name", "--network", "-w", "--gpus", "--volume", "--publish", "--env"), 2
+            (
+                "-v",
+                "-p",
+                "-e",
+                "--name",
+                "--network",
+                "-w",
+                "--gpus",
+                "--volume",
+                "--publish",
+                "--env",
+                "--shm-size",
+                "--runtime",
+                "--ipc",
+                "-u",
+                "--user",
+                "--memory",
+                "-m",
+                "--cpus",
+                "--restart",
+                "--entrypoint",
+                "--mount",
+                "--workdir",
+                "-h",
+                "--platform",
+            ),
+            2,
         )
         for at in places[:1]:
             line.add("foreign_code", at, pinned="@sha256:" in line.words[at])
+            _container(session, line, at)
+
+
+def _container(session: Session, line: Line, image: int) -> None:
+    """What `docker run` gives a container: ports, secrets, accelerators, and the words for the program in it."""
+    from allmend.planning.effects import credentials, hardware
+
+    for at in range(2, image):
+        head, sign, tail = line.words[at].partition("=")
+        value = tail if sign and head.startswith("--") else line.words[at + 1] if at + 1 < image else ""
+        if head in ("-p", "--publish"):
+            outside = value.split(":")[-2] if ":" in value else ""
+            if outside.isdigit():
+                line.fixed("serve", f"port:{outside}", public="no")
+        elif head in ("-e", "--env"):
+            name, _, given = value.partition("=")
+            credentials.shell_variable(session, name, given)
+        elif head == "--gpus":
+            hardware.need(session, "gpu", line=line.command.line)
+    arguments(session, line, image + 1)
 
 
 def started(session: Session, line: Line) -> None:

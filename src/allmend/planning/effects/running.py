@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.launchers import launched
-from allmend.planning.effects.scripts import ran, script, substituted
+from allmend.planning.effects.scripts import ran, script
 from allmend.planning.effects.targets import hub_name, is_url, plain
 from allmend.planning.values import DERIVED, has_hole
 
@@ -43,25 +43,45 @@ def python(session: Session, line: Line) -> None:
     if at >= len(words) or words[at] in ("-", "/dev/stdin"):
         _piped(session, line)
         return
-    ran(session, line, at)
+    if not from_substitution(session, line, words[at]):
+        ran(session, line, at)
 
 
 def _text(session: Session, line: Line, at: int) -> None:
     text = line.words[at]
+    if from_substitution(session, line, text):
+        return
     if not has_hole(text):
-        session.python_text(text, above=0)
+        session.python_text(text, above=line.command.line - 1)
     else:
-        session.python_text(re.sub("\U000f0000\\d+\U000f0001", "_", text))
+        session.python_text(re.sub("\U000f0000\\d+\U000f0001", "_", text), above=line.command.line - 1)
 
 
 def _piped(session: Session, line: Line) -> None:
     """A program reads its text from a pipe or a heredoc."""
-    if line.command.stdin is not None:
-        above = line.command.line
-        session.python_text(line.command.stdin, above=above)
+    text = _given(line)
+    if text is not None:
+        session.python_text(text, above=line.command.line)
         return
     for at, url in _fetched_before(session, line):
         session.add("foreign_code", url, literal=at, detail={"pinned": False}, line=line.command.line)
+
+
+def _given(line: Line) -> str | None:
+    """The text that a program is given: a heredoc of its own, or one passed on by `cat`; words that `echo` passes on."""
+    if line.command.stdin is not None:
+        return line.command.stdin
+    before = line.command.before
+    if before is None:
+        return None
+    name = posixpath.basename(plain(before.program))
+    if name in ("cat", "tee") and before.stdin is not None:
+        return before.stdin
+    if name in ("echo", "printf"):
+        words = [plain(word) for word in before.words[1:] if not re.fullmatch(r"-[neE]+", word)]
+        text = " ".join(words)
+        return text.replace("\\n", "\n") if words and not has_hole(text) else None
+    return None
 
 
 def _fetched_before(session: Session, line: Line) -> list[tuple[bool, str]]:
@@ -154,8 +174,7 @@ def bash(session: Session, line: Line) -> None:
     at = 1
     while at < len(words) and words[at].startswith("-") and words[at] != "-":
         if "c" in words[at][1:] and not words[at].startswith("--"):
-            if at + 1 < len(words):
-                substituted(session, words[at + 1], line.command.line)
+            if at + 1 < len(words) and not from_substitution(session, line, words[at + 1]):
                 session.shell_text(
                     line.raw[at + 1], first_line=line.command.line, cwd=line.cwd, positional=words[at + 3 :]
                 )
@@ -163,18 +182,30 @@ def bash(session: Session, line: Line) -> None:
         at += 1
     if at >= len(words) or words[at] in ("-", "/dev/stdin"):
         flags(session, words[at + 1 :])
-        if line.command.stdin is not None:
-            session.shell_text(line.command.stdin, first_line=line.command.line + 1, cwd=line.cwd)
+        text = _given(line)
+        if text is not None:
+            session.shell_text(text, first_line=line.command.line + 1, cwd=line.cwd)
         for exact, url in _fetched_before(session, line):
             session.add("foreign_code", url, literal=exact, detail={"pinned": False}, line=line.command.line)
+        return
+    if from_substitution(session, line, words[at]):
         return
     script(session, words[at], line.cwd, literal=line.exact(at), words=words[at + 1 :], at_line=line.command.line)
     flags(session, words[at + 1 :])
 
 
+def from_substitution(session: Session, line: Line, word: str) -> bool:
+    """Whether `word` is what a command prints (`$(curl URL)`, `<(curl URL)`); an address in it is code that runs."""
+    if not has_hole(word) or "output of a command" not in session.holes.reason(word):
+        return False
+    for url in re.findall(r"https?://[^\s)\"'`|]+", session.holes.shown(word))[:4]:
+        session.add("foreign_code", url, literal=True, detail={"pinned": False}, line=line.command.line)
+    return True
+
+
 def source(session: Session, line: Line) -> None:
     """`source script.sh`."""
-    if len(line.words) > 1:
+    if len(line.words) > 1 and not from_substitution(session, line, line.words[1]):
         script(session, line.words[1], line.cwd, literal=line.exact(1), at_line=line.command.line, quiet=True)
 
 

@@ -56,8 +56,6 @@ def script(
     path = plain(path).strip("\"'")
     if not path:
         return
-    if substituted(session, path, at_line):
-        return
     mark = "" if literal else DERIVED
     if is_url(path):
         session.add("foreign_code", mark + path, literal=literal, detail={"pinned": False}, line=at_line)
@@ -88,16 +86,6 @@ def script(
         _web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
 
 
-def substituted(session: Session, word: str, line: int | None) -> bool:
-    """Code that another command fetches in its place (`bash <(curl URL)`, `eval "$(curl URL)"`); whether it was that."""
-    if not has_hole(word) or "output of a command" not in session.holes.reason(word):
-        return False
-    addresses = re.findall(r"https?://[^\s)\"'|;&]+", session.holes.shown(word))
-    for address in addresses:
-        session.add("foreign_code", address, literal=True, detail={"pinned": False}, line=line)
-    return bool(addresses)
-
-
 def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: list[str]) -> None:
     saved = session.python.place
     from allmend.planning.values import Place
@@ -110,7 +98,9 @@ def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: 
         return
     else:
         before = session.world.state["<cwd>"]
+        given, session.argv = session.argv, [plain(word) for word in words]
         session.python_text(text, cell=cell)
+        session.argv = given
         session.world.state["<cwd>"] = before
 
 

@@ -14,6 +14,7 @@ from allmend.planning.values import (
     Value,
     has_hole,
     options,
+    strings,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def gradio(session: Session, call: Call, row: Row) -> None:
         session.add("serve", f"port:{number}", literal=True, detail={"public": "no"})
     else:
         session.add("serve", "launch", literal=True, detail={"public": "no"})
+
+
+def colab_script(session: Session, call: Call, row: Row) -> None:
+    """A script that asks the page for a port's public address."""
+    value, _ = call.get(*row.arg)
+    if any("proxyPort" in text for text in strings(value)):
+        session.add("serve", "colab-proxy", literal=True, detail={"public": "no"})
 
 
 def _client(call: Call, *names: str) -> Value:

@@ -57,6 +57,12 @@ def tunnel(session: Session, line: Line) -> None:
         line.fixed("serve", f"tunnel:{name}", public="yes")
 
 
+def code_server(session: Session, line: Line) -> None:
+    """`code-server --port N`; with `--install-extension` it only installs."""
+    if not any(word.startswith(("--install-extension", "--list-extensions", "--version")) for word in line.words[1:]):
+        line.fixed("serve", port(line, None), public="no")
+
+
 def ssh(session: Session, line: Line) -> None:
     """`ssh -R 80:localhost:80 HOST`."""
     if not any(re.fullmatch(r"-\w*R\w*(?:\d.*)?", word) or word.startswith("-R") for word in line.words[1:]):

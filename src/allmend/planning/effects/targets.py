@@ -19,6 +19,40 @@ _LOCAL_FILE = re.compile(
     re.IGNORECASE,
 )
 
+_LOCAL_FOLDERS = frozenset(
+    [
+        "output",
+        "outputs",
+        "out",
+        "checkpoint",
+        "checkpoints",
+        "ckpt",
+        "ckpts",
+        "result",
+        "results",
+        "run",
+        "runs",
+        "log",
+        "logs",
+        "model",
+        "models",
+        "weights",
+        "pretrained",
+        "pretrained_models",
+        "saved_models",
+        "saved_model",
+        "data",
+        "experiments",
+        "exp",
+        "tmp",
+        "save",
+        "saves",
+        "trained_models",
+        "model_result",
+    ]
+)
+"""First parts of a path that nobody would take for an owner on a hub."""
+
 
 def plain(text: str) -> str:
     """`text` without the marks of derivation."""
@@ -87,7 +121,9 @@ def hub_name(text: str) -> str | None:
         return None
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?:[@:][\w.-]+)?", text):
         return None
-    if _LOCAL_FILE.search(text):
+    if "/" in text and text.partition("/")[0] in _LOCAL_FOLDERS:
+        return None
+    if _LOCAL_FILE.search(text) or re.search(r"(?:^|/)checkpoint-\d+$", text):
         return None
     return text
 

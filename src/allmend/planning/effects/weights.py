@@ -39,7 +39,7 @@ def preset(session: Session, call: Call, row: Row) -> None:
                 list_effect(session, call, row, "hf:" + text[5:], value, node, prefix="")
             elif text.startswith("kaggle://"):
                 list_effect(session, call, row, "kaggle:" + text[9:], value, node, prefix="")
-            elif not session.world.is_folder(text) and not text.startswith((".", "/")):
+            elif not session.world.is_local(text) and not text.startswith((".", "/")):
                 list_effect(session, call, row, text, value, node)
         elif not isinstance(value, Symbol):
             list_unknown(session, call, row, value, node)
@@ -68,7 +68,7 @@ def weights(session: Session, call: Call, row: Row) -> None:
     for value, node in values_of(call, row):
         if isinstance(value, str) and not has_hole(value):
             text = plain(value)
-            if _RELEASED.match(text) and not session.world.is_folder(text):
+            if _RELEASED.match(text) and not session.world.is_local(text):
                 list_effect(session, call, row, text, value, node)
             elif is_url(text):
                 list_effect(session, call, row, text, value, node, prefix="")

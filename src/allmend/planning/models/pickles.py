@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-LARGEST = 64 * 2**20
-"""Bytes of opcodes that are read of one pickle."""
-MOST_OPCODES = 2_000_000
+from allmend.planning.models.opcodes import LARGEST, Opcodes, opcodes
+
 MOST_MEMBERS = 20_000
 
 _HARMLESS = frozenset(
@@ -46,73 +43,27 @@ _DANGEROUS = ("os.", "posix.", "nt.", "subprocess.", "builtins.exec", "builtins.
               "doctest.", "unittest.", "site.", "linecache.", "cgi.", "ensurepip.", "venv.", "idlelib.", "lib2to3.")  # fmt: skip
 
 
-@dataclass(slots=True)
-class Opcodes:
-    """What one pickle names: `module.name` of everything it imports."""
-
-    imports: dict[str, None] = field(default_factory=dict)
-    calls: int = 0
-    unread: str | None = None
-    """Why the rest was not read."""
-
-    def dangerous(self) -> list[str]:
-        """Imports that run programs or reach files and network."""
-        return [name for name in self.imports if name.startswith(_DANGEROUS) or name == "?"]
-
-    def unusual(self) -> list[str]:
-        """Imports that are neither tensors nor plain values; they run their package's code."""
-        known = _HARMLESS | _TORCH_TYPES
-        dangerous = set(self.dangerous())
-        return [name for name in self.imports if name not in known and name not in dangerous]
+def dangerous(codes: Opcodes) -> list[str]:
+    """Imports that run programs or reach files and network."""
+    return [name for name in codes.imports if name.startswith(_DANGEROUS) or name == "?"]
 
 
-def opcodes(data: bytes, found: Opcodes | None = None) -> Opcodes:
-    """Read the opcodes of `data`, which may hold several pickles one after the other."""
-    found = found or Opcodes()
-    stream = BytesIO(data[:LARGEST])
-    if len(data) > LARGEST:
-        found.unread = f"only the first {LARGEST >> 20} MiB of its opcodes were read"
-    budget = MOST_OPCODES
-    strings: list[str] = []
-    memo: dict[int, str] = {}
-    try:
-        while stream.tell() < min(len(data), LARGEST):
-            for opcode, argument, _ in pickletools.genops(stream):
-                budget -= 1
-                if budget <= 0:
-                    found.unread = f"it holds more than {MOST_OPCODES:,} opcodes; the rest was not read"
-                    return found
-                _note(found, opcode.name, argument, strings, memo)
-            following = stream.read(1)
-            if following not in (b"\x80", b"(", b"]", b"}", b"c"):
-                break
-            stream.seek(-1, 1)
-    except (ValueError, IndexError, KeyError, OverflowError, EOFError, UnicodeDecodeError, MemoryError) as error:
-        found.unread = found.unread or f"its opcodes end in the middle or are broken ({type(error).__name__})"
-    return found
+def unusual(codes: Opcodes) -> list[str]:
+    """Imports that are neither tensors nor plain values; they run their package's code."""
+    known = _HARMLESS | _TORCH_TYPES
+    worse = set(dangerous(codes))
+    return [name for name in codes.imports if name not in known and name not in worse]
 
 
-def _note(found: Opcodes, name: str, argument: object, strings: list[str], memo: dict[int, str]) -> None:
-    if name in ("GLOBAL", "INST"):
-        found.imports[str(argument).replace(" ", ".", 1)] = None
-    elif name == "STACK_GLOBAL":
-        found.imports[".".join(strings[-2:]) if len(strings) > 1 else "?"] = None
-    elif name in ("REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"):
-        found.calls += 1
-    elif name in ("EXT1", "EXT2", "EXT4"):
-        found.imports["?"] = None
-    if isinstance(argument, str) and name not in ("GLOBAL", "INST"):
-        strings.append(argument)
-        del strings[:-64]
-    elif name in ("MEMOIZE",) and strings:
-        if len(memo) < 200_000:
-            memo[len(memo)] = strings[-1]
-    elif name in ("BINPUT", "LONG_BINPUT", "PUT") and strings and isinstance(argument, int):
-        if len(memo) < 200_000:
-            memo[argument] = strings[-1]
-    elif name in ("BINGET", "LONG_BINGET", "GET") and isinstance(argument, int) and argument in memo:
-        strings.append(memo[argument])
-        del strings[:-64]
+def _objects(data: bytes) -> bytes | None:
+    """The pickle in a NumPy file (NEP 1) whose array holds objects; None when it holds numbers."""
+    if data[:6] != b"\x93NUMPY" or len(data) < 12:
+        return None
+    wide = data[6] >= 2
+    length = int.from_bytes(data[8:12] if wide else data[8:10], "little")
+    start = (12 if wide else 10) + length
+    head = data[10:start][:10_000]
+    return data[start:] if re.search(rb"['\"][<>=|]?O", head) else None
 
 
 def of_file(path: Path) -> Iterator[tuple[str, Opcodes]]:
@@ -124,7 +75,11 @@ def of_file(path: Path) -> Iterator[tuple[str, Opcodes]]:
         return
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
-    if start[:1] == b"\x80" or start[:1] in (b"(", b"c", b"]", b"}"):
+    if data[:6] == b"\x93NUMPY":
+        inside = _objects(data)
+        if inside is not None:
+            yield path.name, opcodes(inside)
+    elif start[:1] == b"\x80" or start[:1] in (b"(", b"c", b"]", b"}"):
         yield path.name, opcodes(data)
     else:
         found = Opcodes(unread="it is no pickle that can be recognised (compressed, or another format)")
@@ -138,11 +93,16 @@ def _zipped(path: Path) -> Iterator[tuple[str, Opcodes]]:
             if len(members) > MOST_MEMBERS:
                 yield path.name, Opcodes(unread=f"the archive lists {len(members):,} members; it was not read")
                 return
-            pickles = [member for member in members if member.filename.endswith((".pkl", ".pickle"))]
+            pickles = [member for member in members if member.filename.endswith((".pkl", ".pickle", ".npy"))]
             for member in pickles[:64]:
                 # A header may lie about the size: no more than the bound is ever unpacked.
                 with archive.open(member) as file:
-                    yield member.filename, opcodes(file.read(LARGEST + 1))
+                    data = file.read(LARGEST + 1)
+                inside = _objects(data) if member.filename.endswith(".npy") else data
+                if inside is not None:
+                    yield member.filename, opcodes(inside)
+            if len(pickles) > 64:
+                yield path.name, Opcodes(unread=f"the archive holds {len(pickles)} pickles; 64 of them were read")
             if any(member.filename.endswith(".py") for member in members):
                 yield "code/", Opcodes(imports={"torch.jit": None})
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError, MemoryError) as error:

@@ -18,6 +18,7 @@ from allmend.planning.needs import memory_here
 
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".dill", ".npy", ".npz")
 _WEIGHTS = (".safetensors", ".gguf", *_PICKLED)
+_RELEASE = "release.json"
 _SMALL = 20 * 2**20
 _BYTES = {"F64": 8.0, "F32": 4.0, "F16": 2.0, "BF16": 2.0, "I8": 1.0, "U8": 1.0, "F8_E4M3": 1.0, "F8_E5M2": 1.0}
 
@@ -74,7 +75,8 @@ class Findings:
                 f"{name} {_gib(self.parameters * width)}"
                 for name, width in (("fp32", 4), ("bf16", 2), ("8 bit", 1.06), ("4 bit", 0.6))
             )
-            why.insert(0, f"{self.parameters / 1e6:,.0f} million parameters; memory for the weights: {sizes}.")
+            count = f"{self.parameters / 1e6:,.0f} million" if self.parameters >= 10**6 else f"{self.parameters:,}"
+            why.insert(0, f"{count} parameters; memory for the weights: {sizes}.")
             memory = int(min(self.parameters * 2, max(self.size, 1) if self.size else self.parameters * 2) * 1.2)
             here = memory_here()
             fits = memory <= here if here else None
@@ -91,7 +93,7 @@ def _gib(size: float) -> str:
 
 def looks_like_model(folder: Path) -> bool:
     """Whether a folder holds a model or adapter rather than notebooks or a repository of code."""
-    if (folder / "adapter_config.json").is_file():
+    if (folder / "adapter_config.json").is_file() or (folder / _RELEASE).is_file():
         return True
     names = [path.name for path in folder.iterdir() if path.is_file()][:5000]
     weights = any(name.endswith(_WEIGHTS) for name in names)
@@ -162,20 +164,21 @@ def _gguf(found: Findings, path: Path, header: headers.Header) -> None:
 
 
 def _numpy(found: Findings, path: Path) -> None:
-    with path.open("rb") as file:
-        if b"'O'" in file.read(4096) or b"|O" in path.open("rb").read(4096):
-            found.effect("unpickle", path.name)
+    if any(True for _ in pickles.of_file(path)):
+        _pickle(found, path)
     found.why.append(f"{path.name}: an array of NumPy.")
 
 
 def _pickle(found: Findings, path: Path) -> None:
     dangerous: list[str] = []
     unusual: list[str] = []
+    cut = False
     for name, codes in pickles.of_file(path):
         if codes.unread:
+            cut = True
             found.skip(f"{path.name}: {name}: {codes.unread}")
-        dangerous.extend(codes.dangerous())
-        unusual.extend(codes.unusual())
+        dangerous.extend(pickles.dangerous(codes))
+        unusual.extend(pickles.unusual(codes))
     found.effect("unpickle", path.name, imports=sorted({*dangerous, *unusual})[:50])
     if dangerous:
         found.finding(
@@ -188,6 +191,12 @@ def _pickle(found: Findings, path: Path) -> None:
             "pickle-imports-packages", "warning", f"Loading {path.name} imports {', '.join(sorted(set(unusual))[:3])}",
             "Besides tensors it names classes of other packages; their code runs as the file is loaded.",
             "Ask for safetensors, or load with weights_only=True and see whether it needs more.",
+        )  # fmt: skip
+    elif cut:
+        found.finding(
+            "pickle-not-read", "warning", f"{path.name} is a pickle that could not be read to its end",
+            "What could be read of it names nothing but tensors and plain values; the rest is not known to be harmless.",
+            "Load it with weights_only=True only, or ask for safetensors.",
         )  # fmt: skip
     else:
         found.finding(
@@ -246,6 +255,7 @@ def _json(text: str | None) -> dict[str, Any]:
 
 def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None:
     """What the small files say: remote code, base, template, licence."""
+    _release(found, _json(texts.get(_RELEASE)))
     adapter = _json(texts.get("adapter_config.json"))
     if adapter:
         found.kind = "adapter"
@@ -290,6 +300,17 @@ def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None
         if isinstance(piece, str) and not any(f.id == "template-beyond-text" for f in found.findings):
             _template(found, Path(found.path).name, piece)
     _card(found, texts.get("README.md", ""), names)
+
+
+def _release(found: Findings, release: dict[str, Any]) -> None:
+    """A folder that says it was made by `allmend ship`; that its bytes are what was made is another verb's to check."""
+    if release.get("schema") != "allmend.release/1":
+        return
+    found.why.append(f"It says that it is a release of {str(release.get('base'))[:120]}, made by `allmend ship`.")
+    for artefact in release.get("artefacts") or []:
+        if isinstance(artefact, dict):
+            found.why.append(f"{str(artefact.get('path'))[:120]}: {artefact.get('kind')} in {artefact.get('type')}.")
+    found.skip("its digests, statements and signature; `allmend ship verify` checks those")
 
 
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from allmend.models.attention import Segments
-from allmend.models.attention.packed import like_lengths
+from allmend.models.attention.packed import like_lengths, sent
 
 WHOLE, PART = 384, 256
 """Rows up to WHOLE tokens are one block; longer ones are cut into blocks of PART queries."""
@@ -78,5 +78,7 @@ def _cut(starts: list[int], lengths: list[int], prefix: int, window: int, device
         position = torch.arange(first_key, prefix + end).unsqueeze(0)
         inside = position - prefix
         key = torch.where(inside < 0, position, torch.where(inside < length[here], start[here] + inside, -1))
-        blocks.append(Block(query.contiguous().to(device), key.contiguous().to(device), prefix + begin, first_key))
+        blocks.append(
+            Block(sent(query.contiguous(), device), sent(key.contiguous(), device), prefix + begin, first_key)
+        )
     return blocks

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
+from allmend.models.quantised import unpack_weight
+
 Kind = Literal["silu", "gelu_tanh"]
 
 
@@ -73,6 +75,9 @@ class Chains(Protocol):
 
     def softmax_grad(self, share: Tensor, grad: Tensor, scale: float) -> Tensor:
         """In place in `grad`: from probabilities' gradient to scores'."""
+
+    def unpack(self, codes: Tensor, scale: Tensor, out: Tensor) -> None:
+        """Quantised weights (see `models.quantised`) into `out` (out, in)."""
 
 
 class TorchChains:
@@ -177,6 +182,10 @@ class TorchChains:
         """See `Chains`."""
         p, g = share.float(), grad.float()
         return grad.copy_(scale * p * (g - (p * g).sum(-1, keepdim=True)))
+
+    def unpack(self, codes: Tensor, scale: Tensor, out: Tensor) -> None:
+        """See `Chains`."""
+        unpack_weight(codes, scale, out)
 
 
 def _root(x: Tensor, eps: float) -> Tensor:

@@ -277,6 +277,38 @@ static void softmax_grad(int threads, i64 rows, i64 keys, float scale, const T *
     }
 }
 
+// Quantised weights, `size` of them a group, times their group's scale.
+template <class T>
+static void unpack8(int threads, i64 rows, i64 groups, i64 size, const int8_t *codes, const bf16 *scale, T *out,
+                    i64 out_step) {
+    ROWS(rows) {
+        const int8_t *from = codes + row * groups * size;
+        T *to = out + row * out_step;
+        for (i64 g = 0; g < groups; g++, from += size, to += size) {
+            float s = up(scale[row * groups + g]);
+            for (i64 j = 0; j < size; j++) put(to + j, from[j] * s);
+        }
+    }
+}
+
+// The low half bytes are the group's first half, the high ones its second.
+template <class T>
+static void unpack4(int threads, i64 rows, i64 groups, i64 size, const uint8_t *codes, const bf16 *scale,
+                    const float *values, T *out, i64 out_step) {
+    const i64 half = size / 2;
+    ROWS(rows) {
+        const uint8_t *from = codes + row * groups * half;
+        T *to = out + row * out_step;
+        float known[16];
+        for (int j = 0; j < 16; j++) known[j] = values[j];
+        for (i64 g = 0; g < groups; g++, from += half, to += size) {
+            float s = up(scale[row * groups + g]);
+            for (i64 j = 0; j < half; j++) put(to + j, known[from[j] & 15] * s);
+            for (i64 j = 0; j < half; j++) put(to + half + j, known[from[j] >> 4] * s);
+        }
+    }
+}
+
 #define BOTH(name, parameters, arguments)                                                   \
     extern "C" void name##_f32 parameters(float) { name<float> arguments; }                 \
     extern "C" void name##_bf16 parameters(bf16) { name<bf16> arguments; }
@@ -305,3 +337,7 @@ BOTH(heads_grad, P8, (t, a, b, c, d, e, f, g, h, i, j, k, l))
 BOTH(softmax, P9, (t, a, b, c, d, e, f, g, h))
 #define P10(T) (int t, i64 a, i64 b, float c, const T *d, T *e)
 BOTH(softmax_grad, P10, (t, a, b, c, d, e))
+#define P11(T) (int t, i64 a, i64 b, i64 c, const int8_t *d, const bf16 *e, T *f, i64 g)
+BOTH(unpack8, P11, (t, a, b, c, d, e, f, g))
+#define P12(T) (int t, i64 a, i64 b, i64 c, const uint8_t *d, const bf16 *e, const float *f, T *g, i64 h)
+BOTH(unpack4, P12, (t, a, b, c, d, e, f, g, h))

@@ -40,6 +40,8 @@ class Kept:
     fed: Tensor
     root_fed: Tensor | None
     select: Tensor | None
+    drops: tuple[Tensor | None, ...]
+    """Dropout's masks of the four products."""
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Layer:
         next_room: Tensor | None,
         select: Tensor | None,
         keep: bool,
+        drop: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Kept | None]:
         """Run the layer.
 
@@ -86,27 +89,30 @@ class Layer:
             x: (T, D) residual stream; first: (T, D + r) with `norm1(x)` in its first columns.
             next_room: where the next norm of the output goes; None makes room for the selected rows alone.
             select: the rows whose output is wanted, of the last layer; None for all.
+            drop: whether the LoRAs' dropout is at work.
 
         Returns:
             The residual stream, the next norm's output, its inverse roots, and what backward needs.
         """
         tokens, width = x.shape
-        qkv = self.qkv.forward(first)
+        learned = tokens if select is None else select.shape[0]
+        drops = tuple(one.drawn(tokens if one is self.qkv else learned) if drop else None for one in self.products)
+        qkv = self.qkv.forward(first, drops[0])
         mixed = self.out.room(tokens)
         shares = attend(self.chains, qkv, blocks, self.heads, turns, mixed[:, : self.out.width], keep)
         residual = x
         if select is not None:
             mixed, residual = mixed.index_select(0, select), x.index_select(0, select)
         rows = residual.shape[0]
-        attended = self.out.forward(mixed)
+        attended = self.out.forward(mixed, drops[1])
         second = self.gate_up.room(rows)
         h, root_attended, root_second = self.chains.add_norm(
             residual, attended, self.norm_attended, self.norm_second, second[:, :width], self.eps
         )
-        both = self.gate_up.forward(second)
+        both = self.gate_up.forward(second, drops[2])
         active = self.down.room(rows)
         self.chains.glu(both, active[:, : self.down.width], self.kind)
-        fed = self.down.forward(active)
+        fed = self.down.forward(active, drops[3])
         room = next_room if next_room is not None else x.new_empty(rows, width)
         y, root_fed, root_next = self.chains.add_norm(h, fed, self.norm_fed, next_norm, room[:, :width], self.eps)
         assert root_second is not None and root_next is not None
@@ -115,7 +121,7 @@ class Layer:
             low = active[:, self.down.width :].clone()
             kept = Kept(
                 x, first, root_first, qkv, shares, mixed, attended, root_attended, h, second, root_second, both, low,
-                fed, root_fed, select,
+                fed, root_fed, select, drops,
             )  # fmt: skip
         return y, room, root_next, kept
 
@@ -128,21 +134,21 @@ class Layer:
 
         dfed = self.down.room_back(rows)
         self._through(self.norm_fed, dy, kept.fed, kept.root_fed, dfed[:, :width])
-        dactive = self.down.back(dfed)
+        dactive = self.down.back(dfed, kept.fed, kept.drops[3])
         dboth = self.gate_up.room_back(rows)
         active = chains.glu_grad(kept.both, dactive, dboth[:, : self.gate_up.out], self.kind)
-        of_down = self.down.gradients(active, kept.low_down, dfed)
+        of_down = self.down.gradients(active, kept.low_down, dfed, kept.drops[3])
         del active, dactive, dfed
-        dsecond = self.gate_up.back(dboth)
-        of_gate_up = self.gate_up.gradients(kept.second[:, :width], kept.second[:, width:], dboth)
+        dsecond = self.gate_up.back(dboth, kept.both, kept.drops[2])
+        of_gate_up = self.gate_up.gradients(kept.second[:, :width], kept.second[:, width:], dboth, kept.drops[2])
         del dboth
         dh = chains.norm_grad(dsecond, kept.h, kept.root_second, self.norm_second, dy, torch.empty_like(dy))
 
         dattended = self.out.room_back(rows)
         self._through(self.norm_attended, dh, kept.attended, kept.root_attended, dattended[:, :width])
-        dmixed = self.out.back(dattended)
+        dmixed = self.out.back(dattended, kept.attended, kept.drops[1])
         inner = self.out.width
-        of_out = self.out.gradients(kept.mixed[:, :inner], kept.mixed[:, inner:], dattended)
+        of_out = self.out.gradients(kept.mixed[:, :inner], kept.mixed[:, inner:], dattended, kept.drops[1])
         if kept.select is not None:
             dmixed = dmixed.new_zeros(tokens, inner).index_copy_(0, kept.select, dmixed)
             dh = dh.new_zeros(tokens, width).index_copy_(0, kept.select, dh)
@@ -150,11 +156,11 @@ class Layer:
         attend_back(chains, kept.qkv, blocks, self.heads, turns, kept.shares, dmixed, dqkv[:, : self.qkv.out])
         dx = None
         if needs_input:
-            dfirst = self.qkv.back(dqkv)
+            dfirst = self.qkv.back(dqkv, kept.qkv, kept.drops[0])
             dx = chains.norm_grad(dfirst, kept.x, kept.root_first, self.norm_first, dh, torch.empty_like(dh))
         else:
-            self.qkv.back_low(dqkv)
-        of_qkv = self.qkv.gradients(kept.first[:, :width], kept.first[:, width:], dqkv)
+            self.qkv.back_low(dqkv, kept.qkv)
+        of_qkv = self.qkv.gradients(kept.first[:, :width], kept.first[:, width:], dqkv, kept.drops[0])
         return dx, of_qkv + of_out + of_gate_up + of_down
 
     def _through(self, norm: Tensor | None, dy: Tensor, x: Tensor, root: Tensor | None, out: Tensor) -> None:

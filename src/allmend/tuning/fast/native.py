@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from allmend.home import home
+from allmend.models.quantised import NF4
 from allmend.tuning.fast.chains import Kind, Turn
 
 # Reassociation lets reductions use vector registers; NaN and infinity keep their meaning.
@@ -89,6 +90,8 @@ _SIGNATURES = {
     "heads_grad": (_I, _L, _L, _L, _P, _L, _P, _L, _P, _P, _P, _P, _F),
     "softmax": (_I, _L, _L, _L, _L, _L, _L, _F, _P),
     "softmax_grad": (_I, _L, _L, _F, _P, _P),
+    "unpack8": (_I, _L, _L, _L, _P, _P, _P, _L),
+    "unpack4": (_I, _L, _L, _L, _P, _P, _P, _P, _L),
 }
 
 
@@ -210,6 +213,22 @@ class NativeChains:
             "softmax_grad", grad.dtype, grad.shape[0] * grad.shape[1], grad.shape[2], scale, _at(share), _at(grad)
         )
         return grad
+
+    def unpack(self, codes: Tensor, scale: Tensor, out: Tensor) -> None:
+        """See `Chains`."""
+        (rows, groups), width = scale.shape, out.shape[1]
+        if codes.dtype == torch.int8:
+            self._call(
+                "unpack8", out.dtype, rows, groups, width // groups, _at(codes), _at(scale), _at(out), out.stride(0)
+            )
+        else:
+            self._call(
+                "unpack4", out.dtype, rows, groups, width // groups, _at(codes), _at(scale), _at(_NF4), _at(out),
+                out.stride(0),
+            )  # fmt: skip
+
+
+_NF4 = torch.tensor(NF4)
 
 
 def _pointers(turn: Turn) -> tuple[int | None, int | None, int | None, int | None, float]:

@@ -15,9 +15,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from allmend.adapters import LoraLinear, LoraSet
 from allmend.models.attention import packed_attention, segments_of
+from allmend.models.quantised import QuantisedLinear
 from allmend.models.support import hidden_states
 from allmend.tuning.fast.attend import Heads
-from allmend.tuning.fast.bordered import Bordered, Low
+from allmend.tuning.fast.bordered import Bordered, BorderedQuantised, Low, Scratch
 from allmend.tuning.fast.chains import Chains, Kind, TorchChains
 from allmend.tuning.fast.layer import Layer
 from allmend.tuning.fast.native import NativeChains, library
@@ -36,6 +37,7 @@ _ACTS: dict[str, Kind] = {
     "NewGELUActivation": "gelu_tanh",
 }  # fmt: skip
 _LISTENER = "allmend_listener"
+_PLAIN = (nn.Linear, QuantisedLinear)
 
 
 class Unlike(Exception):
@@ -68,25 +70,31 @@ def stack_of(
     decoder: Any = model.base_model
     if model.dtype not in (torch.float32, torch.bfloat16):
         raise Unlike(f"weights in {str(model.dtype).removeprefix('torch.')}")
-    if lora.config.dropout:
-        raise Unlike("dropout on the LoRA's input needs a pass of its own")
+    if lora.config.dropout and lora.config.dora:
+        raise Unlike("dropout and DoRA together, which need a product of their own")
     if {name for name, _ in decoder.named_children()} != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         raise Unlike("parts of the decoder that are not known here")
     eps = _eps(decoder.norm)
     asked = _asked(model)
     parts = [_Parts(layer, eps, asked.get(layer.self_attn)) for layer in decoder.layers]
     angles = {name: _angles(decoder, name) for name in sorted({one.rotary for one in parts})}
+    scratch = Scratch()
     stack = Stack(
         chains=chains,
         embed=lambda ids: decoder.embed_tokens(ids).detach(),
-        layers=[one.build(chains) for one in parts],
+        layers=[one.build(chains, lora.config.dropout, scratch) for one in parts],
         norm=_scale(decoder.norm),
         eps=eps,
         angles=angles,
         top_where_learned=top_where_learned,
         stop_at_lowest=stop_at_lowest,
     )
-    difference = _difference(model, stack)
+    training = model.training
+    model.eval()  # dropout would make the two passes differ
+    try:
+        difference = _difference(model, stack)
+    finally:
+        model.train(training)
     if difference > (1e-4 if model.dtype == torch.float32 else 0.08):
         stack.release()
         raise Unlike(f"its own forward pass gives something else (by {difference:.1g} of the norm)")
@@ -108,6 +116,9 @@ class _Parts:
                              (mlp, ("gate_proj", "up_proj", "down_proj"))):  # fmt: skip
             for name in names:
                 self.linears[name] = _linear(getattr(owner, name, None), name)
+        for side_by_side in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+            if len({type(self.linears[name][0]) for name in side_by_side}) > 1:
+                raise Unlike("layers that read the same input, of which only some are quantised")
         act = type(getattr(mlp, "act_fn", None)).__name__
         if act not in _ACTS:
             raise Unlike(f"the activation {act}")
@@ -147,12 +158,15 @@ class _Parts:
         kind = getattr(attention, "layer_type", None)
         self.rotary = str(kind) if kind else ""
 
-    def build(self, chains: Chains) -> Layer:
+    def build(self, chains: Chains, dropout: float, scratch: Scratch) -> Layer:
         """The layer, with its matrices."""
 
         def product(*names: str) -> Bordered:
-            pairs = [self.linears[name] for name in names]
-            return Bordered([base for base, _ in pairs], [low for _, low in pairs])
+            bases, lows = zip(*(self.linears[name] for name in names), strict=True)
+            packed = [base for base in bases if isinstance(base, QuantisedLinear)]
+            if packed:
+                return BorderedQuantised(packed, lows, dropout, chains, scratch)
+            return Bordered(bases, lows, dropout)
 
         first, second = self.scales["norm_first"], self.scales["norm_second"]
         assert first is not None and second is not None
@@ -208,10 +222,10 @@ def _asked(model: PreTrainedModel) -> dict[nn.Module, dict[str, Any]]:
 
 def _linear(module: Any, name: str) -> tuple[nn.Linear, Low | None]:
     if isinstance(module, LoraLinear):
-        if type(module.base) is not nn.Linear:
+        if type(module.base) not in _PLAIN:
             raise Unlike(f"{name} over a {type(module.base).__name__}")
-        return module.base, Low(module.lora_a, module.lora_b, module.scale)
-    if type(module) is not nn.Linear:
+        return module.base, Low(module.lora_a, module.lora_b, module.scale, module.magnitude)
+    if type(module) not in _PLAIN:
         raise Unlike(f"{name} is no plain linear layer")
     return module, None
 

@@ -34,6 +34,8 @@ class Stack:
     """Whether the last layer is worked out only at positions whose output is used."""
     stop_at_lowest: bool = True
     """Whether backward ends at the lowest layer with a LoRA."""
+    recompute: bool = False
+    """Whether only each layer's input is kept and the rest made again in the backward pass."""
     lowest: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,10 +59,10 @@ class Stack:
             for one in layer.products:
                 one.release()
 
-    def hidden(self, ids: Tensor, segments: Segments, predict: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, segments: Segments, predict: Tensor, drop: bool = False) -> Tensor:
         """(1, T) ids to hidden states (P, D) after the final norm, at the places `predict` (P,)."""
         result: Tensor = _Pass.apply(  # type: ignore[no-untyped-call]
-            self, ids, segments, predict, torch.is_grad_enabled(), *self.parameters()
+            self, ids, segments, predict, torch.is_grad_enabled(), drop, *self.parameters()
         )
         return result
 
@@ -75,8 +77,10 @@ class Stack:
             found[layer.rotary, place] = (pair[0], pair[1])
         return found
 
-    def run(self, ids: Tensor, segments: Segments, predict: Tensor, keep: bool) -> tuple[Tensor, Record]:
-        """Forward; `keep` keeps what `back` needs."""
+    def run(
+        self, ids: Tensor, segments: Segments, predict: Tensor, keep: bool, drop: bool = False
+    ) -> tuple[Tensor, Record]:
+        """Forward; `keep` keeps what `back` needs, `drop` puts dropout to work."""
         x = self.embed(ids)[0].contiguous()
         width = x.shape[1]
         turns = self._turns(segments)
@@ -86,12 +90,14 @@ class Stack:
         plans = {window: blocks_of(segments, window if window and window < longest else 0) for window in windows}
         room = self.layers[0].qkv.room(x.shape[0])
         _, _, root = self.chains.add_norm(x, None, None, self.layers[0].norm_first, room[:, :width], self.eps)
-        record = Record(turns=turns, plans=plans, tokens=x.shape[0], predict=predict)
+        record = Record(turns=turns, plans=plans, tokens=x.shape[0], predict=predict, drop=drop)
         for place, layer in enumerate(self.layers):
             last = place == len(self.layers) - 1
             after = self.norm if last else self.layers[place + 1].norm_first
             next_room = None if last else self.layers[place + 1].qkv.room(x.shape[0])
             assert root is not None
+            wanted = keep and (place >= self.lowest or not self.stop_at_lowest)
+            begin = Beginning(x, _random_state(x.device) if drop else None) if wanted and self.recompute else None
             x, room, root, kept = layer.forward(
                 x,
                 room,
@@ -101,9 +107,10 @@ class Stack:
                 after,
                 next_room,
                 predict if last and self.top_where_learned else None,
-                keep and (place >= self.lowest or not self.stop_at_lowest),
+                wanted and begin is None,
+                drop,
             )
-            record.layers.append(kept)
+            record.layers.append(begin or kept)
         record.x, record.root = x, root
         return (room if self.top_where_learned else room.index_select(0, predict)), record
 
@@ -125,6 +132,8 @@ class Stack:
             kept = record.layers.pop()
             while kept is None:
                 kept = record.layers.pop()
+            if isinstance(kept, Beginning):
+                kept = self._again(record, place, kept)
             assert dx is not None
             needs = place > end or not self.stop_at_lowest
             dx, found = layer.backward(
@@ -132,6 +141,45 @@ class Stack:
             )
             gradients.append(list(found))
         return [one for found in reversed(gradients) for one in found]
+
+    def _again(self, record: Record, place: int, begin: Beginning) -> Kept:
+        """A layer's forward pass once more, from its input, with the same dropout."""
+        layer, width = self.layers[place], begin.x.shape[1]
+        last = place == len(self.layers) - 1
+        room = layer.qkv.room(begin.x.shape[0])
+        _, _, root = self.chains.add_norm(begin.x, None, None, layer.norm_first, room[:, :width], self.eps)
+        assert root is not None
+        now = _random_state(begin.x.device) if begin.random is not None else None
+        if begin.random is not None:
+            _set_random_state(begin.x.device, begin.random)
+        select = record.predict if last and self.top_where_learned else None
+        _, _, _, kept = layer.forward(
+            begin.x, room, root, record.plans[layer.heads.window], record.turns[layer.rotary, place], self.norm, None,
+            select, True, record.drop,
+        )  # fmt: skip
+        if now is not None:
+            _set_random_state(begin.x.device, now)
+        assert kept is not None
+        return kept
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a layer's forward pass can be begun again: its input, and where the random numbers stood."""
+
+    x: Tensor
+    random: Tensor | None
 
 
 @dataclass
@@ -142,7 +190,8 @@ class Record:
     plans: dict[int, Blocks]
     tokens: int
     predict: Tensor
-    layers: list[Kept | None] = field(default_factory=list)
+    drop: bool = False
+    layers: list[Kept | Beginning | None] = field(default_factory=list)
     x: Tensor | None = None
     root: Tensor | None = None
 
@@ -150,16 +199,23 @@ class Record:
 class _Pass(Function):
     @staticmethod
     def forward(
-        ctx: Any, stack: Stack, ids: Tensor, segments: Segments, predict: Tensor, keep: bool, *weights: Tensor
+        ctx: Any,
+        stack: Stack,
+        ids: Tensor,
+        segments: Segments,
+        predict: Tensor,
+        keep: bool,
+        drop: bool,
+        *weights: Tensor,
     ) -> Tensor:
-        hidden, record = stack.run(ids, segments, predict, keep)
+        hidden, record = stack.run(ids, segments, predict, keep, drop)
         ctx.stack, ctx.record = stack, record if keep else None
         return hidden
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
         record, ctx.record = ctx.record, None
-        return (None, None, None, None, None, *ctx.stack.back(record, outer[0]))
+        return (None, None, None, None, None, None, *ctx.stack.back(record, outer[0]))
 
 
 def weights_of(layers: Sequence[Layer]) -> int:
