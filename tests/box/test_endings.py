@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
 
-from allmend.box.scratch import remove_tree
-
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)
 
@@ -231,23 +229,3 @@ def test_folders_without_end_hold_up_neither_this_run_nor_the_next(jobs: Jobs, l
     ran = jobs.run(["print('before')", cell], level=level, who=who, timeout=100)
     assert ran.receipt.ended == "disk-limit" and "folders deep" in ran.receipt.ended_why
     assert ran.text(0).strip() == "before" and ran.world["scratch_gone"]
-
-
-def test_a_tree_of_any_depth_is_taken_away(tmp_path: Path) -> None:
-    top = tmp_path / "tree"
-    top.mkdir()
-    outside = tmp_path / "outside.txt"
-    outside.write_text("kept")
-    (top / "link").symlink_to(tmp_path)
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(2500):
-        os.mkdir("d", dir_fd=fd)
-        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(fd)
-    (top / "closed").mkdir()
-    (top / "closed" / "file").write_text("x")
-    (top / "closed").chmod(0)
-    remove_tree(top)
-    assert not top.exists() and outside.read_text() == "kept"
