@@ -5,8 +5,8 @@ machine or asks for an account or an accelerator, and every cell could be read. 
 well, for want of a package or a file; so those run are the ones that also *have their packages*: every module they
 import is in the profile or the standard library. Each is run twice in a row with the same interpreter and packages,
 unboxed and at level A, from an otherwise empty folder. Two figures: *alike*, when every cell ends alike (ok, or an
-error of the same name) up to where either run met the time limit; and, of those in which every cell ran outside, how
-many did inside.
+error of the same name) up to where either run met the time limit; and of what ran outside, notebooks whole and cells one
+by one, how much did inside.
 
     python bench/box/usefulness.py --corpus FOLDER --seconds 40 --most 60 --minutes 20
 """
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from importlib.machinery import PathFinder
+from itertools import zip_longest
 from pathlib import Path
 
 from allmend.box import document, interpreters, named, owner, profiles
@@ -118,6 +119,7 @@ def main() -> None:
         rows.append({"notebook": path.name, "alike": alike(outside, inside), "outside": outside, "inside": inside})
         print(f"{number + 1}/{len(chosen)} {rows[-1]['alike']} {path.name}", file=sys.stderr)
         same = sum(row["alike"] for row in rows)
+        cells = [pair for row in rows for pair in zip_longest(row["outside"], row["inside"])]
         whole = [row for row in rows if set(row["outside"]) == {"ok"}]
         result = {
             "command": "python bench/box/usefulness.py " + " ".join(sys.argv[1:]).replace(str(given.corpus), "CORPUS"),
@@ -130,6 +132,8 @@ def main() -> None:
             "share": round(same / len(rows), 3),
             "every cell ok outside": len(whole),
             "of these, every cell ok inside": sum(set(row["inside"]) == {"ok"} for row in whole),
+            "cells ok outside": sum(outside == "ok" for outside, _ in cells),
+            "of these, ok inside": sum(outside == inside == "ok" for outside, inside in cells),
             "different": [row for row in rows if not row["alike"]],
         }
         given.out.write_text(json.dumps(result, indent=1) + "\n")
