@@ -5,8 +5,8 @@ machine or asks for an account or an accelerator, and every cell could be read. 
 well, for want of a package or a file; so those run are the ones that also *have their packages*: every module they
 import is in the profile or the standard library. Each is run twice in a row with the same interpreter and packages,
 unboxed and at level A, from an otherwise empty folder. Two figures: *alike*, when every cell ends alike (ok, or an
-error of the same name) up to where either run met the time limit; and of what ran outside, notebooks whole and cells one
-by one, how much did inside.
+error of the same name) up to where either run met the time limit; and of what ran outside, whole notebooks and single
+cells, how much did inside.
 
     python bench/box/usefulness.py --corpus FOLDER --seconds 40 --most 60 --minutes 20
 """
