@@ -78,11 +78,13 @@ def command(
 
 def show_proposal(prepared: Prepared) -> None:
     """At most ten lines: how it is held, what it asks for, what needs a second look."""
+    from allmend.cli.run_terminal import plain
     from allmend.cli.show import notes
 
     console = notes()
     for label, text in proposal(prepared):
-        console.print(f"  {label:<9} {text}" if label else text, markup=False, soft_wrap=True)
+        shown = plain(f"  {label:<9} {text}" if label else text).replace("\n", " ")
+        console.print(shown, markup=False, soft_wrap=True)
 
 
 def proposal(prepared: Prepared) -> list[tuple[str, str]]:
@@ -191,12 +193,13 @@ def _duration(seconds: float) -> str:
 
 
 def _show_receipt(receipt: Receipt, folder: Path) -> None:
+    from allmend.cli.run_terminal import plain
     from allmend.cli.show import out
 
     console = out()
 
     def line(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(plain(text).replace("\n", " "), markup=False, soft_wrap=True)
 
     line(f"{receipt.notebook}: {receipt.ended} in {receipt.seconds:.1f} s ({receipt.ended_why})")
     line(
