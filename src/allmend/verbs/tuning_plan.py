@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PACK_TOKENS = 2048
 _EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
 _BATCH, _STEPS_AN_EPOCH = 16, 8
+_TRIED_TOKENS = 640
 
 Choose = Callable[[str, object, str], None]
 
@@ -50,7 +51,8 @@ def make_plan(
     faster = probing.choose_layers(passes, first[0]) if loaded.device.type != "cpu" else None
     if faster is not None:
         choose(faster.name, faster.value, faster.reason)
-    threads = probing.choose_threads(passes, first[0])
+    # A few hundred tokens tell as much, and a large model takes seconds for each hundred.
+    threads = probing.choose_threads(passes, memory.some_of(first[0], _TRIED_TOKENS))
     choose(threads.name, threads.value, threads.reason)
     fit = together.agreed(probing.probe(loaded, passes.lora, first, passes.pack_tokens, passes))
     tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
