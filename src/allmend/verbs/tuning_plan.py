@@ -54,10 +54,9 @@ def make_plan(
     # A few hundred tokens tell as much, and a large model takes seconds for each hundred.
     threads = probing.choose_threads(passes, memory.some_of(first[0], _TRIED_TOKENS))
     choose(threads.name, threads.value, threads.reason)
-    fit = together.agreed(probing.probe(loaded, passes.lora, first, passes.pack_tokens, passes))
+    fit = together.agreed(probing.probe(loaded, passes.lora, first, passes.pack_tokens, passes, select))
     tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
-    # Evaluating is a forward pass, about a third of a step, over the selection rows.
-    once = fit.seconds(sum(map(len, select))) / 3
+    once = fit.evaluation(sum(map(len, select)))
     evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
     choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
     possible = probing.steps_in(settings.budget, fit, tokens, evaluations * once)

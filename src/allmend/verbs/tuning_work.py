@@ -14,8 +14,7 @@ import torch
 
 from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
-from allmend.data.checks import check
-from allmend.errors import InputError, UsageError
+from allmend.errors import InputError
 from allmend.models import catalogue, parse, resolve
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
@@ -29,6 +28,7 @@ from allmend.tuning.tricks import Tricks
 from allmend.tuning.whole import WholeModel
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
 from allmend.verbs.stopping import stop_between_steps
+from allmend.verbs.tuning_checks import check_data, check_settings
 from allmend.verbs.tuning_plan import PACK_TOKENS, make_plan
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -44,9 +44,6 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
-_SKIPPED = {"unreadable-rows", "empty-rows"}
-"""Problems that `--skip-bad` takes care of."""
-
 
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
     """Do it; returns the finished Run.
@@ -56,7 +53,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     """
     # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
-    _check_settings(settings)
+    check_settings(settings)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
     processes = together.join()
@@ -72,7 +69,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     loaded = load(model, settings.dtype, progress=watch.amount, bits=settings.base_bits)
     template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
-    _check(source, dataset, settings, loaded, template, context, watch)
+    check_data(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
         tuning.describe(source)
@@ -81,20 +78,6 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
         verdict = tuning.go()
         write_verdict(run, verdict)
     return runs.show(run.id)
-
-
-def _check_settings(settings: TuneSettings) -> None:
-    """Raise where two settings exclude each other."""
-    if not settings.full:
-        return
-    plain = {"base_bits": None, "dora": False, "rslora": False, "dropout": 0.0, "targets": ()}
-    for name, value in plain.items():
-        if getattr(settings, name) != value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is about a LoRA on a frozen base, which --full has not",
-                where="--full",
-                hint="Leave one of the two out.",
-            )
 
 
 def write_verdict(run: Recorder, verdict: Verdict) -> None:
@@ -131,41 +114,6 @@ def read_dataset(source: str, settings: TuneSettings) -> Dataset:
             held_out=HELD_OUT_ROWS,
         )
     return dataset
-
-
-def _check(
-    source: str,
-    dataset: Dataset,
-    settings: TuneSettings,
-    loaded: Loaded,
-    template: Template,
-    context: int,
-    watch: Watch,
-) -> None:
-    """Check the data; what blocks stops here, with the row named."""
-    watch.stage("Checking the data")
-    if source == "-":
-        watch.note("Rows from standard input cannot be read twice, so the data check was not run.")
-        return
-    report = check(
-        source,
-        held_out=settings.held_out,
-        prompt_column=settings.prompt_column,
-        completion_column=settings.completion_column,
-        tokenizer=loaded.tokenizer,
-        template=template,
-        context=context,
-    )
-    watch.data(report)
-    for problem in report.problems:
-        if problem.severity == "blocking" and not (
-            settings.skip_bad and problem.id in {"unreadable-rows", "empty-rows"}
-        ):
-            raise InputError(
-                problem.message,
-                where=problem.rows[0] if problem.rows else source,
-                hint=problem.fix or f"`allmend data check {source}` shows all of it.",
-            )
 
 
 class _Tuning:
@@ -344,7 +292,7 @@ class _Tuning:
             if isinstance(learned, WholeModel):
                 write_model(target, self.loaded, self.template.text, self.template.name)
             else:
-                write(target, learned, self.loaded.about, self.template.text, self.template.name)
+                write(target, learned, self.loaded.about, self.template.text, self.template.name, self.loaded.bits)
             self.run.output(name, target)
         if best is not None:
             self.choose("best_step", best, "lowest loss on the selection rows")
