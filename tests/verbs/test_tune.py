@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import tiny
 from allmend import runs
+from allmend.adapters import read
 from allmend.cli import run as run_command
 from allmend.cli.show import notes
 from allmend.errors import DoesNotFit, InputError, UsageError
@@ -317,6 +318,7 @@ def test_options_of_a_lora_come_out_as_peft_reads_them(
     loaded = peft.PeftModel.from_pretrained(tiny.model("llama", initializer_range=0.15), folder)
     config = loaded.peft_config["default"]
     assert (config.use_dora, config.use_rslora) == (settings.get("dora", False), settings.get("rslora", False))
+    assert read(folder).base_bits == settings.get("base_bits")
     again = verdict(run.id, free_text_rows=0)
     assert again.main == Verdict.from_json(Path(run.output("verdict") or "").read_text()).main
 

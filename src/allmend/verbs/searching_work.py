@@ -95,14 +95,14 @@ class Searching:
             tuning.choose(choice.name, choice.value, choice.reason)
         batch = self.space.default.batch
         tuning.watch.stage("Trying a few steps to see how fast this machine is")
-        self.probed = probe(passes, self.rows, batch, settings.seed, tuning.choose)
+        self.probed = probe(passes, self.rows, self.select, batch, settings.seed, tuning.choose)
         self.shared = replace(self.shared, threads=max(1, self.probed.threads // settings.workers))
         self._choose_select()
         speed = self.probed.fit
         tokens = sum(map(len, self.rows)) / len(self.rows)
         # Processes on one machine share its cores.
         row = speed.seconds(tokens * batch) / batch * settings.workers
-        once = speed.seconds(sum(map(len, self.select))) / 3 * settings.workers
+        once = speed.evaluation(sum(map(len, self.select))) * settings.workers
         self.costs = Costs(row, once, switch)
         self.earlier = self._earlier()
         passes_bought = self._time() / max(1e-9, row) / len(self.rows)
@@ -124,7 +124,7 @@ class Searching:
         """So many selection rows that measuring them a dozen times takes a small share of the time."""
         assert self.probed is not None
         tokens = sum(map(len, self.select)) / len(self.select)
-        each = self.probed.fit.seconds(tokens * 16) / 16 / 3
+        each = self.probed.fit.evaluation(tokens * 16) / 16
         count = int(max(_LEAST_SELECT, _EVALUATION_SHARE * self._time() / 16 / each))
         if count < len(self.select):
             self.select = random.Random(self.tuning.settings.seed).sample(self.select, count)

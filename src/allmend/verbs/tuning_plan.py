@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PACK_TOKENS = 2048
 _EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
 _BATCH, _STEPS_AN_EPOCH = 16, 8
+_TRIED_TOKENS = 640
 
 Choose = Callable[[str, object, str], None]
 
@@ -59,10 +60,9 @@ def make_plan(
     faster = probing.choose_layers(passes, first[0]) if loaded.device.type != "cpu" else None
     if faster is not None:
         choose(faster.name, faster.value, faster.reason)
-    threads, fit = probed or probe(passes, rows, batch, settings.seed, choose)
+    threads, fit = probed or probe(passes, rows, select, batch, settings.seed, choose)
     tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
-    # Evaluating is a forward pass, about a third of a step, over the selection rows.
-    once = fit.seconds(sum(map(len, select))) / 3
+    once = fit.evaluation(sum(map(len, select)))
     evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * budget / once))) if select else 1
     choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
     possible = probing.steps_in(budget, fit, tokens, evaluations * once)
@@ -96,12 +96,15 @@ class Probed(NamedTuple):
     fit: Fit
 
 
-def probe(passes: Passes, rows: Sequence[Tokens], batch: int, seed: int, choose: Choose) -> Probed:
+def probe(
+    passes: Passes, rows: Sequence[Tokens], select: Sequence[Tokens], batch: int, seed: int, choose: Choose
+) -> Probed:
     """Measure threads and speed on real rows."""
     first = [[rows[place] for place in some] for some in islice(batches(len(rows), batch, seed), 12)]
-    threads = probing.choose_threads(passes, first[0])
+    # A few hundred tokens tell as much, and a large model takes seconds for each hundred.
+    threads = probing.choose_threads(passes, memory.some_of(first[0], _TRIED_TOKENS))
     choose(threads.name, threads.value, threads.reason)
-    fit = probing.probe(passes.loaded, passes.lora, first, passes.pack_tokens, passes)
+    fit = probing.probe(passes.loaded, passes.lora, first, passes.pack_tokens, passes, select)
     return Probed(int(threads.value), together.agreed(fit))
 
 

@@ -15,8 +15,7 @@ import torch
 
 from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, attach_weights, detach, read, write
-from allmend.data.checks import check
-from allmend.errors import InputError, UsageError
+from allmend.errors import InputError
 from allmend.models import catalogue, parse, resolve
 from allmend.models.gguf import converted
 from allmend.models.loading import Loaded, load
@@ -36,6 +35,7 @@ from allmend.verbs.clock import Clock
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.stopping import stop_between_steps
+from allmend.verbs.tuning_checks import check_data, check_settings
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, make_plan
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -54,10 +54,6 @@ HELD_OUT_ROWS = 1000
 _VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
 _TRAINING_SHARE = 0.3
 
-_SKIPPED = {"unreadable-rows", "empty-rows"}
-"""Problems that `--skip-bad` takes care of."""
-
-
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
     """Do it; returns the finished Run.
 
@@ -67,7 +63,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     clock = Clock(settings.budget)
     # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
-    _check_settings(settings)
+    check_settings(settings)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
     processes = together.join()
@@ -88,7 +84,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     loaded = load(model, settings.dtype, progress=watch.amount, bits=settings.base_bits)
     template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
-    _check(source, dataset, settings, loaded, template, context, watch)
+    check_data(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
         tuning.describe(source)
@@ -96,20 +92,6 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
             tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
         tuning.go()
     return runs.show(run.id)
-
-
-def _check_settings(settings: TuneSettings) -> None:
-    """Raise where two settings exclude each other."""
-    if not settings.full:
-        return
-    plain = {"base_bits": None, "dora": False, "rslora": False, "dropout": 0.0, "targets": ()}
-    for name, value in plain.items():
-        if getattr(settings, name) != value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is about a LoRA on a frozen base, which --full has not",
-                where="--full",
-                hint="Leave one of the two out.",
-            )
 
 
 def write_verdict(run: Recorder, verdict: Verdict) -> None:
@@ -146,41 +128,6 @@ def read_dataset(source: str, settings: TuneSettings) -> Dataset:
             held_out=HELD_OUT_ROWS,
         )
     return dataset
-
-
-def _check(
-    source: str,
-    dataset: Dataset,
-    settings: TuneSettings,
-    loaded: Loaded,
-    template: Template,
-    context: int,
-    watch: Watch,
-) -> None:
-    """Check the data; what blocks stops here, with the row named."""
-    watch.stage("Checking the data")
-    if source == "-":
-        watch.note("Rows from standard input cannot be read twice, so the data check was not run.")
-        return
-    report = check(
-        source,
-        held_out=settings.held_out,
-        prompt_column=settings.prompt_column,
-        completion_column=settings.completion_column,
-        tokenizer=loaded.tokenizer,
-        template=template,
-        context=context,
-    )
-    watch.data(report)
-    for problem in report.problems:
-        if problem.severity == "blocking" and not (
-            settings.skip_bad and problem.id in {"unreadable-rows", "empty-rows"}
-        ):
-            raise InputError(
-                problem.message,
-                where=problem.rows[0] if problem.rows else source,
-                hint=problem.fix or f"`allmend data check {source}` shows all of it.",
-            )
 
 
 class Tuning:
@@ -454,7 +401,7 @@ class Tuning:
             if isinstance(learned, WholeModel):
                 write_model(target, self.loaded, self.template.text, self.template.name)
             else:
-                write(target, learned, self.loaded.about, self.template.text, self.template.name)
+                write(target, learned, self.loaded.about, self.template.text, self.template.name, self.loaded.bits)
             self.run.output(name, target)
         if best is not None:
             self.choose("best_step", best, "lowest loss on the selection rows")
