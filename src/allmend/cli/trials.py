@@ -103,9 +103,8 @@ def _row(trial: Trial, best: bool, wide: bool) -> list[Any]:
     point = trial.point
     colour = _COLOURS[trial.state]
     words = f"{trial.state}: {trial.why}" if trial.why and wide else trial.state
-    state = (
-        f"[green]best{' so far' if wide else ''}[/green], " if best else ""
-    ) + f"[{colour}]{escape(words)}[/{colour}]"
+    mark = f"[green]best{' so far' if wide else ''}[/green], " if best else ""
+    state = f"{mark}[{colour}]{escape(words)}[/{colour}]"
     return [
         str(trial.number), f"{point.learning_rate:.2g}", str(point.rank), str(point.batch), f"{point.epochs:g}",
         str(trial.rows), "" if trial.best is None else f"{trial.best:.4f}", sparkline(trial.losses), state,
