@@ -29,10 +29,10 @@ from allmend.search.state import read_record
 HERE = Path(__file__).parent
 
 
-def ours(seed: int, budget: float, held_out: Path, rest: Path) -> dict[str, Any]:
+def ours(model: str, seed: int, budget: float, held_out: Path, rest: Path) -> dict[str, Any]:
     """The command, as a person runs it; held-out rows in a file, so that both sides have the same."""
     command = [sys.executable, "-m", "allmend", "tune", str(rest), "--held-out", str(held_out), "--trials", "9",
-               "--budget", f"{budget}s", "--seed", str(seed), "--fresh", "--json"]  # fmt: skip
+               "--model", model, "--budget", f"{budget}s", "--seed", str(seed), "--fresh", "--json"]  # fmt: skip
     begun = time.monotonic()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds = time.monotonic() - begun
@@ -49,11 +49,20 @@ def ours(seed: int, budget: float, held_out: Path, rest: Path) -> dict[str, Any]
     }  # fmt: skip
 
 
-def theirs(task: str, seed: int, budget: float, rows: int) -> dict[str, Any]:
+def theirs(model: str, task: str, seed: int, budget: float, rows: int) -> dict[str, Any]:
     """TRL and Optuna in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "result.json"
-        command = [sys.executable, str(HERE / "trl_side.py"), task, str(seed), str(budget), str(rows), str(target)]
+        command = [
+            sys.executable,
+            str(HERE / "trl_side.py"),
+            task,
+            str(seed),
+            str(budget),
+            str(rows),
+            str(target),
+            model,
+        ]
         begun = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         found: dict[str, Any] = json.loads(target.read_text())
@@ -78,6 +87,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["movie-reviews"])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--trl-rows", type=int, default=128)
+    parser.add_argument("--model", default="gemma-3-270m")
     given = parser.parse_args()
     target = HERE / "against_trl.json"
     begun = time.monotonic()
@@ -94,8 +104,8 @@ def main() -> None:
             rows_file(task)
             with tempfile.TemporaryDirectory() as folder:
                 held_out, rest = files(task, seed, Path(folder))
-                mine = ours(seed, given.budget, held_out, rest)
-            other = theirs(task, seed, given.budget, given.trl_rows)
+                mine = ours(given.model, seed, given.budget, held_out, rest)
+            other = theirs(given.model, task, seed, given.budget, given.trl_rows)
             other.pop("right")
             kept["results"][key] = {"allmend": mine, "optuna_trl": other}
             kept |= {

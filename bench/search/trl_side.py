@@ -1,6 +1,6 @@
 """Optuna with TRL's SFTTrainer, started anew for each trial, until the time is over: one side of `against_trl.py`.
 
-    python bench/search/trl_side.py TASK SEED SECONDS ROWS_A_TRIAL RESULT
+    python bench/search/trl_side.py TASK SEED SECONDS ROWS_A_TRIAL RESULT MODEL
 
 The same held-out rows as the other side. Settings that were found fastest on a CPU (weights in
 bf16 where the processor has it, no autocast, no checkpointing), Optuna's TPE over the same ranges, the model loaded
@@ -29,8 +29,8 @@ from allmend.verdicts.measure import answer_labels
 
 def main() -> None:
     """Search, judge, write."""
-    task, seed, seconds, rows_a_trial, target = (
-        sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]),
+    task, seed, seconds, rows_a_trial, target, model = (
+        sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), sys.argv[6],
     )  # fmt: skip
     begun = time.monotonic()
     import peft
@@ -38,7 +38,7 @@ def main() -> None:
     import trl
     from datasets import Dataset
 
-    loaded = load(resolve("gemma-3-270m"))
+    loaded = load(resolve(model))
     folder, tokenizer, kind = loaded.folder, loaded.tokenizer, str(loaded.dtype).removeprefix("torch.")
     template, context = data.of_tokenizer(tokenizer), loaded.context
     found = dataset(task, seed)
@@ -97,7 +97,7 @@ def main() -> None:
         study.optimize(objective, n_trials=1)
     searched = time.monotonic() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    loaded = load(resolve("gemma-3-270m"))
+    loaded = load(resolve(model))
     attach_weights(loaded.model, read(best["folder"]))
     given = answer_labels(loaded, found.held_out, found.labels or [], template).labels
     right = [float(one == row.completion) for one, row in zip(given, found.held_out, strict=True)]

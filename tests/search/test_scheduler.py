@@ -45,7 +45,7 @@ def search(
         sampler.close()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(budget=st.floats(20, 2000), slower=st.sampled_from([0.5, 1.0, 1.0, 1.7, 3.0]), first=st.sampled_from([3, 9, 27]))
 def test_the_budget_holds_whatever_the_machine_does(
     tmp_path_factory: pytest.TempPathFactory, budget: float, slower: float, first: int

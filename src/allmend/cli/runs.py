@@ -191,9 +191,12 @@ def _show_search(search: Search, json: bool) -> None:
     if json:
         print_json(search)
         return
-    from allmend.cli.trials import trials_table
+    from allmend.cli.trials import WIDE, reasons, trials_table
 
-    out().print(trials_table(search))
+    wide = out().width >= WIDE
+    out().print(trials_table(search, wide))
+    if not wide:
+        out().print("\n" + "\n".join(reasons(search)), markup=False)
     for line in (search.sentence, search.more_data):
         if line:
             out().print(f"\n{line}", markup=False)

@@ -19,6 +19,8 @@ _COLOURS = {"running": "cyan", "paused": "default", "waiting": "dim", "stopped":
             "diverged": "red", "failed": "red"}  # fmt: skip
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EVERY = 0.25
+WIDE = 120
+"""Columns from which on the table has room for reasons; below it they stand under it."""
 
 
 class Trials:
@@ -45,14 +47,21 @@ class Trials:
 
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-        self._live.update(trials_table(search), refresh=True)
+        self._live.update(trials_table(search, self._wide), refresh=True)
 
     def close(self) -> None:
         """Leave the table as it is now."""
         if self._live is not None and self._last is not None:
-            self._live.update(trials_table(self._last), refresh=True)
+            self._live.update(trials_table(self._last, self._wide), refresh=True)
             self._live.stop()
             self._live = None
+            if not self._wide:
+                for line in reasons(self._last):
+                    self._note(line)
+
+    @property
+    def _wide(self) -> bool:
+        return self._console.width >= WIDE
 
     def _say(self, search: Search) -> None:
         for trial in search.trials:
@@ -67,8 +76,13 @@ class Trials:
                 self._note(f"trial {trial.number} {trial.state}: {trial.why}")
 
 
-def trials_table(search: Search) -> Table:
-    """A row a trial, the best first among equals of how far they came."""
+def reasons(search: Search) -> list[str]:
+    """Why each trial ended, a line for each."""
+    return [f"trial {trial.number} {trial.state}: {trial.why}" for trial in search.trials if trial.why]
+
+
+def trials_table(search: Search, wide: bool = True) -> Table:
+    """A row a trial, the best first among equals of how far they came; `wide` says there why each ended."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -77,7 +91,7 @@ def trials_table(search: Search) -> Table:
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "state")
     for trial in sorted(search.trials, key=_order):
         best = trial.number == search.winner
-        table.add_row(*_row(trial, best), style="bold" if best else None)
+        table.add_row(*_row(trial, best, wide), style="bold" if best else None)
     return table
 
 
@@ -85,11 +99,12 @@ def _order(trial: Trial) -> tuple[int, float]:
     return (-trial.rung, trial.best if trial.best is not None else float("inf"))
 
 
-def _row(trial: Trial, best: bool) -> list[Any]:
+def _row(trial: Trial, best: bool, wide: bool) -> list[Any]:
     point = trial.point
     colour = _COLOURS[trial.state]
-    words = f"{trial.state}: {trial.why}" if trial.why else trial.state
-    state = ("[green]best so far[/green], " if best else "") + f"[{colour}]{escape(words)}[/{colour}]"
+    words = f"{trial.state}: {trial.why}" if trial.why and wide else trial.state
+    mark = f"[green]best{' so far' if wide else ''}[/green], " if best else ""
+    state = f"{mark}[{colour}]{escape(words)}[/{colour}]"
     return [
         str(trial.number), f"{point.learning_rate:.2g}", str(point.rank), str(point.batch), f"{point.epochs:g}",
         str(trial.rows), "" if trial.best is None else f"{trial.best:.4f}", sparkline(trial.losses), state,

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allmend import data
+from allmend import data, runs
 from allmend.compute import Event, Finished, HereWorker, ProcessWorker, Stepped, Worker
 from allmend.errors import UsageError
 from allmend.nouns.search import Search, Trial
@@ -138,7 +138,12 @@ class Searching:
         return self.tuning.seconds_to_train() * share
 
     def _earlier(self) -> Path | None:
-        return None if self.tuning.settings.fresh else self.tuning.interrupted(RECORD)
+        """The folder of a search to go on with: one that was stopped, or whose workers died."""
+        folder = None if self.tuning.settings.fresh else self.tuning.interrupted(RECORD, failed=True)
+        if folder is None or runs.show(folder.name).state == "interrupted":
+            return folder
+        live = any(trial.state in {"running", "paused"} for trial in read_record(folder).trials)
+        return folder if live else None
 
     def go(self) -> bool:
         """Search; the best adapter is in the run's folder afterwards. Says whether a person stopped it."""

@@ -15,7 +15,7 @@ import torch
 
 from allmend import data, runs
 from allmend.adapters import LoraConfig, LoraSet, attach, attach_weights, detach, read, write
-from allmend.errors import InputError
+from allmend.errors import DoesNotFit, InputError
 from allmend.models import catalogue, parse, resolve
 from allmend.models.gguf import converted
 from allmend.models.loading import Loaded, load
@@ -240,7 +240,13 @@ class Tuning:
         stopped = searching.go()
         adapter = self.run.folder / "adapter"
         if not adapter.is_dir():
-            raise KeyboardInterrupt
+            if stopped:
+                raise KeyboardInterrupt
+            raise DoesNotFit(
+                "the time was over before any trial was measured",
+                where="--budget",
+                hint="Allow more time, or take one setting with --trials 1.",
+            )
         lora = attach_weights(self.loaded.model, read(adapter))
         try:
             self._judge(lora, question, before, stopped=stopped)
@@ -412,14 +418,19 @@ class Tuning:
         parts = [values, self.dataset.examples.sha256, self.dataset.examples.held_out_sha256, self.loaded.about.digest]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def interrupted(self, *files: str) -> Path | None:
-        """The folder of the latest run of the same work, if it was stopped and left these files to go on from."""
+    def interrupted(self, *files: str, failed: bool = False) -> Path | None:
+        """The folder of the latest run of the same work, if it was stopped and left these files to go on from.
+
+        Args:
+            failed: also one that ended in an error.
+        """
         key = self.key()
         for earlier in runs.list(verb="tune", limit=20):
             folder = Path(earlier.folder)
             if earlier.id == self.run.id or not (folder / "key").is_file() or (folder / "key").read_text() != key:
                 continue
-            going = earlier.state == "interrupted" and all((folder / name).is_file() for name in files)
+            states = {"interrupted", "failed"} if failed else {"interrupted"}
+            going = earlier.state in states and all((folder / name).is_file() for name in files)
             return folder if going else None
         return None
 
