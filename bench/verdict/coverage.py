@@ -1,6 +1,6 @@
 """How often intervals hold the truth that they were made for: 95 of 100 is what they promise.
 
-    python bench/verdict/coverage.py [--sets 4000] [--bootstrap-sets 400]
+    python bench/verdict/coverage.py [--sets 2500] [--bootstrap-sets 100]
 
 Data sets are drawn from models of paired rows whose true difference is known, for each kind of metric and several
 numbers of rows; `paired_interval` and `f1_interval`, as a verdict calls them, are asked for 95 %. Beside them,
@@ -170,8 +170,8 @@ def macro_f1_of(answers: np.ndarray, expected: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sets", type=int, default=4000)
-    parser.add_argument("--bootstrap-sets", type=int, default=300)
+    parser.add_argument("--sets", type=int, default=2500)
+    parser.add_argument("--bootstrap-sets", type=int, default=100)
     asked = parser.parse_args()
     began, cells = time.monotonic(), []
     for name in KINDS:

@@ -31,6 +31,8 @@ from allmend.verdicts.question import Answers
 _PROBE_TOKENS = 24
 _TEXTS = 25
 """Texts of each source."""
+_LONGEST_TEXT = 400
+"""Characters of each text: every token of it is scored, which costs more than reading it."""
 _SHOWN = 5
 
 
@@ -68,7 +70,9 @@ def general(progress: Progress | None = None) -> General:
     texts = [f"{row['ctx']} {row['endings'][row['expected_index']]}" for row in stories[:_TEXTS]]
     texts += [f"{row['prompt']}\n{row['upstream_answer']}" for row in sums[:_TEXTS]]
     names = ("hellaswag", "gsm8k")
-    return General(tuple(texts), probes(), (*map(source_words, names), "allmend's own probes"))
+    return General(
+        tuple(text[:_LONGEST_TEXT] for text in texts), probes(), (*map(source_words, names), "allmend's own probes")
+    )
 
 
 def only_probes() -> General:
