@@ -16,8 +16,8 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_][\w.+!%=-]*)?$", max_length=250)]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=200)]
 Version = Annotated[str, StringConstraints(pattern=r"^[\w.+!:~-]*$", max_length=200)]
-Address = Annotated[str, StringConstraints(pattern=r"^(?:(?:https?|file)://[^\s]+)?$", max_length=4000)]
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=4000)]
+Address = Annotated[str, StringConstraints(pattern=r"^(?:(?:https?|file)://[^\x00-\x1f]+)?$", max_length=4000)]
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\x00-\x1f]+$", max_length=4000)]
 Ref = Annotated[
     str, StringConstraints(pattern=r"^(?:[^\s~^:?*\[\\\x00-\x1f./-][^\s~^:?*\[\\\x00-\x1f]*)?$", max_length=250)
 ]
