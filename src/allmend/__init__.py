@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Lock, Permissions, Plan, Receipt
+    from allmend.verbs.app import app
+    from allmend.verbs.benchmark import benchmark
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
+    from allmend.verbs.ship import ship
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
@@ -31,6 +34,8 @@ _HOMES = {
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "app": "allmend.verbs.app",
+    "benchmark": "allmend.verbs.benchmark",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
@@ -38,6 +43,7 @@ _HOMES = {
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
+    "ship": "allmend.verbs.ship",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
@@ -52,6 +58,8 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "app",
+    "benchmark",
     "chat",
     "data",
     "data_check",
@@ -62,6 +70,7 @@ __all__ = [
     "run",
     "runs",
     "serve",
+    "ship",
     "tour",
     "tune",
     "verdict",

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from allmend import runs
 from allmend.errors import InputError, UsageError
-from allmend.verbs.replay import replay
+from allmend.verbs.replay import replay, why_different
 from allmend.verbs.tune import tune
 
 
@@ -45,6 +45,26 @@ def test_a_finished_run_replays_bit_for_bit(folder: Path) -> None:
         out.write(json.dumps({"prompt": "one more", "completion": "no"}) + "\n")
     with pytest.raises(InputError, match="changed"):
         replay(first.id)
+
+
+def test_a_model_that_changed_is_said_before_training(folder: Path) -> None:
+    data = folder / "rows.jsonl"
+    first = tune(data, model=str(folder / "base"), budget=60, epochs=0.1, rank=2, batch=8, dtype="float32")
+    tiny.model("llama", seed=1, initializer_range=0.05).save_pretrained(folder / "base")
+    with pytest.raises(InputError, match="the model has changed since the run"):
+        replay(first.id)
+
+
+def test_why_bits_differ_is_read_from_the_records(folder: Path) -> None:
+    with runs.record("tune", subject="x") as one:
+        one.choice("threads", 2, "for the test")
+    with runs.record("tune", subject="x") as two:
+        two.choice("threads", 1, "for the test")
+    first, second = runs.show(one.id), runs.show(two.id)
+    assert "threads was 2 and is 1" in why_different(first, second)
+    other = second.model_copy(update={"environment": {**second.environment, "cpu": "another", "machine": "elsewhere"}})
+    assert "and is 'another'" in why_different(first, other) and "elsewhere" not in why_different(first, other)
+    assert "should agree" in why_different(first, first)
 
 
 @pytest.mark.parametrize("way", [{"full": True}, {"base_bits": 4, "dora": True}, {"dropout": 0.2}], ids=str)

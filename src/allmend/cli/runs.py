@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -13,6 +14,7 @@ from allmend.cli.show import notes, out, print_json
 
 if TYPE_CHECKING:
     from allmend.nouns.run import Difference, Run
+    from allmend.nouns.search import Search
 
 app = App(name="runs", help="What was done on this machine: list, show, compare, replay.")
 
@@ -81,8 +83,8 @@ def show_command(run: str, /, *, json: bool = False) -> None:
 
 
 @app.command(name="compare")
-def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
-    """Show what differs between two runs, and their figures side by side.
+def compare_command(first: str, second: str | None = None, /, *, html: Path | None = None, json: bool = False) -> None:
+    """Show what differs between two runs, and their figures side by side; of one run, its trials.
 
     Parameters
     ----------
@@ -90,11 +92,23 @@ def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
         A run, as `show` takes it.
     second
         Another.
+    html
+        Write the trials of their searches to this file: parallel coordinates and learning curves, no network needed.
     json
         Print JSON.
     """
     from allmend import runs
 
+    if second is None or html is not None:
+        searches = _searches(first, second)
+        if html is not None:
+            from allmend.search.page import write_page
+
+            write_page(html, searches)
+            notes().print(f"Trials: {html}", markup=False)
+        if second is None:
+            _show_search(searches[0], json)
+            return
     found = runs.compare(first, second)
     if json:
         print_json(found)
@@ -151,6 +165,38 @@ def replay_command(run: str, /, *, tolerance: float | None = None, json: bool = 
             notes().print(found.note, markup=False)
     if not found.equal:
         raise SystemExit(1)
+
+
+def _searches(*references: str | None) -> list[Search]:
+    """The records of these runs' searches."""
+    from allmend import runs
+    from allmend.errors import UsageError
+    from allmend.search.state import read_record
+
+    found = []
+    for reference in references:
+        if reference is None:
+            continue
+        run = runs.show(reference)
+        if run.output("search") is None:
+            raise UsageError(
+                f"the run {run.id} holds no search, so it has no trials to compare",
+                hint="Name two runs, or a run of tune that searched.",
+            )
+        found.append(read_record(Path(run.folder)))
+    return found
+
+
+def _show_search(search: Search, json: bool) -> None:
+    if json:
+        print_json(search)
+        return
+    from allmend.cli.trials import trials_table
+
+    out().print(trials_table(search))
+    for line in (search.sentence, search.more_data):
+        if line:
+            out().print(f"\n{line}", markup=False)
 
 
 def _replay_notebook(earlier: Run, tolerance: float | None, *, as_json: bool) -> None:

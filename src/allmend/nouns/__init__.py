@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import Receipt
+    from allmend.nouns.release import Release, Verification
     from allmend.nouns.run import Run, RunComparison
 
 _HOMES = {
@@ -29,8 +30,10 @@ _HOMES = {
     "Permissions": "allmend.nouns.permissions",
     "Plan": "allmend.nouns.plan",
     "Receipt": "allmend.nouns.receipt",
+    "Release": "allmend.nouns.release",
     "Run": "allmend.nouns.run",
     "RunComparison": "allmend.nouns.run",
+    "Verification": "allmend.nouns.release",
 }
 
 __all__ = [
@@ -43,8 +46,10 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "Release",
     "Run",
     "RunComparison",
+    "Verification",
 ]
 
 

@@ -37,7 +37,7 @@ class _Prepared:
 async def answer(request: Request, body: CompletionRequest, registry: Registry) -> TextCompletion | StreamingResponse:
     """Continue one or many prompts, whole or as a stream."""
     prepared = await run_in_threadpool(_prepare, body, registry)
-    running = answering.Running(prepared.target.base.engine, prepared.requests)
+    running = await answering.begin(registry, prepared.target, prepared.requests)
     if body.stream:
         return answering.stream(_chunks(prepared, running))
     return _completion(prepared, await answering.whole(request, running, len(prepared.requests)))

@@ -48,15 +48,67 @@ def replay(reference: str, *, watch: Watch = SILENT) -> Replayed:
         )
     source, recorded = _recorded(earlier)
     dtype = earlier.choice("dtype")
-    settings = TuneSettings.of({**earlier.settings, "dtype": dtype, "fresh": True})
+    # A search replays as what its winner was: one training, of the setting that was found.
+    chosen = {name: earlier.choice(name) or earlier.settings.get(name) for name in ("rank", "batch", "epochs")}
+    settings = TuneSettings.of(
+        {
+            **earlier.settings,
+            **chosen,
+            "dtype": dtype,
+            "fresh": True,
+            "trials": 1,
+            "workers": 1,
+            "more_data": False,
+        }
+    )
+    _check_model(earlier, settings.model)
     threads = earlier.choice("threads")
     with _threads(threads):
         again = work(source, settings, watch, recorded)
     kind = "model" if settings.full else "adapter"
     different = [name for name in (kind, f"{kind}-last") if _digest(earlier, name) != _digest(again, name)]
-    unlike = [name for name, value in earlier.environment.items() if again.environment.get(name) != value]
-    note = f"The environment differs: {', '.join(sorted(unlike))}." if unlike and different else ""
+    note = why_different(earlier, again) if different else ""
     return Replayed(run=earlier.id, replay=again.id, equal=not different, different=different, note=note)
+
+
+_NO_CAUSE = {"machine", "memory_bytes", "system"}
+"""Parts of the environment that do not change a sum."""
+
+
+def why_different(earlier: Run, again: Run) -> str:
+    """What could make two runs of the same plan differ, as far as their records know."""
+    causes = [
+        f"{name} was {value!r} and is {again.environment.get(name)!r}"
+        for name, value in sorted(earlier.environment.items())
+        if name not in _NO_CAUSE and again.environment.get(name) != value
+    ]
+    # How long a thing took is no cause; how it was computed is.
+    for name in ("dtype", "device", "threads", "layers", "processes"):
+        before, after = earlier.choice(name), again.choice(name)
+        if before != after:
+            causes.append(f"{name} was {before!r} and is {after!r}")
+    if causes:
+        return "Bits agree only on the same kind of processor with the same versions: " + "; ".join(causes) + "."
+    return (
+        "Processor, versions, threads, data and model are recorded as the same, so the bits should agree: "
+        "a library chose another way to compute, or there is a fault."
+    )
+
+
+def _check_model(earlier: Run, model: str) -> None:
+    """Raise `InputError` when the model behind the name is no longer the one that was tuned."""
+    from allmend.errors import InputError
+    from allmend.models import resolve
+
+    recorded = next((file.sha256 for file in earlier.inputs if file.name == "model"), None)
+    found = resolve(model)
+    if recorded is not None and found.digest != recorded:
+        raise InputError(
+            f"the model has changed since the run (SHA-256 {found.digest[:12]}… instead of {recorded[:12]}…), "
+            "so the adapter cannot come out the same",
+            where=model,
+            hint="Put the old one back, or name its revision when tuning.",
+        )
 
 
 def _recorded(earlier: Run) -> tuple[str, Recorded]:

@@ -16,6 +16,7 @@ from allmend.verbs.run_asking import Prepared, agreed, prepare
 from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
+    from allmend.box.box import Box
     from allmend.box.environment import Environment
     from allmend.box.owner import Operator
     from allmend.box.questions import Ask
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import Receipt
+    from allmend.verbs.batch import BatchResult
 
 __all__ = ["Prepared", "RunSettings", "agreed", "carry_out", "prepare", "run"]
 
@@ -64,6 +66,10 @@ class RunSettings(Settings):
     """Run without any protection. The receipt says so."""
     locked: bool = False
     """Hold the run to the notebook's lock: its packages, files, clones and models from the cache, nothing else."""
+    batch: Path | None = None
+    """Run it once for each row of this table (CSV, TSV or JSON lines of parameters); what finished before is kept."""
+    at_once: int = 2
+    """Rows of a batch that run together."""
 
 
 def run(
@@ -85,15 +91,22 @@ def run(
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,
     locked: bool = False,
-) -> Receipt:
-    """Run a notebook unattended, held to its permissions; returns its receipt.
+    batch: Path | None = None,
+    at_once: int = 2,
+) -> Receipt | BatchResult:
+    """Run a notebook unattended, held to its permissions; returns its receipt, or with `batch` what came of the rows.
 
     Raises `Refused` naming what is not granted, `DangerousPlan` with `strict`, `Unavailable` where the permissions
     cannot be enforced. A cell that fails is told by the receipt, not raised.
     """
     given = {name: value for name, value in locals().items() if name != "notebook"}
     prepared = prepare(notebook, RunSettings.of(given))
-    return carry_out(prepared, agreed(prepared))
+    permissions_agreed = agreed(prepared)
+    if batch is not None:
+        from allmend.verbs.batch import batch as over_rows
+
+        return over_rows(prepared, permissions_agreed, batch, at_once=at_once)
+    return carry_out(prepared, permissions_agreed)
 
 
 def carry_out(
@@ -103,9 +116,11 @@ def carry_out(
     progress: Progress | None = None,
     ask: Ask | None = None,
     held: Held | None = None,
+    box_made: Callable[[Box], None] | None = None,
 ) -> Receipt:
     """Run what was agreed; always leaves the executed notebook and the receipt.
 
+    `box_made` is told the box before anything starts in it: `Box.stop` ends the run from another thread.
     `held` is the lock made ready for this run; with a lock and without it, it is made ready here.
     """
     from allmend.box import installing, owner, page, sets
@@ -118,7 +133,7 @@ def carry_out(
         from allmend.verbs import held_run
 
         with held_run.ready(prepared, owner.read(), progress) as held:
-            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held)
+            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held, box_made=box_made)
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
     if settings.save_permissions is not None:
@@ -163,7 +178,13 @@ def carry_out(
         made.choice("profile", environment.profile, f"{prepared.choice.why}; Python {environment.version}")
         if held is not None:
             made.choice("lock", held.digest, "the run is held to it (--locked)")
-        receipt = running.run(job, progress, held.listen if held else None)
+        hearing = [hear for hear in (held.listen if held else None, box_made) if hear is not None]
+
+        def made_box(box: Box) -> None:
+            for hear in hearing:
+                hear(box)
+
+        receipt = running.run(job, progress, made_box)
         running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)

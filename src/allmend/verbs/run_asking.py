@@ -44,6 +44,13 @@ class Prepared:
     lock: Lock | None = None
     """What the run is held to, with `--locked`."""
 
+    def give(self, values: dict[str, Any]) -> None:
+        """Set parameters of the notebook, already typed; raises `UsageError` for a name it does not have."""
+        from allmend.box.document import with_parameters
+
+        with_parameters(self.document.content, values, self.plan.parameters)
+        self.values |= values
+
     @property
     def careful(self) -> list[Proposed]:
         """The proposals that a person has to grant by name."""
@@ -85,7 +92,7 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
         _be_strict(plan)
     values = _values(settings.parameters)
     document.with_parameters(read.content, values, plan.parameters)
-    folder = settings.output or path.with_name(f"{path.stem}-run")
+    folder = settings.output or path.with_name(f"{path.stem}-{'batch' if settings.batch else 'run'}")
     beside = [Proposed(f"read:{name}", "lies beside it", careful=True, optional=True) for name in named.files(read)]
     proposals = missing([*propose(plan, outputs=str((folder / "outputs").absolute())), *beside], granted)
     if settings.permissions is not None:

@@ -18,6 +18,7 @@ from allmend.planning.needs import memory_here
 
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".dill", ".npy", ".npz")
 _WEIGHTS = (".safetensors", ".gguf", *_PICKLED)
+_RELEASE = "release.json"
 _SMALL = 20 * 2**20
 _BYTES = {"F64": 8.0, "F32": 4.0, "F16": 2.0, "BF16": 2.0, "I8": 1.0, "U8": 1.0, "F8_E4M3": 1.0, "F8_E5M2": 1.0}
 
@@ -92,7 +93,7 @@ def _gib(size: float) -> str:
 
 def looks_like_model(folder: Path) -> bool:
     """Whether a folder holds a model or adapter rather than notebooks or a repository of code."""
-    if (folder / "adapter_config.json").is_file():
+    if (folder / "adapter_config.json").is_file() or (folder / _RELEASE).is_file():
         return True
     names = [path.name for path in folder.iterdir() if path.is_file()][:5000]
     weights = any(name.endswith(_WEIGHTS) for name in names)
@@ -254,6 +255,7 @@ def _json(text: str | None) -> dict[str, Any]:
 
 def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None:
     """What the small files say: remote code, base, template, licence."""
+    _release(found, _json(texts.get(_RELEASE)))
     adapter = _json(texts.get("adapter_config.json"))
     if adapter:
         found.kind = "adapter"
@@ -298,6 +300,17 @@ def _described(found: Findings, texts: dict[str, str], names: list[str]) -> None
         if isinstance(piece, str) and not any(f.id == "template-beyond-text" for f in found.findings):
             _template(found, Path(found.path).name, piece)
     _card(found, texts.get("README.md", ""), names)
+
+
+def _release(found: Findings, release: dict[str, Any]) -> None:
+    """A folder that says it was made by `allmend ship`; that its bytes are what was made is another verb's to check."""
+    if release.get("schema") != "allmend.release/1":
+        return
+    found.why.append(f"It says that it is a release of {str(release.get('base'))[:120]}, made by `allmend ship`.")
+    for artefact in release.get("artefacts") or []:
+        if isinstance(artefact, dict):
+            found.why.append(f"{str(artefact.get('path'))[:120]}: {artefact.get('kind')} in {artefact.get('type')}.")
+    found.skip("its digests, statements and signature; `allmend ship verify` checks those")
 
 
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
