@@ -78,7 +78,8 @@ def look(path: Path) -> tuple[int, Counter[str], Counter[str]]:
     everything = Counter(installs)
     for one in wanted.unlocked:
         why = re.sub(r"it cannot be known before it runs: .*", "known only while it runs", one.why)
-        why = re.sub(r"not read \(.*", "a cell that could not be read", why)
+        if why.startswith("not read"):
+            why = "code from outside that was not read" if "from outside" in why else "a cell that could not be read"
         everything[why] += 1
         if one.what.startswith("install "):
             installs[why] += 1

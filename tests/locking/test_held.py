@@ -11,7 +11,7 @@ from world import World, notebook, project
 
 from allmend.errors import AllmendError, FetchError, InputError, NotFound, Refused, Unavailable, UsageError
 from allmend.locking import clones, forms, store
-from allmend.nouns.lock import LockedFile
+from allmend.nouns.lock import HubFile, LockedClone, LockedFile, LockedPackage
 from allmend.nouns.receipt import Receipt
 from allmend.verbs.lock import lock
 from allmend.verbs.run import run
@@ -125,7 +125,7 @@ def test_an_edited_notebook_is_refused_naming_the_edit(world: World, tmp_path: P
     assert locked(path).ended == "finished"
     data["cells"][0]["source"] = "!pip install bbb"
     path.write_text(json.dumps(data))
-    with pytest.raises(Refused, match=r"(?s)edited after.*pip install bbb.*no longer asks for: pip install aaa"):
+    with pytest.raises(Refused, match=r"(?s)was it edited after.*pip install bbb.*no longer asks for: pip install aaa"):
         locked(path)
     with pytest.raises(NotFound, match="no lock"):
         locked(notebook(tmp_path / "none.ipynb", "print(1)"))
@@ -280,3 +280,32 @@ def test_a_cache_that_cannot_be_written_is_told(world: World, tmp_path: Path) ->
     (tmp_path / "world/cache").write_text("a file")
     with pytest.raises(Unavailable, match="cache cannot be written"):
         lock(notebook(tmp_path / "nb.ipynb", "print(1)"), profile="this")
+
+
+def test_a_strangers_lock_can_name_nothing_of_its_own(world: World, tmp_path: Path) -> None:
+    path = notebook(tmp_path / "nb.ipynb", "print(1)")
+    held = lock(path, profile="this")
+    other = LockedFile(url="http://files.test/other.bin", sha256="0" * 64, bytes=1)
+    forms.write(path, held.model_copy(update={"downloads": [other]}))
+    with pytest.raises(Refused, match=r"does not ask for what is locked: http://files.test/other.bin"):
+        locked(path)
+    assert "http://files.test/other.bin" not in world.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (LockedPackage, {"name": "../x", "version": "1"}),
+        (LockedPackage, {"name": "x", "version": "1", "file": "../../x.whl"}),
+        (LockedPackage, {"name": "x", "version": "1", "sha256": "../../etc/passwd"}),
+        (LockedPackage, {"name": "x", "version": "1", "subdirectory": "a/../../b"}),
+        (LockedPackage, {"name": "x", "version": "1", "url": "ext::sh -c x"}),
+        (LockedClone, {"url": "http://x/y", "commit": "--upload-pack=x", "committed": ""}),
+        (LockedClone, {"url": "http://x/y", "commit": "a" * 40, "committed": "", "branch": "a\nb"}),
+        (LockedClone, {"url": "file:///x", "commit": "a" * 40, "committed": ""}),
+        (HubFile, {"path": "../x", "bytes": 1}),
+    ],
+)
+def test_a_lock_whose_texts_would_lead_elsewhere_is_none(kind: type, fields: dict) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        kind(**fields)

@@ -303,7 +303,10 @@ class _Run:
         if not force and now < self.write_again_at:
             return
         metadata = self.job.notebook.setdefault("metadata", {})
+        lock = before.get("lock") if isinstance(before := metadata.get("allmend"), dict) else None
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}
+        if lock is not None:
+            metadata["allmend"]["lock"] = lock
         write_atomically(self.job.executed, json.dumps(self.job.notebook, indent=1, ensure_ascii=False) + "\n")
         self.written = self.receipt()
         write_atomically(self.job.receipt, self.written.to_json() + "\n")

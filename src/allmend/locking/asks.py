@@ -102,7 +102,7 @@ def asks(plan: Plan) -> Asks:
         else:
             _KINDS[effect.kind](found, effect)
     found.unlocked += [
-        Unlocked(what="the cell", cell=part.cell, why=f"not read ({part.reason})") for part in plan.unread
+        Unlocked(what="what else it may fetch", cell=part.cell, why=f"not read ({part.reason})") for part in plan.unread
     ]
     return found
 

@@ -14,13 +14,32 @@ from allmend.nouns.plan import Plan
 def against_plan(lock: Lock, plan: Plan, code_sha256: str) -> LockReport:
     """What the notebook asks for now and did not when it was locked, and the other way round."""
     changes: list[LockChange] = []
-    if code_sha256 != lock.code_sha256:
-        now, then = set(asks(plan).lines()), set(lock.asks)
-        for line in sorted(now - then):
-            changes.append(LockChange(what=line, after=line, words=f"the notebook now asks for: {_said(line)}"))
-        for line in sorted(then - now):
-            changes.append(LockChange(what=line, before=line, words=f"the notebook no longer asks for: {_said(line)}"))
+    now, then = set(asks(plan).lines()), set(lock.asks)
+    for line in sorted(now - then):
+        changes.append(LockChange(what=line, after=line, words=f"the notebook now asks for: {_said(line)}"))
+    for line in sorted(then - now):
+        changes.append(LockChange(what=line, before=line, words=f"the notebook no longer asks for: {_said(line)}"))
+    for what in _beyond(lock, now):
+        changes.append(
+            LockChange(what=what, before=what, words=f"the notebook does not ask for what is locked: {what}")
+        )
     return LockReport(first="lock", second=lock.notebook, changes=changes)
+
+
+def _beyond(lock: Lock, asked: set[str]) -> list[str]:
+    """Files, clones and repositories of a lock that its notebook has no use for: a lock is fetched from, so it may
+    name nothing of its own."""
+    packages = {one.url for one in lock.packages}
+    found = [
+        one.url for one in lock.downloads
+        if f"download {one.url}" not in asked and one.url not in packages
+        and not any(one.url in line for line in asked if line.startswith("pip "))
+    ]  # fmt: skip
+    found += [one.url for one in lock.clones if f"clone {one.url}" + (f"@{one.ref}" if one.ref else "") not in asked]
+    for one in lock.repositories:
+        line = f"{one.kind} {one.name}" + (f"@{one.revision}" if one.revision else "")
+        found += [] if line in asked else [line]
+    return found
 
 
 def _said(line: str) -> str:
@@ -34,7 +53,8 @@ def require(lock: Lock, plan: Plan, code_sha256: str) -> list[str]:
         shown = "; ".join(change.words for change in report.changes[:6])
         more = f" and {len(report.changes) - 6} more" if len(report.changes) > 6 else ""
         raise Refused(
-            f"the notebook was edited after it was locked: {shown}{more}", where=lock.notebook,
+            f"the notebook and its lock do not fit (was it edited after it was locked?): {shown}{more}",
+            where=lock.notebook,
             hint="`allmend lock` takes the change in and leaves the rest as it is.",
         )  # fmt: skip
     notes = []

@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from allmend.nouns.lock import (
     Lock,
     LockedClone,
     LockedFile,
+    LockedPackage,
     LockedRepository,
     LockedSystemPackage,
     Unlocked,
@@ -80,13 +81,14 @@ def code_digest(content: dict[str, Any]) -> str:
 
 
 def make(plan: Plan, name: str, content: dict[str, Any], folder: Path, operator: Operator, wishes: Wishes,
-         earlier: Lock | None = None) -> Lock:  # fmt: skip
+         earlier: Lock | None = None, imports: Set[str] = frozenset()) -> Lock:  # fmt: skip
     """Lock what `plan` lists.
 
     Args:
         content: the notebook (nbformat 4), for what it imports.
         folder: where requirements files beside the notebook are read from.
         earlier: the lock to keep to.
+        imports: modules that the notebook imports, to note those that nothing locked brings.
 
     Raises:
         NotFound: a package does not exist (or did not on that day).
@@ -113,6 +115,8 @@ def make(plan: Plan, name: str, content: dict[str, Any], folder: Path, operator:
     ]  # fmt: skip
     gathered = _packages(wanted, base, locked_clones, folder, operator, wishes, earlier, day)
     found.unlocked += gathered.unlocked
+    if wishes.bring and base.profile != "this" and not locked_clones:
+        gathered.notes += _unmet(imports, gathered.packages)
     return Lock(
         notebook=name,
         code_sha256=code_digest(content),
@@ -135,7 +139,7 @@ def _packages(wanted: Asks, base: Base, cloned: list[LockedClone], folder: Path,
     same = earlier is not None and not wishes.update and earlier.base == base and earlier.asks == wanted.lines()
     if same and earlier is not None:
         mine = [one for one in earlier.unlocked if one.what.startswith("package ")]
-        about = [note for note in earlier.notes if not note.startswith("apt")]
+        about = [note for note in earlier.notes if not note.startswith("apt") and ": kept as it was" not in note]
         gathered = Gathered(list(earlier.packages), [], mine, about)
     else:
         gathered = gather(wanted, base, cloned, folder, operator, earlier=earlier, as_of=day,
@@ -181,6 +185,26 @@ def _imports(content: dict[str, Any], package: str) -> bool:
         rf"^\s*(?:import|from)\s+(?:[\w.]+(?:\s+as\s+\w+)?\s*,\s*)*{module}(?=[\s.,;]|$)", re.MULTILINE
     )
     return any(cell["cell_type"] == "code" and pattern.search(cell["source"]) for cell in content["cells"])
+
+
+def _unmet(imports: Set[str], packages: Sequence[LockedPackage]) -> list[str]:
+    """A note on imports that no locked wheel holds: the run would fail there."""
+    import zipfile
+
+    brought: set[str] = set()
+    for package in packages:
+        if package.via not in ("index", "url"):
+            return []  # what a build makes is not looked into
+        try:
+            with zipfile.ZipFile(store.place(package.sha256)) as wheel:
+                names = wheel.namelist()[:100_000]
+        except (OSError, zipfile.BadZipFile):
+            return []
+        brought |= {name.partition("/")[0].partition(".")[0] for name in names}
+    lacking = sorted(imports - brought - set(sys.stdlib_module_names) - {"google"})
+    if not lacking:
+        return []
+    return [f"nothing locked brings {', '.join(lacking[:8])}, which the notebook imports: install it in the notebook"]
 
 
 def _another_python(content: dict[str, Any]) -> list[str]:

@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from allmend.nouns.noun import Noun, Part
 
 Via = Literal["index", "url", "git", "sdist", "folder", "base"]
 
+# A lock comes with a notebook from a stranger, and its texts become paths, arguments and lines of files.
+Sha256 = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{64})?$")]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_][\w.+!%=-]*)?$", max_length=250)]
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=200)]
+Version = Annotated[str, StringConstraints(pattern=r"^[\w.+!:~-]*$", max_length=200)]
+Address = Annotated[str, StringConstraints(pattern=r"^(?:(?:https?|file)://[^\x00-\x1f]+)?$", max_length=4000)]
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\x00-\x1f]+$", max_length=4000)]
+Ref = Annotated[
+    str, StringConstraints(pattern=r"^(?:[^\s~^:?*\[\\\x00-\x1f./-][^\s~^:?*\[\\\x00-\x1f]*)?$", max_length=250)
+]
+
+
+def _inner(text: str) -> str:
+    if text.startswith(("/", "-")) or ".." in text.split("/") or any(ord(c) < 32 for c in text):
+        raise ValueError(f"{text!r} leads out of its folder")
+    return text
+
+
+InnerPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_inner)]
+
 
 class LockedPackage(Part):
     """One distribution of the Python environment."""
 
-    name: str
+    name: PackageName
     """Normalised (PEP 503)."""
-    version: str
+    version: Version
     via: Via = "index"
     """`url`: a wheel named by its address. `git`, `sdist`, `folder`: source, built into a wheel in the box.
     `base`: already in the environment that the notebook was locked on, by name and version only."""
-    file: str = ""
-    url: str = ""
+    file: FileName = ""
+    url: Address = ""
     """Of the wheel; of the source where it was built here."""
-    sha256: str = ""
+    sha256: Sha256 = ""
     """Of the wheel; of the source archive for `sdist`; empty for `git` and `folder`, which the commit fixes."""
     bytes: int | None = None
     uploaded: str | None = None
     """When the index says the file appeared; None where it does not say."""
-    commit: str | None = None
+    commit: Commit | None = None
     """Of `git`, and of the clone for `folder`."""
-    subdirectory: str = ""
+    subdirectory: InnerPath = ""
 
 
 class LockedClone(Part):
     """A repository at one commit."""
 
-    url: str
-    ref: str | None = None
+    url: WebAddress
+    ref: Ref | None = None
     """The branch, tag or commit that the notebook names; None is the default branch."""
-    branch: str = ""
+    branch: Ref = ""
     """The branch that the commit was found on, empty when the ref is a tag or a commit."""
-    commit: str
+    commit: Commit
     committed: str
     """Date of the commit (ISO 8601)."""
 
@@ -49,8 +70,8 @@ class LockedClone(Part):
 class LockedFile(Part):
     """A file by its content."""
 
-    url: str
-    sha256: str
+    url: WebAddress
+    sha256: Sha256
     bytes: int
     modified: str | None = None
     """Last-Modified, as the server said."""
@@ -59,8 +80,8 @@ class LockedFile(Part):
 class HubFile(Part):
     """A file of a model or data set repository."""
 
-    path: str
-    sha256: str = ""
+    path: InnerPath
+    sha256: Sha256 = ""
     """Empty for a file of which the hub tells only git's own digest, and that was not fetched."""
     git: str = ""
     """Git's SHA-1 of the blob."""
@@ -71,11 +92,11 @@ class LockedRepository(Part):
     """A model or data set of a hub at one commit."""
 
     kind: Literal["model", "dataset"]
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(?:/[\w.-]+)?$")]
     """`OWNER/NAME`."""
-    revision: str | None = None
+    revision: Ref | None = None
     """What the notebook names; None is the main branch."""
-    commit: str
+    commit: Commit
     modified: str | None = None
     files: list[HubFile] = Field(default_factory=list)
 
@@ -83,10 +104,10 @@ class LockedRepository(Part):
 class LockedSystemPackage(Part):
     """A package of apt."""
 
-    name: str
-    version: str
-    sha256: str = ""
-    url: str = ""
+    name: PackageName
+    version: Version
+    sha256: Sha256 = ""
+    url: Address = ""
     bytes: int | None = None
     requested: bool = True
     """Whether the notebook names it; else something it names depends on it."""

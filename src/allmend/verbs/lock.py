@@ -69,7 +69,9 @@ def lock(
 
 def carry_out(path: Path, settings: LockSettings, tell: Callable[[str], None] = lambda text: None) -> Locked:
     """Make and write a lock, telling what is worked on."""
-    from allmend.box import document, interpreters, owner
+    from pydantic import ValidationError
+
+    from allmend.box import document, interpreters, named, owner
     from allmend.errors import InputError
     from allmend.locking import forms, make, store
     from allmend.verbs.plan import plan as make_plan
@@ -90,7 +92,17 @@ def carry_out(path: Path, settings: LockSettings, tell: Callable[[str], None] = 
         most=settings.limit, tell=tell,
     )  # fmt: skip
     _check_names(settings.update, earlier)
-    made = make.make(found, path.name, read.content, path.resolve().parent, owner.read(), wishes, earlier)
+    folder = path.resolve().parent
+    imports = {name for name in named.imports(read) if not (folder / f"{name}.py").exists()}
+    try:
+        made = make.make(found, path.name, read.content, folder, owner.read(), wishes, earlier, imports)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise InputError(
+            f"something the notebook or a server names cannot stand in a lock: {problem['msg']} "
+            f"(given: {str(problem['input'])[:200]!r})",
+            where=str(path),
+        ) from None
     return Locked(made, earlier, forms.write(path, made))
 
 
