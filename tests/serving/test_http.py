@@ -127,6 +127,21 @@ def test_a_client_that_leaves_before_the_whole_answer_ends_the_work(server: Serv
     wait_until_idle(server)
 
 
+def test_a_client_that_does_not_read_holds_nobody_up(http: httpx.Client, server: Server, base: str) -> None:
+    content = json.dumps(body(base, stream=True, **LONG, n=16)).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        raw.sendall(head.encode() + content)
+        for _ in range(3):
+            assert http.post("/v1/chat/completions", json=body(base, max_tokens=5)).status_code == 200
+        assert raw.recv(16).startswith(b"HTTP/1.1 200")
+    wait_until_idle(server)
+
+
 def test_a_key_is_asked_for_and_compared(folders: Any) -> None:
     with start(str(folders.base), port=0, api_key="s3cret", dtype="float32", memory="16M") as server:
         get = lambda **headers: httpx.get(f"{server.url}/v1/models", headers=headers)

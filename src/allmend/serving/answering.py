@@ -118,13 +118,33 @@ def _raise_failure(piece: Piece) -> None:
         raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
 
 
-def stream(events: AsyncIterator[BaseModel]) -> StreamingResponse:
+class QuickEvents:
+    """Events that only add text, written out without a model: there is one for every token of everybody.
+
+    Args:
+        chunk: an event of the stream, whose fields beside `choices` all events share.
+        around: what stands around the text in a choice, as JSON, with `%s` for it.
+    """
+
+    def __init__(self, chunk: BaseModel, around: str) -> None:
+        shared = chunk.model_dump(exclude_none=True, exclude={"choices", "usage", "allmend"})
+        self._head = json.dumps(shared, ensure_ascii=False, separators=(",", ":"))[:-1]
+        self._around = around
+
+    def __call__(self, index: int, text: str) -> bytes:
+        """The event that adds `text` to answer `index`."""
+        inside = self._around % json.dumps(text, ensure_ascii=False)
+        choice = f'{{"index":{index},{inside},"finish_reason":null}}'
+        return f'data: {self._head},"choices":[{choice}]}}\n\n'.encode()
+
+
+def stream(events: AsyncIterator[BaseModel | bytes]) -> StreamingResponse:
     """Server-sent events ending with `[DONE]`; a failure on the way is an event of its own."""
 
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for event in events:
-                yield event_bytes(event)
+                yield event if isinstance(event, bytes) else event_bytes(event)
             yield b"data: [DONE]\n\n"
         except Fault as fault:
             yield b"data: " + json.dumps(fault.body(), ensure_ascii=False).encode() + b"\n\n"

@@ -181,7 +181,7 @@ def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatComple
     )
 
 
-async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterator[ChatChunk]:
+async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterator[ChatChunk | bytes]:
     target, body = prepared.target, prepared.body
     identity, created = answering.new_id("chatcmpl")
     mark = answering.fingerprint(target)
@@ -195,10 +195,15 @@ async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterat
             first.allmend = answering.provenance(target, prepared.template)
         yield first
     usages: list[Usage] = []
+    quick = answering.QuickEvents(chunk([]), '"delta":{"content":%s}')
     watches = [CallWatch() if prepared.toolbox else None for _ in prepared.requests]
     async for index, piece in running.pieces():
         if piece.usage is not None:
             usages.append(piece.usage)
+        if not body.logprobs and prepared.toolbox is None and piece.finish is None:
+            if piece.text:
+                yield quick(index, piece.text)
+            continue
         choice = _delta(index, piece, body, target.base.token_bytes)
         watch = watches[index]
         if watch is not None and prepared.toolbox is not None:

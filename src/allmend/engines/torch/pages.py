@@ -80,8 +80,8 @@ class Pages:
             taken.append(self._free.pop())
         self._holders.update(dict.fromkeys(taken, 1))
         if taken and self._layers:
-            index = torch.tensor(taken)
             for keys, values in self._layers.values():
+                index = torch.tensor(taken, device=keys.device)
                 keys[index] = 0
                 values[index] = 0
         return taken

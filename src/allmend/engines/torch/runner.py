@@ -197,7 +197,7 @@ class PackedRunner(PagedRunner):
 
     def _lay_out(self, segments: list[Segment]) -> tuple[attention.Step, list[int]]:
         """The step's index tensors, and the rows whose logits are wanted."""
-        size = self.pages.size
+        size, device = self.pages.size, self._model.device
         slots: list[int] = []
         stretches: list[attention.Stretch] = []
         rows: list[int] = []
@@ -215,17 +215,17 @@ class PackedRunner(PagedRunner):
                 positions.append(segment.start)
                 tables.append(used)
             else:
-                stretches.append(attention.Stretch(offset, count, segment.start, torch.tensor([used])))
+                stretches.append(attention.Stretch(offset, count, segment.start, torch.tensor([used], device=device)))
             kept.extend(range(offset + count - segment.keep, offset + count))
             offset += count
         width = max((len(table) for table in tables), default=0)
-        table = torch.tensor([held + [0] * (width - len(held)) for held in tables], dtype=torch.long)
+        table = torch.tensor([held + [0] * (width - len(held)) for held in tables], dtype=torch.long, device=device)
         step = attention.Step(
             self.pages,
-            torch.tensor(slots),
+            torch.tensor(slots, device=device),
             stretches,
-            torch.tensor(rows, dtype=torch.long),
-            torch.tensor(positions, dtype=torch.long),
+            torch.tensor(rows, dtype=torch.long, device=device),
+            torch.tensor(positions, dtype=torch.long, device=device),
             table.view(len(rows), width),
         )
         return step, kept

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -83,7 +86,15 @@ def build_engine(
     if take_over and isinstance(runner, NativeRunner):
         for parameter in model.parameters():
             parameter.data = parameter.data.new_empty(0)
+        _give_back()
     return engine
+
+
+def _give_back() -> None:
+    """Return what loading and laying out left behind to the system, where the C library does that when asked."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 _WEIGHTS_REASON = {

@@ -174,8 +174,8 @@ class NativeRunner(PagedRunner):
             return None if norm is None else int(self._keep(norm).data_ptr())
 
         shape = (self.pages.count, self._parts.kv_heads, self.pages.size, self._parts.head_width)
-        # Zeros that are not touched cost no memory yet on systems that map pages lazily.
-        keys, values = (self._keep(torch.zeros(shape, dtype=self._narrow)) for _ in range(2))
+        # Not zeroed: nothing is read that was not written, and what is not touched costs no memory yet.
+        keys, values = (self._keep(torch.empty(shape, dtype=self._narrow)) for _ in range(2))
         cosine, sine = self._tables[layer.rotary]
         return abi.Layer(
             matrix("q_proj", "k_proj", "v_proj"), matrix("o_proj"), matrix("gate_proj", "up_proj"),
