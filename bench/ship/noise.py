@@ -12,7 +12,6 @@ import json
 import platform
 import sys
 import tempfile
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,19 +25,23 @@ def main() -> None:
     """Measure and write the result."""
     run = sys.argv[1]
     prompts = int(sys.argv[sys.argv.index("--prompts") + 1]) if "--prompts" in sys.argv else 64
-    limits = dict(thresholds.LIMITS)
-    thresholds.LIMITS.update({name: replace(limit, mean=1e9, worst=1e9) for name, limit in limits.items()})
+    limits, on_rounded = dict(thresholds.LIMITS), thresholds.ON_ROUNDED
+    none = thresholds.Limit(1e9, 1e9)
+    thresholds.LIMITS.update(dict.fromkeys(limits, none))
+    thresholds.ON_ROUNDED = none
     with tempfile.TemporaryDirectory(prefix="noise-") as folder:
         release = ship(run, merge=True, gguf=FORMATS, to=Path(folder) / "release", prompts=prompts)
-    types = {artefact.name: artefact.on or artefact.type for artefact in release.artefacts}
+    thresholds.LIMITS.update(limits)
+    thresholds.ON_ROUNDED = on_rounded
+    allowed = {artefact.name: thresholds.allowed(artefact.type, artefact.on) for artefact in release.artefacts}
     rows = [
         {
             "artefact": found.artefact,
             "consumer": found.consumer,
             "mean": round(found.loss_difference, 5),
             "worst": round(found.loss_worst, 4),
-            "allowed mean": limits[types[found.artefact]].mean,
-            "allowed worst": limits[types[found.artefact]].worst,
+            "allowed mean": allowed[found.artefact].mean,
+            "allowed worst": allowed[found.artefact].worst,
             "accuracy": [found.reference, found.value],
         }
         for found in release.agreements

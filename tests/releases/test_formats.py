@@ -17,7 +17,7 @@ import tiny
 from allmend.data import PLAIN, Template
 from allmend.errors import AllmendError, InputError, Unavailable, UsageError
 from allmend.releases.gguf import model as gguf_model
-from allmend.releases.gguf import reader, tokens, types
+from allmend.releases.gguf import reader, survival, tokens, types
 from allmend.releases.gguf.settings import config_of, settings_of
 from allmend.releases.modelfile import modelfile, pieces
 
@@ -187,3 +187,16 @@ def test_a_template_that_cannot_be_said_is_left_out_and_said_so() -> None:
     text = modelfile("m.gguf", None, {"temperature": 0.7, "top_k": 40, "do_sample": True}, ["<eos>"], "Terms.")
     assert "No TEMPLATE" in text and "PARAMETER temperature 0.7" in text and 'PARAMETER stop "<eos>"' in text
     assert 'LICENSE """Terms."""' in text
+
+
+def test_an_adapter_on_weights_that_lie_on_the_grid_is_rounded_away_and_kept_by_a_finer_format() -> None:
+    """A base that came from a GGUF: in its own format nearly nothing of a small update is left."""
+    numbers = torch.Generator().manual_seed(0)
+    plain = torch.randn(64, 512, generator=numbers) * 0.02
+    change = torch.randn(64, 4, generator=numbers) @ torch.randn(4, 512, generator=numbers) * 1e-4
+    for type_ in ("q4_k", "q5_0"):
+        on_grid = torch.from_numpy(types.read_back(types.quantised(plain, type_, "x"), type_)).bfloat16().float()
+        assert survival.share_left(on_grid, change, type_) < 0.3
+        finer = survival._enough(on_grid, change, type_, 512)
+        assert 0.8 <= survival.share_left(on_grid, change, finer) <= 1.25
+        assert types.size(finer, (1, 512)) > types.size(type_, (1, 512))

@@ -10,7 +10,7 @@ from allmend.adapters import AdapterWeights
 from allmend.models.loading import Loaded
 from allmend.releases.expected import Expected
 from allmend.releases.facts import public_name
-from allmend.releases.gguf import lora, model, reader, tokens
+from allmend.releases.gguf import lora, model, reader, survival, tokens
 from allmend.releases.gguf.settings import settings_of
 from allmend.releases.gguf.types import FILE_TYPES
 
@@ -40,9 +40,19 @@ class Files:
         rows = int(self.expected.config["vocab_size"])
         return tokens.made(self.loaded.folder, self.loaded.tokenizer, rows, self.expected.marks.starts)
 
-    def model(self, merged: Path, path: Path, type_: str, report: Callable[[str, int, int], None]) -> None:
-        """The merged model in one format."""
-        model.write(merged, path, type_, self.tokenizer(), self.naming(), report)
+    def model(self, merged: Path, path: Path, type_: str, report: Callable[[str, int, int], None]) -> str | None:
+        """The merged model in one format; returns what was done to keep the adapter from being rounded away."""
+        types: dict[str, str] = {}
+        if type_.startswith("q") and type_ != "q8_0":
+            settings = settings_of(self.expected.config)
+            types = survival.finer_types(self.loaded.folder, merged, self.weights, settings, type_)
+        model.write(merged, path, type_, self.tokenizer(), self.naming(), report, types)
+        if not types:
+            return None
+        return (
+            f"In {type_} the rounding would have undone the adapter in {len(types)} of {len(self.weights.modules)} "
+            f"tensors; these are in {', '.join(sorted(set(types.values())))}."
+        )
 
     def adapter(self, path: Path) -> None:
         """The adapter alone."""

@@ -194,7 +194,9 @@ class Maker:
         folder.mkdir()
         for type_ in self.types:
             path = folder / f"{self.name}-{type_}.gguf"
-            files.model(merged, path, type_, order.amount)
+            note = files.model(merged, path, type_, order.amount)
+            if note is not None:
+                self.notes.append(note)
             artefacts.append(_artefact(draft, f"gguf-{type_}", "gguf", f"gguf/{path.name}", type_))
         base_gguf: Path | None = None
         if order.weights.magnitudes:

@@ -21,6 +21,7 @@ from allmend.releases.parity import ours
 from allmend.releases.parity.compare import compare
 from allmend.releases.parity.llamacpp import by_llamacpp
 from allmend.releases.parity.probes import Probes, Replies
+from allmend.releases.parity.thresholds import allowed
 from allmend.releases.parity.torch_consumers import CannotLoad, by_peft, by_transformers
 
 
@@ -167,7 +168,8 @@ def _ask(case: Case, artefact: Artefact, consumer: Consumer, truth: Replies, pro
             raise
         proof.breaches.append(breach(artefact.name, "unreadable", f"it cannot be asked: {str(error)[:300]}"))
         return
-    found = compare(artefact.name, artefact.on or artefact.type, truth, made, case.probes, case.expected.marks.bos_text)
+    limit = allowed(artefact.type, artefact.on)
+    found = compare(artefact.name, limit, truth, made, case.probes, case.expected.marks.bos_text)
     proof.agreements.append(found)
     proof.replies[f"{artefact.name} by {made.consumer}"] = made
     if not found.passed and not explained:

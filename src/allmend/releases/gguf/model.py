@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,12 @@ def write(
     tokenizer: dict[str, Value],
     naming: Naming,
     report: Callable[[str, int, int], None] = lambda *_: None,
+    types: Mapping[str, str] | None = None,
 ) -> None:
     """Write `folder` as `target`.
+
+    Args:
+        types: tensors (by their names in the folder) that get another type than the file's.
 
     Raises:
         Unavailable: a family, setting or type that is not written.
@@ -46,7 +50,10 @@ def write(
 
     config = config_of(folder)
     settings = settings_of(config, folder)
-    plan = planned(folder, settings, file_type)
+    plan = [
+        (path, entry, name, (types or {}).get(entry.name, type_))
+        for path, entry, name, type_ in planned(folder, settings, file_type)
+    ]
     needed = sum(size(type_, entry.shape) for _, entry, _, type_ in plan)
     free = shutil.disk_usage(target.parent).free
     if free < needed + (64 << 20):

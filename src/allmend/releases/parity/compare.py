@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from allmend.nouns.release import Agreement
 from allmend.releases.parity.probes import Probes, Replies
-from allmend.releases.parity.thresholds import allowed
+from allmend.releases.parity.thresholds import Limit
 from allmend.verdicts.intervals import paired_interval
 
 
-def compare(artefact: str, type_: str, tested: Replies, made: Replies, probes: Probes, bos_text: str) -> Agreement:
-    """How far `made` agrees with `tested`."""
+def compare(artefact: str, limit: Limit, tested: Replies, made: Replies, probes: Probes, bos_text: str) -> Agreement:
+    """How far `made` agrees with `tested`, held to `limit`."""
     differences = [abs(a - b) for a, b in zip(tested.losses, made.losses, strict=True)]
-    limit = allowed(type_)
     texts = [
         _equal_text(a, b, bos_text) for a, b, row in zip(tested.texts, made.texts, probes.rows, strict=True) if row
     ]
