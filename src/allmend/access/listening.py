@@ -10,6 +10,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import uvicorn
+
 from allmend.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -86,8 +88,6 @@ class Listener:
     """
 
     def __init__(self, app: ASGIApp, listening: socket.socket, host: str, **options: Any) -> None:
-        import uvicorn
-
         port = listening.getsockname()[1]
         self.port: int = port
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

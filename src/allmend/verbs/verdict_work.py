@@ -87,6 +87,11 @@ def find(reference: str, settings: VerdictSettings) -> Tuned:
         raise UsageError(f"{run.id} is a run of {run.verb}, not of tune", hint="`allmend runs` lists them.")
     folder = run.output(settings.adapter)
     if folder is None or not Path(folder).is_dir():
+        if run.output("model") is not None:
+            raise UsageError(
+                f"{run.id} learned all weights (--full), and only adapters can be judged again",
+                hint=f"`allmend runs show {run.id}` shows the verdict that it ended with.",
+            )
         have = [file.name for file in run.outputs if file.name.startswith("adapter")]
         raise NotFound(
             f"the run {run.id} has no {settings.adapter}",
