@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 3m
+BUDGET ?= 5m
 # Another source of torch wheels, for example the CPU or CUDA index of torch's own site.
 TORCH_INDEX ?=
 

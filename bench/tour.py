@@ -1,6 +1,6 @@
 """The tour as a stranger sees it: its output, its figures and its times.
 
-    python bench/tour.py [--budget 3m] [--fresh]
+    python bench/tour.py [--budget 5m] [--fresh]
 
 Runs `allmend tour` in a terminal of 100 columns and writes bench/tour.txt (what was shown), bench/tour.json (figures,
 machine, versions), and the recorded block of the README. `--fresh` begins with an empty ALLMEND_HOME, so that fetching
@@ -37,7 +37,7 @@ def processor() -> str:
 def main() -> None:
     """Run, and write what was seen."""
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--budget", default="3m")
+    arguments.add_argument("--budget", default="5m")
     arguments.add_argument("--fresh", action="store_true")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as empty:

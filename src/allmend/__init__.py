@@ -13,10 +13,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from allmend import data, models, runs
     from allmend.errors import AllmendError
-    from allmend.nouns import Permissions, Plan, Receipt
+    from allmend.nouns import Lock, Permissions, Plan, Receipt
+    from allmend.verbs.app import app
+    from allmend.verbs.benchmark import benchmark
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
@@ -27,12 +30,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AllmendError": "allmend.errors",
+    "Lock": "allmend.nouns",
     "Permissions": "allmend.nouns",
     "Plan": "allmend.nouns",
     "Receipt": "allmend.nouns",
+    "app": "allmend.verbs.app",
+    "benchmark": "allmend.verbs.benchmark",
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "lock": "allmend.verbs.lock",
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
@@ -47,13 +54,17 @@ _ROOMS = ("data", "models", "runs")
 
 __all__ = [
     "AllmendError",
+    "Lock",
     "Permissions",
     "Plan",
     "Receipt",
+    "app",
+    "benchmark",
     "chat",
     "data",
     "data_check",
     "doctor",
+    "lock",
     "models",
     "plan",
     "run",

@@ -12,8 +12,8 @@
     └── TrainingDiverged          10    the loss became NaN or ran away; the last good adapter was kept
 
 An interruption (Ctrl-C, SIGTERM) exits with 130; a bug in allmend with 1; an unplanned effect under
-`run --check` with 11; a notebook whose cell failed, or that was ended by a limit, with 12. The table is in
-`docs/exit-codes.md`, which a test holds equal to this one.
+`run --check` with 11; a notebook whose cell failed, or that was ended by a limit, with 12; a lock that does not
+hold under `lock --check` with 13. The table is in `docs/exit-codes.md`, which a test holds equal to this one.
 """
 
 from __future__ import annotations

@@ -377,4 +377,77 @@ ATTACKS = [
         "attempt('v6', lambda: socket.create_connection(('fd00:ec2::254', 80), 3))",
         all_of(has("connect", "169.254.169.254:80", "denied"), has("connect", "fd00:ec2::254", "denied")),
     ),
+    Attack(
+        "processes of the same person, by their number",
+        TRY
+        + LIBC
+        + "import resource\ndef call(n, *a):\n    r = libc.syscall(n, *a)\n    if r < 0: raise OSError(ctypes.get_errno(), 'refused')\n    return r\n"
+        "for pid in (@SUPERVISOR@, @VICTIM@):\n"
+        "    attempt('limit', lambda: resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1)))\n"
+        "    attempt('priority', lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))\n"
+        "    attempt('processors', lambda: os.sched_setaffinity(pid, {0}))\n"
+        "    attempt('input and output', lambda: call(251, 1, pid, 3 << 13))\n"
+        "    attempt('pages', lambda: call(279, pid, 0, 0, 0, 0, 0))\n"
+        "os.sched_setaffinity(0, os.sched_getaffinity(0)); os.setpriority(os.PRIO_PROCESS, os.getpid(), os.getpriority(os.PRIO_PROCESS, 0))\n"
+        "resource.prlimit(os.getpid(), resource.RLIMIT_CORE); import threading\n"
+        "os.sched_setaffinity(threading.get_native_id(), os.sched_getaffinity(0)); print('own ones work')",
+        lambda ran, cell: (
+            "own ones work" in ran.text(cell)
+            and (ran.receipt.enforcement.level == "A" or bool(ran.events("call", "prlimit64", cell)))
+        ),
+    ),
+    Attack(
+        "modes, times and attributes of other files",
+        TRY + "import os, ipykernel\nlink = 'to-the-key'\nos.symlink('@CANARY@', link)\n"
+        "for path in ('@CANARY@', '@HOST@', '@HOME@', ipykernel.__file__, link):\n"
+        "    attempt('mode', lambda: os.chmod(path, 0o777))\n    attempt('time', lambda: os.utime(path, (1, 1)))\n"
+        "    attempt('owner', lambda: os.chown(path, os.getuid(), os.getgid()))\n"
+        "    attempt('attribute', lambda: os.setxattr(path, 'user.allmend', b'1'))\n"
+        "for change in (lambda fd: os.fchmod(fd, 0o666), lambda fd: os.utime(fd, (1, 1))):\n"
+        "    attempt('by descriptor', lambda: change(os.open(ipykernel.__file__, os.O_RDONLY)))\n"
+        "open('own.txt', 'w').write('x'); os.chmod('own.txt', 0o4640); os.utime('own.txt', ns=(5, 7 * 10**9)); os.makedirs('f', exist_ok=True)\n"
+        "here = os.open('f', os.O_RDONLY); os.close(os.open('in.txt', os.O_CREAT, dir_fd=here)); os.chmod('in.txt', 0o600, dir_fd=here)\n"
+        "with open('own.txt') as f: os.utime(f.fileno()); os.fchmod(f.fileno(), 0o640)\n"
+        "import shutil; shutil.copy2('own.txt', 'copy.txt'); print('own ones work', oct(os.stat('copy.txt').st_mode & 0o777), oct(os.stat('f/in.txt').st_mode & 0o777))",
+        lambda ran, cell: "own ones work 0o640 0o600" in ran.text(cell) and bool(ran.events("write", "id_rsa", cell)),
+    ),
+    Attack(
+        "memory and queues that other programs share",
+        LIBC + "def call(n, *a):\n    r = libc.syscall(n, *a)\n    return r if r >= 0 else -ctypes.get_errno()\n"
+        "import platform\nx86 = platform.machine() == 'x86_64'\n"
+        "theirs = call(29 if x86 else 194, @SHARED@, 4096, 0o600)\n"
+        "print('GOT THROUGH' if theirs >= 0 else 'stopped', theirs)\n"
+        "print([call(n, @SHARED@, 0, 0, 0) for n in ((68, 64, 240) if x86 else (186, 190, 180))])",
+        lambda ran, cell: ran.receipt.enforcement.level == "A" or bool(ran.events("call", "shmget", cell)),
+    ),
+    Attack(
+        "watching other folders",
+        LIBC
+        + "fd = libc.inotify_init()\nfor path in (b'@HOST@', b'@HOME@'):\n    print('GOT THROUGH' if libc.inotify_add_watch(fd, path, 0xFFF) >= 0 else 'stopped', path)",
+        lambda ran, cell: ran.receipt.enforcement.level == "A" or bool(ran.events("call", "inotify_add_watch", cell)),
+    ),
+    Attack(
+        "names of outputs that are no text",
+        "import os\nos.makedirs('outputs', exist_ok=True)\nfor name in (b'\\xff\\xfe.txt', b'\\xed\\xa0\\x80', b'a\\nb', b'\\x1b[2J', b'n' * 255, b'..\\\\x'):\n"
+        "    open(b'outputs/' + name, 'w').write('x')",
+        lambda ran, cell: "control characters" in str([f.why_not for f in ran.receipt.files]),
+    ),
+    Attack(
+        "halves of characters in messages and errors",
+        "import json\nk = get_ipython().kernel\nparent = json.loads(json.dumps(k.get_parent('shell')['header'], default=str))\n"
+        "def forge(kind, content):\n    head = {'msg_id': 'z', 'msg_type': kind, 'session': 's', 'username': 'u', 'date': 'x', 'version': '5.3'}\n"
+        "    parts = [json.dumps(p).encode() for p in (head, parent, {}, content)]\n"
+        "    k.iopub_socket.send_multipart([b'x', b'<IDS|MSG>', k.session.sign(parts), *parts])\n"
+        "half = json.loads('\"\\\\ud800 \\\\u001b[2J\"')\n"
+        "forge('stream', {'name': 'stdout', 'text': half}); forge('error', {'ename': half, 'evalue': half, 'traceback': [half]})\n"
+        "forge('display_data', {'data': {'text/plain': half, half: half}, 'metadata': {}})\nprint('still here')",
+        lambda ran, cell: "still here" in ran.text(cell) and ran.receipt.cells[cell].status == "ok",
+    ),
+    Attack(
+        "a program that is no file",
+        "import os, subprocess\nfd = os.memfd_create('x')\nos.write(fd, open('/usr/bin/env', 'rb').read())\n"
+        "r = subprocess.run([f'/proc/self/fd/{fd}', '-i', '/bin/cat', '@CANARY@', '/etc/shadow'], pass_fds=[fd], capture_output=True, text=True)\n"
+        "print('GOT THROUGH' if 'CANARY' in r.stdout or 'root:' in r.stdout else 'stopped', r.returncode)",
+        has("program", "/proc/self/fd/", "attempted"),
+    ),
 ]

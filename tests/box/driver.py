@@ -7,8 +7,10 @@ servers on the loopback that must not be reached. What became of them is written
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -83,7 +85,9 @@ def main(folder: Path) -> None:
         "abstract": f"allmend-test-{os.getpid()}",
         "socket": str(named_path),
         "home": os.environ["HOME"],
+        "shared": SHARED,
     }
+    shared = share()
     names: dict[str, str] = order["names"]
 
     async def resolver(name: str, port: int) -> list[tuple[str, int]]:
@@ -126,6 +130,7 @@ def main(folder: Path) -> None:
         operator_grants=settings.operator.grants,
     )
     boxes: list[Box] = []
+    before = look(Path(world["host"]), victim.pid)
     (folder / "pid").write_text(str(os.getpid()))
     receipt = run(job, box_made=boxes.append)
     write_atomically(folder / "out" / "receipt.html", page.html(receipt, read.content))
@@ -139,12 +144,45 @@ def main(folder: Path) -> None:
         "home": sorted(str(p.relative_to(world["home"])) for p in Path(world["home"]).rglob("*")),
         "host": sorted(p.name for p in Path(world["host"]).iterdir()),
         "uid": boxes[0].uid,
+        "changed": changed(Path(world["host"]), before, victim.pid),
         "scratch_gone": not boxes[0].scratch.path.exists(),
         "left": processes_of(boxes[0].uid) if os.geteuid() == 0 else [],
     }
+    unshare_memory(shared)
     victim.kill()
     victim.wait()
     (folder / "world.json").write_text(json.dumps(after))
+
+
+SHARED = 0x616C6D00 + os.getpid() % 255
+"""The key of a piece of memory that is there for others to share."""
+
+
+def share() -> int:
+    return int(ctypes.CDLL(None).shmget(SHARED, 4096, 0o1600))
+
+
+def unshare_memory(number: int) -> None:
+    ctypes.CDLL(None).shmctl(number, 0, None)
+
+
+def look(folder: Path, pid: int) -> list[object]:
+    """What a box could change from afar: modes and times of files, limits and priority of processes."""
+    files = [(str(p), p.stat().st_mode, p.stat().st_mtime_ns) for p in (folder, *sorted(folder.iterdir()))]
+    processes = [
+        (
+            who,
+            resource.prlimit(who, resource.RLIMIT_CPU),
+            os.getpriority(os.PRIO_PROCESS, who),
+            os.sched_getaffinity(who),
+        )
+        for who in (pid, os.getpid())
+    ]
+    return [files, processes]
+
+
+def changed(folder: Path, before: list[object], pid: int) -> bool:
+    return look(folder, pid) != before
 
 
 def processes_of(uid: int) -> list[int]:

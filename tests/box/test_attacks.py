@@ -16,6 +16,9 @@ write = "taken"
 """
 
 
+ODD = {b"\xff\xfe.txt", b"\xed\xa0\x80", b"n" * 255, b"..\\x"}
+
+
 @pytest.fixture(scope="module")
 def ran(jobs: Jobs):
     """The notebook of all attacks, run once for each case."""
@@ -47,7 +50,7 @@ def test_it_is_stopped_and_in_the_receipt(ran, attack: Attack, level: str, who: 
 def test_nothing_around_the_box_was_touched(ran, level: str, who: str) -> None:
     result: Ran = ran(level, who)
     world = result.world
-    assert world["victim_alive"]
+    assert world["victim_alive"] and not world["changed"]
     assert world["secret_connections"] == world["abstract_connections"] == world["socket_connections"] == 0
     assert world["host"] == ["id_rsa"]
     assert not [path for path in world["home"] if not path.startswith(".cache")], world["home"]
@@ -60,6 +63,9 @@ def test_nothing_around_the_box_was_touched(ran, level: str, who: str) -> None:
 def test_only_plain_declared_outputs_came_out(ran, level: str, who: str) -> None:
     taken = ran(level, who).folder / "taken"
     found = sorted(str(path.relative_to(taken)) for path in taken.rglob("*"))
-    assert found == ["outputs", "outputs/fine.txt"]
+    odd = [name for name in found if name.startswith("outputs/") and name != "outputs/fine.txt"]
+    assert [name for name in found if name not in odd] == ["outputs", "outputs/fine.txt"]
+    # Strange names that are only strange come out as they are.
+    assert all(name.encode("utf-8", "surrogateescape")[8:] in ODD for name in odd), odd
     assert (taken / "outputs/fine.txt").stat().st_mode & 0o7777 == 0o644
     assert not any(path.is_symlink() for path in taken.rglob("*"))

@@ -97,6 +97,34 @@ def test_calls_that_are_looked_at_by_argument(architecture: str) -> None:
 
 
 @both
+def test_level_b_looks_at_what_landlock_does_not_know(architecture: str) -> None:
+    watch = [*seccomp.WATCHED, *seccomp.EMULATED]
+    for name in (*syscalls.DENIED_AT_B, *seccomp.EMULATED):
+        assert action(architecture, name, reduced=True, watch=watch) in (seccomp.USER_NOTIF, None), name
+    for name in syscalls.DENIED_AT_B:
+        assert action(architecture, name, reduced=True) in (EPERM, None), name
+        # At level A mounts, the ipc and the pid namespace do this work.
+        assert action(architecture, name, watch=seccomp.WATCHED) in (seccomp.ALLOW, None), name
+
+
+@both
+@pytest.mark.parametrize("name", syscalls.AIMED)
+def test_level_b_lets_a_process_aim_only_at_itself(architecture: str, name: str) -> None:
+    def answer(*args: int) -> int | None:
+        return action(architecture, name, args, reduced=True, watch=seccomp.WATCHED)
+
+    if syscalls.AIMED[name] == 0:
+        assert answer(0, 7) == seccomp.ALLOW
+        assert answer(1234, 7) == seccomp.USER_NOTIF
+    else:
+        kind = 0 if name == "setpriority" else 1
+        assert answer(kind, 0) == seccomp.ALLOW
+        assert answer(kind, 1234) == seccomp.USER_NOTIF
+        assert answer(2, 0) == answer(3, 0) == seccomp.USER_NOTIF  # a group's, a user's
+    assert action(architecture, name, (1234, 1234), watch=seccomp.WATCHED) == seccomp.ALLOW
+
+
+@both
 def test_everyday_calls_pass(architecture: str) -> None:
     everyday = {"x86_64": (0, 1, 3, 9, 39, 60, 257, 262, 202), "aarch64": (63, 64, 57, 222, 172, 93, 56, 79, 98)}
     code = seccomp.program(architecture, watch=seccomp.WATCHED)

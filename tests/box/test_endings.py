@@ -221,3 +221,11 @@ def test_a_hollow_file_does_not_fill_the_disk(jobs: Jobs, who: str) -> None:
     taken = sum(path.stat().st_size for path in (ran.folder / "taken").rglob("*"))
     assert taken <= 100 * 2**20
     assert any("larger than the disk limit" in (file.why_not or "") for file in ran.receipt.files)
+
+
+@each_case
+def test_folders_without_end_hold_up_neither_this_run_nor_the_next(jobs: Jobs, level: str, who: str) -> None:
+    cell = "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('..', 0)\nimport time; time.sleep(60)"
+    ran = jobs.run(["print('before')", cell], level=level, who=who, timeout=100)
+    assert ran.receipt.ended == "disk-limit" and "folders deep" in ran.receipt.ended_why
+    assert ran.text(0).strip() == "before" and ran.world["scratch_gone"]

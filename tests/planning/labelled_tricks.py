@@ -845,3 +845,108 @@ drive.mount("/content/drive")
 """,
     ),
 ]
+
+TRICKS += [
+    Case(
+        "keys in many places",
+        """
+import os
+os.environ["OPENAI_API_KEY"] = "sk-proj-abcdEFGHijklMNOPqrstUVWXyz0123456789"
+----
+#form
+password = "hunter2horse" #@param {type:"string"}
+hf_token = "" #@param {type:"string"}
+----
+!echo '{"username":"me","key":"k"}' > ~/.kaggle/kaggle.json
+----
+import boto3
+boto3.client("s3", aws_access_key_id="AKIAABCDEFGHIJKLMNOP", aws_secret_access_key="YOUR_SECRET")
+----
+api_key = "xxxxxxxxxxxxxxxxxxxx"
+""",
+        """
+0 credential env:OPENAI_API_KEY
+0 credential literal:openai
+1 hidden_code cell
+1 credential literal:password
+1 credential prompt:hf_token
+2 credential kaggle
+3 credential literal:aws
+3 credential prompt:aws_secret_access_key
+4 credential prompt:api_key
+""",
+    ),
+    Case(
+        "data that leaves by other ways",
+        """
+import socket
+s = socket.socket()
+s.connect(("collect.example", 443))
+s.connect(("127.0.0.1", 80))
+----
+import telegram
+telegram.Bot("t").send_message(1, "x")
+----
+!curl -X POST https://hooks.example/x -H "Authorization: Bearer $HF_TOKEN"
+----
+!rsync -a out/ me@box.example:out
+!git push
+----
+import requests
+requests.request("PUT", "https://put.example/a", data={})
+requests.post("http://localhost:5000/x")
+""",
+        """
+0 send collect.example
+1 send telegram
+2 send hooks.example
+3 send box.example
+3 send git remote
+4 send put.example
+""",
+    ),
+]
+
+TRICKS += [
+    Case(
+        "loops that count",
+        """
+import requests
+for page in range(100):
+    requests.get(f"https://h.example/list?page={page}")
+----
+for n in range(2):
+    !wget https://h.example/part{n}.zip
+----
+names = ["a", "b", "c", "d", "e", "f", "g", "h"]
+for i in range(len(names)):
+    !wget https://h.example/{names[i]}.txt
+----
+base = "https://h.example"
+kind = "x" #@param ["x", "y"]
+for url in [base + "/" + kind, base + "/always", base + "/z", base + "/w", base + "/v", base + "/u", base + "/t"]:
+    requests.get(url)
+""",
+        """
+0 download ?f"https://h.example/list?page={page}"
+1 download https://h.example/part0.zip
+1 download https://h.example/part1.zip
+2 download https://h.example/a.txt
+2 download https://h.example/b.txt
+2 download https://h.example/c.txt
+2 download https://h.example/d.txt
+2 download https://h.example/e.txt
+2 download https://h.example/f.txt
+2 download https://h.example/g.txt
+2 download https://h.example/h.txt
+3 download https://h.example/x
+3 download https://h.example/y
+3 download https://h.example/always
+3 download https://h.example/z
+3 download https://h.example/w
+3 download https://h.example/v
+3 download https://h.example/u
+3 download https://h.example/t
+""",
+    ),
+]

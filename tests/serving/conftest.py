@@ -15,6 +15,7 @@ from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
 TEMPLATE = (
+    "{% if tools %}[tools]{{ tools | tojson }}<tool_call>{% endif %}"
     "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
@@ -39,8 +40,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     tiny.tokenizer().save_pretrained(root / "tiny-llama")
     adapters = {}
     for name, seed in (("mine", 1), ("yours", 2)):
-        torch.manual_seed(seed)
         tuned = get_peft_model(tiny.model("llama"), LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]))
+        torch.manual_seed(seed)
         for parameter_name, parameter in tuned.named_parameters():
             if "lora_" in parameter_name:
                 torch.nn.init.normal_(parameter, std=0.3)

@@ -52,7 +52,7 @@ def test_bodies_that_cannot_be_read_are_400(
 def test_unknown_routes_and_methods_say_so(http: httpx.Client) -> None:
     for method, path, status, code in (
         ("POST", "/v1/embeddings", 404, "unsupported_route"),
-        ("POST", "/v1/responses", 404, "unsupported_route"),
+        ("POST", "/v1/moderations", 404, "unsupported_route"),
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),
@@ -91,6 +91,13 @@ def running(server: Server) -> int:
     return len(scheduler.running) + len(scheduler.waiting)
 
 
+def wait_until_busy(server: Server) -> None:
+    until = time.monotonic() + 5
+    while not running(server) and time.monotonic() < until:
+        time.sleep(0.002)
+    assert running(server) > 0
+
+
 def wait_until_idle(server: Server) -> None:
     until = time.monotonic() + 5
     while running(server) and time.monotonic() < until:
@@ -104,7 +111,7 @@ LONG = {"max_tokens": 400, "ignore_eos": True, "temperature": 0.9, "seed": 1}
 def test_a_client_that_leaves_a_stream_ends_the_work(http: httpx.Client, server: Server, base: str) -> None:
     with http.stream("POST", "/v1/chat/completions", json=body(base, stream=True, **LONG, n=16)) as answer:
         next(answer.iter_lines())
-        assert running(server) > 0
+        wait_until_busy(server)
     wait_until_idle(server)
 
 
@@ -116,10 +123,22 @@ def test_a_client_that_leaves_before_the_whole_answer_ends_the_work(server: Serv
             f"Content-Length: {len(content)}\r\n\r\n"
         )
         raw.sendall(head.encode() + content)
-        until = time.monotonic() + 5
-        while not running(server) and time.monotonic() < until:
-            time.sleep(0.01)
-        assert running(server) > 0
+        wait_until_busy(server)
+    wait_until_idle(server)
+
+
+def test_a_client_that_does_not_read_holds_nobody_up(http: httpx.Client, server: Server, base: str) -> None:
+    content = json.dumps(body(base, stream=True, **LONG, n=16)).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        raw.sendall(head.encode() + content)
+        for _ in range(3):
+            assert http.post("/v1/chat/completions", json=body(base, max_tokens=5)).status_code == 200
+        assert raw.recv(16).startswith(b"HTTP/1.1 200")
     wait_until_idle(server)
 
 

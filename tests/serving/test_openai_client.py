@@ -181,7 +181,7 @@ def failures() -> Iterator[tuple[dict[str, Any], int, str]]:
     yield {"extra_body": {"temprature": 1}}, 400, "'temperature'"
     yield {"extra_body": {"lora": [{"id": "nobody"}]}, "model": None}, 404, "nobody"
     yield {"logit_bias": {"999999": 1}}, 400, "token id"
-    yield {"response_format": {"type": "json_object"}}, 400, "not supported"
+    yield {"modalities": ["text", "audio"]}, 400, "not supported"
     yield {"top_logprobs": 3}, 400, "logprobs must be true"
     yield {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, 400, "image"
     yield {"n": 1000}, 400, "n"

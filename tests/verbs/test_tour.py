@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 def test_the_tour_tunes_judges_serves_and_asks(tmp_path, shared_home):
     environment = {**os.environ, **shared_home(tmp_path / "home"), "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-m", "allmend", "tour", "--budget", "45s", "--json"],
+        [sys.executable, "-m", "allmend", "tour", "--budget", "150s", "--json"],
         env=environment, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     verdict = result["verdict"]
     accuracy = next(measure for measure in verdict["measures"] if measure["name"] == "accuracy")
-    assert verdict["held_out_rows"] >= 500
+    assert verdict["held_out_rows"] >= 100
     assert 0.6 < accuracy["base"] < 0.9
     rows = verdict["held_out_rows"]
     changed = (verdict["gained"] - verdict["lost"]) / rows

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import tiny
 from allmend import runs
+from allmend.adapters import read
 from allmend.cli import run as run_command
 from allmend.cli.show import notes
 from allmend.errors import DoesNotFit, InputError, UsageError
@@ -119,12 +120,13 @@ def test_the_verdict_again_is_the_same_and_other_rows_can_be_judged(
     home, run, _ = finished
     monkeypatch.setenv("ALLMEND_HOME", str(home))
     first = Verdict.from_json(Path(run.output("verdict") or "").read_text())
-    again = verdict(run.id, free_text_rows=0)
+    again = verdict(run.id, free_text_rows=0, few_shot=0, forgetting=False)
     assert again.main == first.main and (again.gained, again.lost) == (first.gained, first.lost)
     assert runs.show("last").verb == "verdict" and runs.show("last").state == "done"
-    other = verdict("last:tune", data=table(tmp_path / "other.jsonl", 60, seed=7), free_text_rows=0)
+    theirs = table(tmp_path / "other.jsonl", 60, seed=7)
+    other = verdict("last:tune", data=theirs, free_text_rows=0, forgetting=False)
     assert other.held_out_rows == 60 and other.main.name == "accuracy"
-    shown = command(home, "verdict", run.id, "--free-text-rows", "0", "--json")
+    shown = command(home, "verdict", run.id, "--free-text-rows", "0", "--few-shot", "0", "--no-forgetting", "--json")
     assert Verdict.from_json(shown.stdout).main == first.main
     # The file is another by now: its held-out rows would be others too.
     data = Path(next(file.path for file in run.inputs if file.name == "data"))
@@ -150,7 +152,8 @@ def test_the_same_seed_gives_the_same_adapter(home: Path, tmp_path: Path, model:
 
 def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
-    words = ("tune", str(data), "--model", str(model), "--budget", "6s", "--epochs", "2000", "--dtype", "float32")
+    words = ("tune", str(data), "--model", str(model), "--trials", "1", "--budget", "20s", "--epochs", "2000")
+    words += ("--dtype", "float32")
     process = subprocess.Popen(
         [sys.executable, "-m", "allmend", *words],
         stdout=subprocess.DEVNULL,
@@ -183,7 +186,19 @@ def test_killed_in_the_middle_the_same_command_continues(home: Path, tmp_path: P
 def test_stopped_by_ctrl_c_it_keeps_what_it_has(home: Path, tmp_path: Path, model: Path) -> None:
     data = table(tmp_path / "rows.jsonl")
     process = subprocess.Popen(
-        [sys.executable, "-m", "allmend", "tune", str(data), "--model", str(model), "--epochs", "5000"],
+        [
+            sys.executable,
+            "-m",
+            "allmend",
+            "tune",
+            str(data),
+            "--model",
+            str(model),
+            "--epochs",
+            "5000",
+            "--trials",
+            "1",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -303,6 +318,7 @@ def test_options_of_a_lora_come_out_as_peft_reads_them(
     loaded = peft.PeftModel.from_pretrained(tiny.model("llama", initializer_range=0.15), folder)
     config = loaded.peft_config["default"]
     assert (config.use_dora, config.use_rslora) == (settings.get("dora", False), settings.get("rslora", False))
+    assert read(folder).base_bits == settings.get("base_bits")
     again = verdict(run.id, free_text_rows=0)
     assert again.main == Verdict.from_json(Path(run.output("verdict") or "").read_text()).main
 
@@ -374,7 +390,8 @@ def test_a_corrupt_checkpoint_is_told_and_a_fresh_start_works(home: Path, tmp_pa
     settings: dict[str, Any] = {"model": str(model), "epochs": 5000, "dtype": "float32"}
     with pytest.raises(InputError, match="checkpoint is damaged") as caught:
         tune(data, **settings)
-    assert "--fresh" in (caught.value.hint or "") and not list(home.glob("runs/*/adapter"))
+    assert "--fresh" in (caught.value.hint or "")
+    assert [path.parent for path in home.glob("runs/*/adapter")] in ([], [folder])
     assert tune(data, **settings, budget="1s", fresh=True).state == "done"
 
 

@@ -17,6 +17,7 @@ from allmend.nouns.verdict import Measure, Verdict
 from allmend.tuning.loop import Plan, train
 from allmend.verdicts.judge import Question, answers_of, judge
 from allmend.verdicts.measure import answer_labels, row_losses
+from allmend.verdicts.words import words_of
 
 LABELS = ["cat", "dog"]
 
@@ -200,7 +201,5 @@ def test_conversations_are_judged_on_every_answer() -> None:
     ],
 )
 def test_words_are_what_the_interval_allows(low: float, high: float, higher: bool, words: str) -> None:
-    from allmend.verdicts.judge import _words
-
     measure = Measure(name="m", base=0, tuned=0, difference=0, low=low, high=high, rows=9, higher_is_better=higher)
-    assert _words(measure) == words
+    assert words_of(measure) == words

@@ -51,6 +51,8 @@ class AdapterWeights:
     template_name: str | None
     magnitudes: dict[str, torch.Tensor] = field(default_factory=dict)
     """Of a DoRA: (out,) fp32 by module."""
+    base_bits: int | None = None
+    """8 or 4 where allmend trained it on weights quantised so (`models.quantised`)."""
 
     def config_of(self, module: str) -> LoraConfig:
         """Rank and alpha as they are for one module."""
@@ -72,11 +74,14 @@ class AdapterWeights:
         )
 
 
-def write(folder: Path, lora: LoraSet, base: Model, template: str, template_name: str) -> Adapter:
+def write(
+    folder: Path, lora: LoraSet, base: Model, template: str, template_name: str, base_bits: int | None = None
+) -> Adapter:
     """Write an adapter; each file appears by rename, the weights last.
 
     Args:
         template: the chat template's Jinja text, kept beside the weights.
+        base_bits: 8 or 4 where it was trained on quantised weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Where whole names were asked for, their ends would name other layers too.
@@ -103,6 +108,8 @@ def write(folder: Path, lora: LoraSet, base: Model, template: str, template_name
         "base_digest": base.digest,
         "template": template_name,
     }
+    if base_bits:
+        about["base_bits"] = str(base_bits)
     tensors = {
         f"base_model.model.{key.replace('.lora_A', '.lora_A.weight').replace('.lora_B', '.lora_B.weight')}": value
         for key, value in lora.state().items()
@@ -156,6 +163,7 @@ def read(folder: Path | str) -> AdapterWeights:
         template=_template(folder / TEMPLATE),
         template_name=notes.get("template"),
         magnitudes=magnitudes,
+        base_bits={"8": 8, "4": 4}.get(notes.get("base_bits", "")),
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from allmend.box import bubblewrap, cgroups, environment, levels, limits
+from allmend.box import bubblewrap, cgroups, disk, environment, levels, limits
 from allmend.box.control import Control
 from allmend.box.egress.gate import Dial, Gate, Resolve, resolve
 from allmend.box.egress.policy import Policy
@@ -43,8 +43,6 @@ from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Ending, Enforcement
 
 T = TypeVar("T")
-_MOST_DEPTH = 300
-"""Folders within folders; what installs and builds make stays far below."""
 _LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
 
 
@@ -204,7 +202,10 @@ class Box:
 
     def _run_up_and_watch(self, control: Control) -> tuple[dict[str, socket.socket], int | None]:
         def watch(fd: int) -> None:
-            self._notices = Notices(fd, self.record, judge=self.permits, emulate=self._emulators())
+            names, search = self._servers.names.name, self.interior.search_path
+            self._notices = Notices(
+                fd, self.record, judge=self.permits, emulate=self._emulators(), named=names, search=search
+            )
             self._notices.start()
 
         try:
@@ -314,11 +315,11 @@ class Box:
             elif now - started - self.questions.waited() > self.limits.time:
                 self.stop("time-limit", f"it ran longer than {self.limits.time:g} s")
             elif now - looked_at_disk > 1.0:
-                used = await asyncio.to_thread(_disk_used, self.scratch.path, self.limits.disk)
+                used = await asyncio.to_thread(disk.used, self.scratch.path, self.limits.disk)
                 looked_at_disk = time.monotonic()
                 if used > self.limits.disk:
                     what = f"its files took more than {self.limits.disk / 2**30:.1f} GiB"
-                    self.stop("disk-limit", f"{what}, or lay more than {_MOST_DEPTH} folders deep")
+                    self.stop("disk-limit", f"{what}, or lay more than {disk.MOST_DEPTH} folders deep")
 
     def _died(self) -> None:
         if self._group is not None and self._group.out_of_memory():
@@ -431,26 +432,3 @@ def _end_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except OSError:
         pass
-
-
-def _disk_used(folder: Path, enough: int) -> int:
-    """Bytes on disk beneath `folder`, links not followed; stops counting above `enough`.
-
-    Folders nested beyond all use count as too much: they would make counting itself the attack.
-    """
-    total = 0
-    pending = [(str(folder), 0)]
-    while pending and total <= enough:
-        path, depth = pending.pop()
-        if depth > _MOST_DEPTH:
-            return enough + 1
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    total += status.st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append((entry.path, depth + 1))
-        except OSError:
-            continue
-    return total

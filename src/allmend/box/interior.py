@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import secrets
 import shutil
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,21 @@ _APT_FILES = (
 )
 _NAMES_AT_B = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group")
 """World-readable files that programs look accounts up in; at level A generated ones stand in their place."""
+
+
+@lru_cache(maxsize=1)
+def compile_inside() -> None:
+    """Keep the bytecode of what runs inside: shown read-only, it would be compiled anew at every start of every Python.
+
+    Done once for each version of the sources, where they may be written beside; installing from a wheel does it too.
+    """
+    for source in (*INSIDE.glob("*.py"), *INSIDE.glob("site/**/*.py")):
+        compiled = Path(cache_from_source(str(source)))
+        try:
+            if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+                py_compile.compile(str(source), quiet=2)
+        except OSError:
+            return
 
 
 @dataclass
@@ -65,6 +83,7 @@ class Interior:
     def furnish(self) -> view.View:
         """Write everything into the scratch folder; returns the view. Raises `Unavailable`, `NotFound`,
         `Refused`."""
+        compile_inside()
         chosen, folder = self.settings.environment, self.scratch.layer
         if not self.places.separate and self.root:
             closed = environment.unreachable_for(chosen, self.uid, self.gid)
@@ -119,6 +138,8 @@ class Interior:
         for name, text in {**ours, **(system if self.places.separate else {})}.items():
             (etc / name).write_text(text)
             self.overlays[f"{self.places.run}/{name}" if name in ours else f"/etc/{name}"] = str(etc / name)
+        if self.places.separate:
+            self.overlays |= self.settings.operator.overlays
         # The connection file holds the key of the kernel's sockets: only the run itself may read it.
         (etc / "connection.json").chmod(0o600)
         if self.root:
@@ -246,13 +267,19 @@ class Interior:
         devices = [f"/dev/{name}" for name in shown.device_names]
         return {"ALLMEND_VISIBLE": ":".join([*folders, *devices, "/proc/self/"])}
 
+    @property
+    def search_path(self) -> str:
+        """PATH inside."""
+        apt = f"{self.places.layer}/apt/root/usr"
+        return f"{self.places.layer}/bin:{apt}/bin:{_PATH}:{apt}/sbin:{apt}/games"
+
     def _variables(self, proxy_port: int) -> dict[str, str]:
         """The kernel's whole environment; nothing of ours is passed on."""
         places = self.places
         proxy = f"http://127.0.0.1:{proxy_port}"
         apt = f"{places.layer}/apt/root/usr"
         found = {
-            "PATH": f"{places.layer}/bin:{apt}/bin:{_PATH}:{apt}/sbin:{apt}/games",
+            "PATH": self.search_path,
             "LD_LIBRARY_PATH": f"{apt}/lib/{self.machine.architecture}-linux-gnu:{apt}/lib",
             "HOME": places.home,
             "USER": "user",

@@ -126,11 +126,24 @@ def report_file(record: Record, judge: Judge, path: str, writing: bool, source: 
 class Notices(threading.Thread):
     """Answers every notification of one box until its last process is gone."""
 
-    def __init__(self, fd: int, record: Record, *, judge: Judge, emulate: Mapping[str, Emulate] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        record: Record,
+        *,
+        judge: Judge,
+        emulate: Mapping[str, Emulate] | None = None,
+        named: Callable[[str], str | None] = lambda address: None,
+        search: str = "",
+    ) -> None:
         super().__init__(name="allmend-notices", daemon=True)
         self.fd = fd
         self.record = record
         self.judge = judge
+        self.search = frozenset(search.split(":"))
+        """The folders of the box's PATH."""
+        self.named = named
+        """The host that an address of the box's own name server stands for."""
         self.emulate = emulate or {}
         """By the name of a call: who carries it out in the kernel's place."""
 
@@ -208,12 +221,11 @@ class Notices(threading.Thread):
 
     def _program(self, call: Call) -> None:
         path = call.text(call.args[0] if call.name == "execve" else call.args[1])
-        if not path:
-            path = "a program by descriptor"
-        elif not os.path.lexists(
-            f"/proc/{call.pid}/root{path}" if path.startswith("/") else f"/proc/{call.pid}/cwd/{path}"
-        ):
-            return  # a shell or execvp looking along PATH
+        # A shell or execvp looking along PATH; in any other folder a link could make it look absent from here.
+        along_path = os.path.dirname(path) in self.search  # noqa: PTH120
+        if along_path and not os.path.lexists(f"/proc/{call.pid}/root{path}"):
+            return
+        path = path or "a program by descriptor"
         self.record.add("program", path, "attempted", source="kernel")
 
     def _file(self, call: Call) -> None:
@@ -249,7 +261,12 @@ class Notices(threading.Thread):
             inside = address == "::1" or address.startswith("::ffff:127.")
         else:
             return
-        ours = address.startswith("127.77.") or (inside and port in (3128, 53))
+        name = self.named(address) if address.startswith("127.77.") else None
+        if name is not None and port not in (80, 443):
+            advice = "A host at another port is reached through the proxy: grant it as NAME:PORT."
+            self.record.add("host", f"{name}:{port}", "denied", source="kernel", detail=advice)
+            return
+        ours = name is not None or (inside and port in (3128, 53))
         if ours or port == 0:
             return
         shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

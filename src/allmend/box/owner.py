@@ -7,19 +7,17 @@ address is, and passed on to pip, uv and apt inside. URLs with credentials are n
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from allmend.models.index import default_index
+from allmend.models.index import default_index, pip_values, uses_no_index
 
 _FILES_OF = {"pypi.org": ("files.pythonhosted.org",)}
-_KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host", "no-index", "cert")
+_KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -35,6 +33,10 @@ class Operator:
     """pip's settings as they are passed on."""
     certificates: dict[str, str] = field(default_factory=dict)
     """Variable to file."""
+    given: dict[str, str] = field(default_factory=dict)
+    """More variables for inside: what a locked run answers from."""
+    overlays: dict[str, str] = field(default_factory=dict)
+    """Files shown in the place of this system's own, at level A: target to source."""
     apt_sources: str = ""
     notes: list[str] = field(default_factory=list)
     """What was not passed on, and why."""
@@ -61,7 +63,7 @@ class Operator:
             **self.certificates,
         }
         found.update(uv_variables(self.settings))
-        return found
+        return found | self.given
 
 
 def uv_variables(settings: Mapping[str, list[str]]) -> dict[str, str]:
@@ -84,23 +86,23 @@ def uv_variables(settings: Mapping[str, list[str]]) -> dict[str, str]:
 def read(environment: Mapping[str, str] | None = None, apt: Path = Path("/etc/apt")) -> Operator:
     """This machine's package index settings."""
     environment = os.environ if environment is None else environment
-    raw = _pip_settings(environment)
+    values = pip_values(environment)
+    raw = {key: values.get(key, "").split() for key in _KEYS}
     operator = Operator()
-    no_index = [value for value in raw.get("no-index", []) if value.lower() in ("1", "true", "yes", "on")]
-    if no_index:
+    if uses_no_index(values):
         operator.settings["no-index"] = ["true"]
     else:
-        urls = raw.get("index-url") or [default_index()]
+        urls = raw["index-url"] or [default_index()]
         _take(operator, "index-url", urls[:1])
-        _take(operator, "extra-index-url", raw.get("extra-index-url", []))
-    _take(operator, "find-links", raw.get("find-links", []))
-    if raw.get("trusted-host"):
+        _take(operator, "extra-index-url", raw["extra-index-url"])
+    _take(operator, "find-links", raw["find-links"])
+    if raw["trusted-host"]:
         operator.settings["trusted-host"] = raw["trusted-host"]
     for variable in _CERTIFICATES:
         _certificate(operator, variable, environment.get(variable))
-    if raw.get("cert"):
-        operator.settings["cert"] = raw["cert"][:1]
-        _certificate(operator, "PIP_CERT", raw["cert"][0])
+    if values.get("cert"):
+        operator.settings["cert"] = [values["cert"]]
+        _certificate(operator, "PIP_CERT", values["cert"])
     _apt(operator, apt)
     operator.hosts = list(dict.fromkeys(operator.hosts))
     operator.folders = list(dict.fromkeys(operator.folders))
@@ -111,32 +113,6 @@ def _certificate(operator: Operator, variable: str, path: str | None) -> None:
     if path and Path(path).is_file():
         operator.certificates[variable] = path
         operator.folders.append(path)
-
-
-def _pip_settings(environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """pip's settings by key, in its own order: global, user, this environment's, then variables."""
-    home = Path(environment.get("HOME", "/nonexistent"))
-    config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
-    files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", config / "pip/pip.conf"]
-    files += [Path(sys.prefix, "pip.conf")]
-    if environment.get("PIP_CONFIG_FILE"):
-        files.append(Path(environment["PIP_CONFIG_FILE"]))
-    found: dict[str, list[str]] = {}
-    for file in files:
-        parser = configparser.RawConfigParser(strict=False)
-        try:
-            parser.read_string(file.read_text())
-        except (OSError, UnicodeDecodeError, configparser.Error):
-            continue
-        for section in ("global", "install"):
-            for key in _KEYS:
-                if parser.has_option(section, key):
-                    found[key] = parser.get(section, key).split()
-    for key in _KEYS:
-        value = environment.get("PIP_" + key.upper().replace("-", "_"))
-        if value:
-            found[key] = value.split()
-    return found
 
 
 def _take(operator: Operator, key: str, urls: list[str]) -> None:

@@ -36,7 +36,11 @@ _MOST_FILES_LISTED = 2000
 
 
 class Progress(Protocol):
-    """Hears how a run goes; the command line and a page each have one."""
+    """Hears how a run goes; the command line and a page each have one.
+
+    One that answers questions may also have `ending()`, called from any thread when the run ends: whoever still waits
+    for an answer stops waiting.
+    """
 
     def cell_started(self, cell: int, source: str) -> None:
         """A code cell begins."""
@@ -46,9 +50,6 @@ class Progress(Protocol):
 
     def cell_ended(self, record: CellRecord) -> None:
         """A code cell has ended."""
-
-    def ending(self) -> None:
-        """The run ends now, from any thread: whoever still waits for an answer stops waiting."""
 
 
 class Silent:
@@ -61,9 +62,6 @@ class Silent:
         """Nothing."""
 
     def cell_ended(self, record: CellRecord) -> None:
-        """Nothing."""
-
-    def ending(self) -> None:
         """Nothing."""
 
 
@@ -105,7 +103,7 @@ class _Run:
         self.job = job
         self.progress = progress
         self.box = Box(job.settings)
-        self.box.on_end = self.progress.ending
+        self.box.on_end = getattr(self.progress, "ending", None)
         if box_made:
             box_made(self.box)
         self.cells: list[CellRecord] = []
@@ -179,7 +177,8 @@ class _Run:
         try:
             outcome = kernel.run(source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited)
         except KeyboardInterrupt:
-            self.progress.ending()
+            if self.box.on_end is not None:
+                self.box.on_end()
             self._close_cell(place, cell, Outcome("interrupted", error="interrupted from outside"))
             raise KeyboardInterrupt from None
         except KernelGone as error:
@@ -304,7 +303,10 @@ class _Run:
         if not force and now < self.write_again_at:
             return
         metadata = self.job.notebook.setdefault("metadata", {})
+        lock = before.get("lock") if isinstance(before := metadata.get("allmend"), dict) else None
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}
+        if lock is not None:
+            metadata["allmend"]["lock"] = lock
         write_atomically(self.job.executed, json.dumps(self.job.notebook, indent=1, ensure_ascii=False) + "\n")
         self.written = self.receipt()
         write_atomically(self.job.receipt, self.written.to_json() + "\n")

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "allmend-run-"
@@ -84,20 +85,56 @@ class Scratch:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that hostile code wrote in; nothing writes in it any more.
-
-    By `rm`, which is at ease with folders nested deeper than a path can be long; Python's own removal is not. Folders
-    whose permission bits were taken away are opened first. Links are not followed by either.
+    """Remove a folder that hostile code wrote in: folders without permission bits, links, and folders nested deeper
+    than a path or a recursion can reach. What this user may not remove stays.
     """
-    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+    try:
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        names = _names(top)
+        while names:
+            for name in names:
+                _remove_entry(top, name)
+            before, names = set(names), _names(top)
+            if before >= set(names):
+                break  # what is left does not give way
+    finally:
+        os.close(top)
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _remove_entry(top: int, name: str) -> None:
+    """Remove one entry of the folder `top`. A folder's own folders are lifted beside it, so that none lies deep."""
+    with suppress(OSError):
+        if not _open_up(top, name):
+            os.unlink(name, dir_fd=top)
+            return
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
         try:
-            subprocess.run(
-                [*command, "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return
-        if not path.exists():
-            return
+            for child in _names(inner):
+                with suppress(OSError):
+                    if _open_up(inner, child):
+                        os.rename(child, secrets.token_hex(12), src_dir_fd=inner, dst_dir_fd=top)
+                    else:
+                        os.unlink(child, dir_fd=inner)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=top)
+
+
+def _names(folder: int) -> list[str]:
+    return os.listdir(folder)
+
+
+def _open_up(folder: int, name: str) -> bool:
+    """Whether an entry is a folder (no link to one), made enterable."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    os.chmod(name, 0o700, dir_fd=folder)
+    return True
 
 
 def _identity(pid: int) -> str:

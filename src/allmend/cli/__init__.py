@@ -102,7 +102,18 @@ def _as_usage_error(error: Exception) -> UsageError:
 
 
 _EXTRAS = {
-    "tune": {"torch", "transformers", "safetensors", "gguf", "numpy", "scipy", "pyarrow", "jinja2", "huggingface_hub"},
+    "tune": {
+        "torch",
+        "transformers",
+        "safetensors",
+        "gguf",
+        "numpy",
+        "scipy",
+        "pyarrow",
+        "jinja2",
+        "huggingface_hub",
+        "optuna",
+    },
     "serve": {"fastapi", "uvicorn", "openai", "starlette"},
     "ship": {"peft", "xllamacpp", "model_signing", "cyclonedx", "OpenSSL", "cryptography"},
     "postgres": {"psycopg"},

@@ -14,9 +14,11 @@ from allmend.verbs.watching import Watch
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from allmend.cli.trials import Trials
     from allmend.nouns.choice import Choice
     from allmend.nouns.data_report import DataReport
     from allmend.nouns.model import Model
+    from allmend.nouns.search import Search
     from allmend.tuning.loop import Step
 
 _MARKS = {"blocking": "[red]stops tuning[/red]", "warning": "[yellow]warning[/yellow]", "note": "[cyan]note[/cyan]"}
@@ -59,6 +61,7 @@ class Terminal(Watch):
         self._losses: list[float] = []
         self._said = 0.0
         self._start = time.monotonic()
+        self._trials: Trials | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -68,11 +71,18 @@ class Terminal(Watch):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._trials is not None:
+            self._trials.close()
         if self._console.is_terminal:
             self._bars.stop()
 
     def stage(self, text: str) -> None:
         """A stage on a line of its own, with the time since the start; bars of the one before go."""
+        if self._trials is not None:
+            self._trials.close()
+            self._trials = None
+            if self._console.is_terminal:
+                self._bars.start()
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
@@ -135,6 +145,17 @@ class Terminal(Watch):
             self.note(f"step {step.step}: loss on selection rows {step.select_loss:.4f}")
         if step.step == step.steps:
             self.note(f"loss {self._losses[0]:.3f} {curve(self._losses)} {_recent(self._losses):.3f}")
+
+    def search(self, search: Search) -> None:
+        """The table of trials; without a terminal, a line for each that was measured or has ended."""
+        if self._trials is None:
+            from allmend.cli.trials import Trials
+
+            # Two live displays would write over each other.
+            if self._console.is_terminal:
+                self._bars.stop()
+            self._trials = Trials(self._console, self.note)
+        self._trials.show(search)
 
     def _bar(self, what: str, done: int, total: int, shown: str) -> None:
         if not self._console.is_terminal:

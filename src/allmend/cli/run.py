@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from allmend.verbs.run import Prepared, RunSettings
 
 if TYPE_CHECKING:
+    from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import Receipt
 
 _ENDINGS = {"finished": 0, "interrupted": 130}
@@ -48,7 +49,7 @@ def command(
 
     settings = settings.model_copy(update={"parameters": (*settings.parameters, *param)})
     prepared = verb.prepare(notebook, settings)
-    _show_proposal(prepared)
+    show_proposal(prepared)
     interactive = sys.stdin.isatty() and sys.stderr.isatty()
     asked = False
     if interactive and prepared.proposals and not settings.yes and not settings.unsandboxed:
@@ -57,6 +58,8 @@ def command(
             notes().print("Not run.")
             return 8
     permissions = verb.agreed(prepared, asked=asked)
+    if settings.batch is not None:
+        return _batch(prepared, permissions, settings, json=json)
     terminal = Terminal()
     receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=terminal.ask if interactive else None)
     if json:
@@ -73,13 +76,15 @@ def command(
     return code
 
 
-def _show_proposal(prepared: Prepared) -> None:
+def show_proposal(prepared: Prepared) -> None:
     """At most ten lines: how it is held, what it asks for, what needs a second look."""
+    from allmend.cli.run_terminal import plain
     from allmend.cli.show import notes
 
     console = notes()
     for label, text in proposal(prepared):
-        console.print(f"  {label:<9} {text}" if label else text, markup=False, soft_wrap=True)
+        shown = plain(f"  {label:<9} {text}" if label else text).replace("\n", " ")
+        console.print(shown, markup=False, soft_wrap=True)
 
 
 def proposal(prepared: Prepared) -> list[tuple[str, str]]:
@@ -129,6 +134,28 @@ def proposal(prepared: Prepared) -> list[tuple[str, str]]:
     return lines
 
 
+def _batch(prepared: Prepared, permissions: Permissions, settings: RunSettings, *, json: bool) -> int:
+    """A line for every row as it ends; exit code 12 when one failed."""
+    from allmend.cli.run_terminal import plain
+    from allmend.cli.show import notes, out, print_json
+    from allmend.verbs.batch import batch
+
+    def tell(line: dict[str, Any]) -> None:
+        words = line["error"] or line.get("result", "")
+        notes().print(f"  row {line['row']}: {line['state']}  {plain(str(words))[:100]}", markup=False)
+
+    assert settings.batch is not None
+    result = batch(prepared, permissions, settings.batch, at_once=settings.at_once, tell=tell)
+    if json:
+        shown = {"finished": result.finished, "failed": result.failed, "kept": result.kept, "table": str(result.table)}
+        print_json(shown | {"rows": result.rows})
+    else:
+        kept = f" ({result.kept} from before)" if result.kept else ""
+        words = f"{result.finished} rows finished{kept}, {result.failed} failed; results in {result.table}"
+        out().print(words, markup=False)
+    return FAILED if result.failed else 0
+
+
 _PROFILE_NAMES = {"this": "this environment's", "colab": "the colab profile", "base": "the base profile"}
 
 
@@ -166,12 +193,13 @@ def _duration(seconds: float) -> str:
 
 
 def _show_receipt(receipt: Receipt, folder: Path) -> None:
+    from allmend.cli.run_terminal import plain
     from allmend.cli.show import out
 
     console = out()
 
     def line(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(plain(text).replace("\n", " "), markup=False, soft_wrap=True)
 
     line(f"{receipt.notebook}: {receipt.ended} in {receipt.seconds:.1f} s ({receipt.ended_why})")
     line(

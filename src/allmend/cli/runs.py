@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -13,6 +14,7 @@ from allmend.cli.show import notes, out, print_json
 
 if TYPE_CHECKING:
     from allmend.nouns.run import Difference, Run
+    from allmend.nouns.search import Search
 
 app = App(name="runs", help="What was done on this machine: list, show, compare, replay.")
 
@@ -81,8 +83,8 @@ def show_command(run: str, /, *, json: bool = False) -> None:
 
 
 @app.command(name="compare")
-def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
-    """Show what differs between two runs, and their figures side by side.
+def compare_command(first: str, second: str | None = None, /, *, html: Path | None = None, json: bool = False) -> None:
+    """Show what differs between two runs, and their figures side by side; of one run, its trials.
 
     Parameters
     ----------
@@ -90,11 +92,23 @@ def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
         A run, as `show` takes it.
     second
         Another.
+    html
+        Write the trials of their searches to this file: parallel coordinates and learning curves, no network needed.
     json
         Print JSON.
     """
     from allmend import runs
 
+    if second is None or html is not None:
+        searches = _searches(first, second)
+        if html is not None:
+            from allmend.search.page import write_page
+
+            write_page(html, searches)
+            notes().print(f"Trials: {html}", markup=False)
+        if second is None:
+            _show_search(searches[0], json)
+            return
     found = runs.compare(first, second)
     if json:
         print_json(found)
@@ -113,18 +127,29 @@ def compare_command(first: str, second: str, /, *, json: bool = False) -> None:
 
 
 @app.command(name="replay")
-def replay_command(run: str, /, *, json: bool = False) -> None:
-    """Train a finished tuning run again from its recorded choices and stops, and compare the bytes.
+def replay_command(run: str, /, *, tolerance: float | None = None, json: bool = False) -> None:
+    """Do a finished run again and compare.
 
-    Exits with 1 when the adapters differ.
+    A tuning run is trained from its recorded choices and stops, and the bytes are compared. A notebook's run is held
+    to its lock, and its outputs are compared: same, close, or different.
+
+    Exits with 1 when the adapters, or the outputs, differ.
 
     Parameters
     ----------
     run
         A run, as `show` takes it.
+    tolerance
+        Of a notebook: numbers are close when they differ by at most this share (0.001 by default).
     json
         Print JSON.
     """
+    from allmend import runs
+
+    earlier = runs.show(run)
+    if earlier.verb == "run":
+        _replay_notebook(earlier, tolerance, as_json=json)
+        return
     from allmend.cli.live import Terminal
     from allmend.verbs.replay import replay
 
@@ -139,6 +164,60 @@ def replay_command(run: str, /, *, json: bool = False) -> None:
         if found.note:
             notes().print(found.note, markup=False)
     if not found.equal:
+        raise SystemExit(1)
+
+
+def _searches(*references: str | None) -> list[Search]:
+    """The records of these runs' searches."""
+    from allmend import runs
+    from allmend.errors import UsageError
+    from allmend.search.state import read_record
+
+    found = []
+    for reference in references:
+        if reference is None:
+            continue
+        run = runs.show(reference)
+        if run.output("search") is None:
+            raise UsageError(
+                f"the run {run.id} holds no search, so it has no trials to compare",
+                hint="Name two runs, or a run of tune that searched.",
+            )
+        found.append(read_record(Path(run.folder)))
+    return found
+
+
+def _show_search(search: Search, json: bool) -> None:
+    if json:
+        print_json(search)
+        return
+    from allmend.cli.trials import WIDE, reasons, trials_table
+
+    wide = out().width >= WIDE
+    out().print(trials_table(search, wide))
+    if not wide:
+        out().print("\n" + "\n".join(reasons(search)), markup=False)
+    for line in (search.sentence, search.more_data):
+        if line:
+            out().print(f"\n{line}", markup=False)
+
+
+def _replay_notebook(earlier: Run, tolerance: float | None, *, as_json: bool) -> None:
+    from allmend.verbs.replay_notebook import replay_notebook
+
+    found = replay_notebook(earlier, tolerance=tolerance)
+    if as_json:
+        print_json(found)
+    else:
+        counts = {word: sum(one.alike == word for one in found.outputs) for word in ("same", "close", "different")}
+        listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no outputs"
+        out().print(f"{found.alike.capitalize()}: {found.second} beside {found.first} ({listed})", markup=False)
+        for one in found.outputs:
+            if one.alike != "same":
+                out().print(f"  {one.where}: {one.alike}: {one.why}", markup=False)
+        for text in found.not_compared:
+            out().print(f"  not compared: {text}", markup=False)
+    if found.alike == "different":
         raise SystemExit(1)
 
 

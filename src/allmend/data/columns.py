@@ -71,7 +71,7 @@ class Shape:
             if not isinstance(more, str):
                 raise BadRow(f"field {self.extra!r} is {_kind_of(more)}, not text")
             prompt = f"{prompt}\n\n{more}"
-        return Row(prompt=prompt, completion=self._text(values, self.completion), place=place)
+        return Row(prompt=prompt, completion=self._text(values, self.completion), place=place, tests=_tests(values))
 
     def _text(self, values: Mapping[str, Any], name: str) -> str:
         value = _required(values, name)
@@ -153,6 +153,16 @@ def _without_a_pair(
     raise InputError(
         f"cannot tell which column is the {part}; the file has: {_listed(names)}", where=where, hint=_COLUMN_HINT
     )
+
+
+def _tests(values: Mapping[str, Any]) -> str | None:
+    """The tests of a row of code: a field `tests` or `test`; with `entry_point`, its `check` is called."""
+    tests = values.get("tests", values.get("test"))
+    if not isinstance(tests, str) or "assert" not in tests:
+        return None
+    name = values.get("entry_point")
+    called = isinstance(name, str) and name.isidentifier() and "def check(" in tests and "\ncheck(" not in tests
+    return f"{tests}\ncheck({name})\n" if called else tests
 
 
 def _required(values: Mapping[str, Any], name: str) -> Any:

@@ -36,6 +36,8 @@ class Row:
     text: str | None = None
     place: str = ""
     """`file:line`, for messages about this row."""
+    tests: str | None = None
+    """For code: the program that checks an answer by running beneath it. Never learned from."""
 
     @property
     def kind(self) -> ExamplesKind:

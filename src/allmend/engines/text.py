@@ -49,6 +49,8 @@ class Sampling:
     """Added to the logits of these tokens."""
     logprobs: int | None = None
     """`None`: not reported. 0: of the picked token. k: of the k best as well."""
+    grammar: str | None = None
+    """What the answer must follow, as `allmend.engines.constraint` makes it."""
     prompt_logprobs: int | None = None
     """Report the prompt's own tokens too, from this place on; 0: all of them."""
 
@@ -155,6 +157,9 @@ class TextEngine(Protocol):
 
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
+
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait)."""
 
     def submit(self, request: TextRequest, sink: Sink) -> Ticket:
         """Take a request; its pieces go to `sink`. Raises `DoesNotFit` or `NotFound` before anything runs."""

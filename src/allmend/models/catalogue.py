@@ -82,23 +82,35 @@ class DataEntry(Entry):
     rows: RatedRows
 
 
+class BenchmarkEntry(Entry):
+    """Rows of a well-known evaluation. For measuring only."""
+
+    source: str
+    examples: dict[str, str] = Field(default_factory=dict)
+    """`prompt`, `completion`, `tests`, `entry_point`: the fields they are in. Empty for choices."""
+    note: str = ""
+    """In what the rows differ from those of published figures."""
+
+
 class Catalogue(Part):
     """Everything that can be had by a short name."""
 
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     data: dict[str, DataEntry] = Field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkEntry] = Field(default_factory=dict)
 
 
 @cache
 def catalogue() -> Catalogue:
     """The built-in catalogue with the rows that installed packages add."""
     own = _read(resources.files("allmend.models").joinpath("catalogue.toml").read_text("utf-8"))
-    models, data = dict(own.models), dict(own.data)
+    models, data, benchmarks = dict(own.models), dict(own.data), dict(own.benchmarks)
     for point in entry_points(group="allmend.catalogues"):
         added = _read(point.load()())
         models = added.models | models
         data = added.data | data
-    return Catalogue(models=models, data=data)
+        benchmarks = added.benchmarks | benchmarks
+    return Catalogue(models=models, data=data, benchmarks=benchmarks)
 
 
 def _read(text: str) -> Catalogue:

@@ -39,15 +39,8 @@ class IndexSettings:
 
 def pip_settings(environ: Mapping[str, str] | None = None) -> IndexSettings:
     """Read pip's configuration files, lowest precedence first, then `PIP_*` variables."""
-    environ = os.environ if environ is None else environ
-    values: dict[str, str] = {}
-    for path in _config_files(environ):
-        values |= _read_file(path)
-    for name, value in environ.items():
-        # An empty variable is as none, to pip too.
-        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE" and value:
-            values[name[4:].lower().replace("_", "-")] = value
-    if values.get("no-index", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
+    values = pip_values(environ)
+    if uses_no_index(values):
         urls: list[str] = []
     else:
         urls = [values.get("index-url") or default_index(), *values.get("extra-index-url", "").split()]
@@ -61,6 +54,24 @@ def pip_settings(environ: Mapping[str, str] | None = None) -> IndexSettings:
     )
 
 
+def pip_values(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """pip's settings by their long names, as it would take them for an install."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, str] = {}
+    for path in _config_files(environ):
+        values |= _read_file(path)
+    for name, value in environ.items():
+        # An empty variable is as none, to pip too.
+        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE" and value:
+            values[name[4:].lower().replace("_", "-")] = value
+    return values
+
+
+def uses_no_index(values: Mapping[str, str]) -> bool:
+    """Whether pip's settings forbid every index."""
+    return values.get("no-index", "").lower() in {"1", "true", "t", "yes", "y", "on"}
+
+
 def _seconds(text: str) -> float:
     try:
         return float(text)
@@ -71,6 +82,7 @@ def _seconds(text: str) -> float:
 def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:
     """The files pip reads on Linux and macOS, in pip's order; `PIP_CONFIG_FILE` comes last, devnull means none."""
     named = environ.get("PIP_CONFIG_FILE")
+    home = Path(environ.get("HOME") or Path.home())
     if named == os.devnull:
         return
     for folder in reversed(environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")):
@@ -78,9 +90,9 @@ def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path("/etc/pip.conf")
     if sys.platform == "darwin":
         yield Path("/Library/Application Support/pip/pip.conf")
-        yield Path.home() / "Library/Application Support/pip/pip.conf"
-    yield Path.home() / ".pip" / "pip.conf"
-    yield Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pip" / "pip.conf"
+        yield home / "Library/Application Support/pip/pip.conf"
+    yield home / ".pip" / "pip.conf"
+    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"
     yield Path(sys.prefix) / "pip.conf"
     if named:
         yield Path(named)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from allmend.nouns.data_report import DataReport
     from allmend.nouns.examples import Examples
+    from allmend.nouns.likeness import Likeness
+    from allmend.nouns.lock import Lock, LockReport
     from allmend.nouns.notebook import Notebook
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataReport": "allmend.nouns.data_report",
     "Examples": "allmend.nouns.examples",
+    "Likeness": "allmend.nouns.likeness",
+    "Lock": "allmend.nouns.lock",
+    "LockReport": "allmend.nouns.lock",
     "Notebook": "allmend.nouns.notebook",
     "Permissions": "allmend.nouns.permissions",
     "Plan": "allmend.nouns.plan",
@@ -34,6 +39,9 @@ _HOMES = {
 __all__ = [
     "DataReport",
     "Examples",
+    "Likeness",
+    "Lock",
+    "LockReport",
     "Notebook",
     "Permissions",
     "Plan",

@@ -6,7 +6,6 @@ An empty file allows nothing. Every line adds one thing, and taking the line out
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import tomllib
 from typing import Annotated, Any, Literal, Self
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from allmend.errors import InputError, nearest
 from allmend.nouns.noun import Noun, Part
+from allmend.nouns.permissions_toml import toml_lines
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -207,7 +207,7 @@ class Permissions(Noun):
 
     def to_toml(self) -> str:
         """The TOML form, with a comment for each group; reading it back gives an equal value."""
-        return "".join(_toml_lines(self))
+        return "".join(toml_lines(self.to_dict()))
 
     def with_grant(self, grant: str) -> Permissions:
         """These permissions with one more, written as on the command line.
@@ -279,51 +279,3 @@ def _add_grant(data: dict[str, Any], kind: str, value: str) -> bool:
     else:
         return False
     return True
-
-
-def toml_string(text: str) -> str:
-    """A TOML basic string."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return toml_string(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return repr(value)
-
-
-_GROUPS = {
-    "network": "Hosts by name (443 and 80 unless a port is given), and local ports shown outside.",
-    "files": "What is shown read-only, the folder that receives outputs, and which outputs.",
-    "devices": "Accelerators by number.",
-    "limits": "Sizes like 4G, times like 30m. A limit written here is kept, or the run is refused.",
-    "accept": "Findings of the plan that you have read and accept.",
-}
-
-
-def _toml_lines(permissions: Permissions) -> list[str]:
-    data = permissions.to_dict()
-    lines = ["# What this notebook may do. Nothing else is allowed; remove a line to take a permission away.\n"]
-    lines += [
-        f"{key} = {_toml_value(data[key])}\n"
-        for key in ("schema", "notebook", "sha256", "python")
-        if data[key] is not None
-    ]
-    for group, comment in _GROUPS.items():
-        entries = {key: value for key, value in data[group].items() if value not in (None, [])}
-        if entries or group == "network":
-            lines.append(f"\n# {comment}\n[{group}]\n")
-            lines += [f"{key} = {_toml_value(value)}\n" for key, value in entries.items()]
-    for name, secret in data["secrets"].items():
-        lines.append(f"\n# From the environment variable {name}; once handed over, only these hosts stay reachable.\n")
-        lines.append(f"[secrets.{name}]\nhosts = {_toml_value(secret['hosts'])}\n")
-        if secret["environment"]:
-            lines.append("environment = true\n")
-    if data["drive"]:
-        lines.append("\n# The folder that drive.mount shows.\n[drive]\n")
-        lines += [f"{key} = {_toml_value(value)}\n" for key, value in data["drive"].items()]
-    return lines

@@ -49,7 +49,7 @@ SERVED_BY: dict[str, tuple[str, ...]] = {
 
 PACKAGE_INDEXES = frozenset(
     {
-        *("pypi.org", "files.pythonhosted.org", "pypi.python.org", "conda.anaconda.org"),
+        *("pypi.org", "files.pythonhosted.org", "test-files.pythonhosted.org", "pypi.python.org", "conda.anaconda.org"),
         *("deb.debian.org", "security.debian.org", "archive.ubuntu.com", "security.ubuntu.com"),
     }
 )

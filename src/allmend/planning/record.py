@@ -90,6 +90,8 @@ def _merge(row: dict[str, Any], certainty: str, detail: dict[str, Any]) -> None:
         old = known.get(key, value)
         if old == value:
             known.setdefault(key, value)
+        elif isinstance(old, list) and isinstance(value, list):
+            known[key] = list(dict.fromkeys([*old, *value]))
         elif key == "mode":
             known[key] = max(old, value, key=lambda mode: _MODES.get(mode, 0))
         elif key == "pinned":

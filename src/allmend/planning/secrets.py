@@ -27,10 +27,12 @@ _URL_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/\s:@'\"]*):
 _PLACEHOLDER = re.compile(
     r"your|xxx|<.*>|\.\.\.|…|\*\*\*|insert|enter|replace|paste|todo|change[ _-]?me|example|dummy|placeholder|redacted|"
     r"^\s*$|api[_ -]?key|token[_ -]?here|here$|not[-_ ]?needed|^none$|^test$|^empty$|^fake|^key$|^token$|^secret$|^null$|"
-    r"^ollama$|no[-_ ]?key|key[_ ]?here|^-$|^na$|^local|_key$|^password$|EMPTY|^sk-?$|^hf_?$",
+    r"^ollama$|no[-_ ]?key|key[_ ]?here|^-$|^na$|^local|_key$|^password$|12345|abcdef|EMPTY|^sk-?$|^hf_?$",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(r"12345|abcdef", re.IGNORECASE)
+_ASKS = re.compile(
+    r"your|xxx|insert|enter|replace|paste|change[_-]?me|example|dummy|placeholder|redacted|here$", re.IGNORECASE
+)
 KEY_NAME = re.compile(
     r"(?:^|_|\b)(?:api_?key|apikey|access_?key|secret_?key|auth_?token|access_?token|authtoken|api_?token|hf_?token|token|"
     r"secret|password|passwd|pwd|credentials?|auth_?key|private_?key|client_?secret|key|pat)s?\d*$",
@@ -52,7 +54,7 @@ def literal_kind(text: str) -> str | None:
         return None
     for kind, shape in SHAPES:
         match = shape.search(text)
-        if match and not stands_for(match[0]):
+        if match and not placeholder(match[0]):
             return kind
     match = _URL_USER.search(text)
     if match and "{" not in match[0]:
@@ -62,21 +64,22 @@ def literal_kind(text: str) -> str | None:
 
 def placeholder(text: str) -> bool:
     """Whether `text` only stands for a secret (`YOUR_KEY`, `hf_...`)."""
-    return stands_for(text) or bool(_COUNTED.search(text))
-
-
-def stands_for(text: str) -> bool:
-    """Words and dots where a key belongs. A text with a key's full shape is taken for one even when it counts up."""
     body = re.sub(r"^(?:hf_|sk-|AIza|gh[pousr]_)", "", text)
-    return bool(_PLACEHOLDER.search(text)) or (len(body) > 3 and len(set(body)) <= 3)
+    if len(body) > 3 and len(set(body)) <= 3:
+        return True
+    shaped = len(body) >= 16 and any(shape.fullmatch(text) for _, shape in SHAPES)
+    # A key of the right shape may hold `12345` or `abcdef` and still be one; words that ask for a key never stand in one.
+    return bool((_ASKS if shaped else _PLACEHOLDER).search(text))
 
 
-def real_looking(text: str) -> bool:
+def real_looking(text: str, name: str = "") -> bool:
     """Whether a value given for a key or password looks like a real one rather than a stand-in."""
-    if placeholder(text) or len(text) < 6 or " " in text.strip():
-        return False
     if literal_kind(text):
         return True
+    if placeholder(text) or len(text) < 6 or " " in text.strip():
+        return False
+    if re.search(r"pass(?:word|wd)?$|pwd$", name, re.IGNORECASE):
+        return any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
     counts = Counter(text)
     entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
     return len(text) >= 16 and entropy > 3.2 and any(c.isdigit() for c in text)
@@ -93,7 +96,7 @@ def redact(text: str) -> str:
         return text
     for kind, shape in SHAPES:
         if shape.search(text):
-            text = shape.sub(lambda m, k=kind: m[0] if stands_for(m[0]) else f"***{k}***", text)  # type: ignore[misc]
+            text = shape.sub(lambda m, k=kind: m[0] if placeholder(m[0]) else f"***{k}***", text)  # type: ignore[misc]
     return _URL_USER.sub(_hidden, text) if "@" in text else text
 
 

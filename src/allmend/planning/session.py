@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 Reader = Callable[[str, str, "Clone | None", World], str | None]
 """Path, working directory, the clone it lies in, the notebook's machine -> the script's text, or None."""
-CELL_BUDGET = 30_000
+CELL_BUDGET = 50_000
 """Nodes visited for one cell."""
-NOTEBOOK_BUDGET = 150_000
+NOTEBOOK_BUDGET = 200_000
 """Nodes visited for all cells; when they are spent, each further cell still gets a tenth of its own."""
 
 

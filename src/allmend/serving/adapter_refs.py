@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,199}")
 _HUB = re.compile(r"(?:hub://(?P<host>[^/\s]+)/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_NAME_ON_DEMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:-]{0,199}")
 _CONFIG = "adapter_config.json"
 _FILES = [_CONFIG, "adapter_model.safetensors", "chat_template.jinja", "allmend.json"]
 
@@ -39,6 +41,27 @@ def read(reference: str) -> AdapterWeights:
     from allmend import adapters
 
     return adapters.read(folder_of(reference))
+
+
+def on_demand(folder: Path | None) -> Callable[[str], AdapterWeights]:
+    """What finds adapters by the names that requests use: in `folder`, among runs, on a hub; never another path."""
+
+    def fetch(name: str) -> AdapterWeights:
+        from allmend import adapters
+
+        if not _NAME_ON_DEMAND.fullmatch(name) or ".." in name:
+            raise NotFound("it is no name of an adapter")
+        if folder is not None:
+            inside = (folder / name).resolve()
+            if inside.is_relative_to(folder.resolve()) and (inside / _CONFIG).is_file():
+                return adapters.read(inside)
+        hub = _HUB.fullmatch(name)
+        if hub is None:
+            return adapters.read(_of_run(name))
+        # Another hub than the configured one is for the command line: a client must not send this server anywhere.
+        return adapters.read(_of_hub(hub["name"], hub["revision"], None))
+
+    return fetch
 
 
 def folder_of(reference: str) -> Path:

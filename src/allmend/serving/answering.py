@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -17,7 +18,8 @@ from allmend.data.templates import Template
 from allmend.engines.text import Completion, Piece, Sampling, TextEngine, TextRequest, TokenInfo, Usage, gather
 from allmend.engines.token_bytes import TokenBytes
 from allmend.serving.faults import Fault, context_exceeded
-from allmend.serving.registry import Target
+from allmend.serving.meter import Meter
+from allmend.serving.registry import Registry, Target
 from allmend.serving.requests import Common
 from allmend.serving.responses import PromptDetails, Provenance, UsageCount
 
@@ -32,7 +34,8 @@ class ClientGone(Exception):
 class Running:
     """Requests that an engine works on, with their pieces on this event loop."""
 
-    def __init__(self, engine: TextEngine, requests: Sequence[TextRequest]) -> None:
+    def __init__(self, engine: TextEngine, requests: Sequence[TextRequest], meter: Meter | None = None) -> None:
+        self._meter, self._began, self._told = meter, time.perf_counter(), False
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
         self._left = len(requests)
@@ -58,17 +61,37 @@ class Running:
         for ticket in self._tickets:
             ticket.cancel()
 
+    def _count(self, piece: Piece) -> None:
+        if self._meter is None:
+            return
+        if not self._told and piece.text:
+            self._told = True
+            self._meter.first.observe(time.perf_counter() - self._began)
+        if piece.usage is not None:
+            self._meter.used(piece.usage)
+
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
         """(index of the request, piece) as they come; leaving early cancels the rest."""
         try:
             while self._left:
                 index, piece = await self._pieces.get()
+                self._count(piece)
                 if piece.finish is not None:
                     self._left -= 1
                     _raise_failure(piece)
                 yield index, piece
         finally:
             self.cancel()
+
+
+async def begin(registry: Registry, target: Target, requests: Sequence[TextRequest]) -> Running:
+    """Set requests going, with the adapters they use in memory."""
+    await run_in_threadpool(registry.hold, target)
+    try:
+        return Running(target.base.engine, requests, registry.meter)
+    finally:
+        # What runs keeps its adapters itself.
+        registry.release(target)
 
 
 async def whole(request: Request, running: Running, count: int) -> list[Completion]:
@@ -95,13 +118,33 @@ def _raise_failure(piece: Piece) -> None:
         raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
 
 
-def stream(events: AsyncIterator[BaseModel]) -> StreamingResponse:
+class QuickEvents:
+    """Events that only add text, written out without a model: there is one for every token of everybody.
+
+    Args:
+        chunk: an event of the stream, whose fields beside `choices` all events share.
+        around: what stands around the text in a choice, as JSON, with `%s` for it.
+    """
+
+    def __init__(self, chunk: BaseModel, around: str) -> None:
+        shared = chunk.model_dump(exclude_none=True, exclude={"choices", "usage", "allmend"})
+        self._head = json.dumps(shared, ensure_ascii=False, separators=(",", ":"))[:-1]
+        self._around = around
+
+    def __call__(self, index: int, text: str) -> bytes:
+        """The event that adds `text` to answer `index`."""
+        inside = self._around % json.dumps(text, ensure_ascii=False)
+        choice = f'{{"index":{index},{inside},"finish_reason":null}}'
+        return f'data: {self._head},"choices":[{choice}]}}\n\n'.encode()
+
+
+def stream(events: AsyncIterator[BaseModel | bytes]) -> StreamingResponse:
     """Server-sent events ending with `[DONE]`; a failure on the way is an event of its own."""
 
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for event in events:
-                yield event_bytes(event)
+                yield event if isinstance(event, bytes) else event_bytes(event)
             yield b"data: [DONE]\n\n"
         except Fault as fault:
             yield b"data: " + json.dumps(fault.body(), ensure_ascii=False).encode() + b"\n\n"
@@ -127,6 +170,7 @@ def sampling_of(
     prompt_logprobs: int | None = None,
     stops: tuple[str, ...] = (),
     drop_space: bool = False,
+    grammar: str | None = None,
 ) -> Sampling:
     """A request's fields as sampling settings; of `n` answers each has a seed of its own."""
     return Sampling(
@@ -143,6 +187,7 @@ def sampling_of(
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
         logprobs=logprobs,
+        grammar=grammar,
         prompt_logprobs=prompt_logprobs,
     )
 

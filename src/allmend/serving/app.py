@@ -7,16 +7,19 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from allmend import __version__
 from allmend.errors import AllmendError
-from allmend.serving import chat, completions, faults
+from allmend.serving import adapter_refs, chat, completions, faults, respond
 from allmend.serving.access import Access
 from allmend.serving.answering import ClientGone
 from allmend.serving.faults import Fault, FaultBody
+from allmend.serving.meter import Meter, Observed
 from allmend.serving.registry import Base, Registry, ServedAdapter
-from allmend.serving.requests import ChatRequest, CompletionRequest
+from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
+from allmend.serving.response_api import Response as ApiResponse
+from allmend.serving.response_api import ResponseRequest
 from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, TextCompletion
 
 _MAX_BODY = 16 * 2**20
@@ -24,7 +27,6 @@ _MAX_BODY = 16 * 2**20
 
 _ELSEWHERE = (
     "/v1/embeddings",
-    "/v1/responses",
     "/v1/images",
     "/v1/audio",
     "/v1/moderations",
@@ -61,12 +63,16 @@ _STREAMED = {
 }
 
 
-def create_app(registry: Registry, *, key: str | None = None, loopback: bool = True) -> FastAPI:
+def create_app(
+    registry: Registry, *, key: str | None = None, loopback: bool = True, loading: bool = True, log: bool = False
+) -> FastAPI:
     """The application over `registry`.
 
     Args:
         key: what clients must send as a bearer token; `None` asks for none.
         loopback: answer only to this machine's own names while there is no key.
+        loading: let clients load and unload adapters.
+        log: write a line of JSON to stderr for every request.
     """
     app = FastAPI(
         title="allmend",
@@ -76,24 +82,19 @@ def create_app(registry: Registry, *, key: str | None = None, loopback: bool = T
         docs_url=None,
         redoc_url=None,
     )
+    meter = registry.meter = Meter()
     app.add_middleware(Access, key=key, loopback=loopback, largest=_MAX_BODY)
+    app.add_middleware(Observed, meter=meter, log=log)
     _add_handlers(app)
     _add_routes(app, registry)
+    _add_server_routes(app, registry, meter)
+    if loading:
+        _add_loading(app, registry)
     _describe_truthfully(app)
     return app
 
 
 def _add_routes(app: FastAPI, registry: Registry) -> None:
-    @app.get("/health", tags=["server"])
-    async def health() -> Health:
-        """Whether the server is up, and what it serves."""
-        return Health(models=[base.name for base in registry.bases()])
-
-    @app.get("/ready", tags=["server"])
-    async def ready() -> Health:
-        """The same: a server that answers has its models in memory."""
-        return await health()
-
     @app.get("/v1/models", tags=["models"], responses={key: _WRONG[key] for key in (401, 403)})
     async def list_models() -> ModelList:
         """Models and adapters that can be asked for."""
@@ -103,7 +104,7 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
     @app.get("/v1/models/{model:path}", tags=["models"], responses={key: _WRONG[key] for key in (401, 403, 404)})
     async def retrieve_model(model: str) -> ModelCard:
         """One of them, by any of its spellings."""
-        target = registry.find(model)
+        target = registry.find(model, fetch=False)
         return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
 
     @app.post("/v1/chat/completions", tags=["text"], response_model=ChatCompletion, responses=_STREAMED)
@@ -116,9 +117,56 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
         """Continue a text."""
         return await completions.answer(request, body, registry)
 
+    @app.post("/v1/responses", tags=["text"], response_model=ApiResponse, responses=_STREAMED)
+    async def responses(request: Request, body: ResponseRequest) -> ApiResponse | StreamingResponse:
+        """Answer a conversation, in the newer API's form. Nothing is stored."""
+        return await respond.answer(request, body, registry)
+
+
+def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter) -> None:
+    @app.get("/health", tags=["server"])
+    async def health() -> Health:
+        """Whether the server is up, and what it serves."""
+        return Health(models=[base.name for base in registry.bases()])
+
+    @app.get("/ready", tags=["server"], responses={503: _WRONG[503]})
+    async def ready() -> Health:
+        """Whether requests are taken: models are in memory, and the server is not stopping."""
+        if registry.closing:
+            raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
+        return await health()
+
+    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses={401: _WRONG[401]})
+    async def metrics() -> Response:
+        """Counts in Prometheus' text form."""
+        return Response(meter.text(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_loading(app: FastAPI, registry: Registry) -> None:
+    wrong: dict[int | str, dict[str, Any]] = {key: _WRONG[key] for key in (400, 401, 403, 404)}
+
+    @app.post("/v1/load_lora_adapter", tags=["adapters"], response_class=PlainTextResponse, responses=wrong)
+    def load_lora_adapter(body: LoadAdapter) -> str:
+        """Put an adapter into service."""
+        weights = adapter_refs.read(body.lora_path)
+        if body.load_inplace and any(each.name == body.lora_name for each in registry.adapters()):
+            registry.remove_adapter(body.lora_name)
+        registry.add_adapter(body.lora_name, weights, base=body.base_model_name)
+        return f"Success: LoRA adapter '{body.lora_name}' added successfully."
+
+    @app.post("/v1/unload_lora_adapter", tags=["adapters"], response_class=PlainTextResponse, responses=wrong)
+    def unload_lora_adapter(body: UnloadAdapter) -> str:
+        """Take an adapter out of service; answers under way go on to their end."""
+        registry.remove_adapter(body.lora_name)
+        return f"Success: LoRA adapter '{body.lora_name}' removed successfully."
+
 
 def _add_handlers(app: FastAPI) -> None:
-    fields = {"/v1/chat/completions": ChatRequest.model_fields, "/v1/completions": CompletionRequest.model_fields}
+    fields = {
+        "/v1/chat/completions": ChatRequest.model_fields,
+        "/v1/completions": CompletionRequest.model_fields,
+        "/v1/responses": ResponseRequest.model_fields,
+    }
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -176,7 +224,7 @@ def _base_card(base: Base) -> ModelCard:
 
 
 def _adapter_card(adapter: ServedAdapter, registry: Registry) -> ModelCard:
-    target = registry.find(adapter.name)
+    target = registry.find(adapter.name, fetch=False)
     return ModelCard(
         id=adapter.name,
         created=adapter.created,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,11 @@ from starlette.responses import StreamingResponse
 
 from allmend.data.templates import Template
 from allmend.data.tokens import encode_prompt
-from allmend.engines.text import Completion, Piece, TextRequest, TokenInfo, Usage
+from allmend.engines import constraint
+from allmend.engines.text import Completion, Finish, Piece, TextRequest, TokenInfo, Usage
 from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError
-from allmend.serving import answering
+from allmend.serving import answering, tools
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.registry import Registry, Target
 from allmend.serving.requests import ChatMessage, ChatRequest
@@ -29,36 +32,50 @@ from allmend.serving.responses import (
     ChatLogprobs,
     FinishReason,
     TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
     TopLogprob,
 )
+from allmend.serving.tools import CallWatch, Toolbox
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A chat request that has been understood."""
 
     body: ChatRequest
     target: Target
     template: Template
     requests: list[TextRequest]
+    toolbox: Toolbox | None
 
 
 async def answer(request: Request, body: ChatRequest, registry: Registry) -> ChatCompletion | StreamingResponse:
     """Answer a chat, whole or as a stream."""
-    prepared = await run_in_threadpool(_prepare, body, registry)
-    running = answering.Running(prepared.target.base.engine, prepared.requests)
+    prepared, running = await begin(body, registry)
     if body.stream:
         return answering.stream(_chunks(prepared, running))
     return _completion(prepared, await answering.whole(request, running, len(prepared.requests)))
 
 
-def _prepare(body: ChatRequest, registry: Registry) -> _Prepared:
+async def begin(body: ChatRequest, registry: Registry) -> tuple[Prepared, answering.Running]:
+    """Understand a request and set it going."""
+    prepared = await run_in_threadpool(prepare, body, registry)
+    return prepared, await answering.begin(registry, prepared.target, prepared.requests)
+
+
+def prepare(body: ChatRequest, registry: Registry) -> Prepared:
+    """Understand a request; raises `Fault` and allmend's own errors."""
     _refuse_unsupported(body)
     target = registry.find(body.model, body.lora)
     template = target.template
+    toolbox = tools.of_request(body, template)
+    grammar = _grammar(body, toolbox)
     messages = [_message(message, place) for place, message in enumerate(body.messages)]
     try:
-        prompt = tuple(encode_prompt(messages, target.base.tokenizer, template))
+        prompt = tuple(
+            encode_prompt(messages, target.base.tokenizer, template, tools=toolbox.described() if toolbox else None)
+        )
     except InputError as error:
         raise Fault(400, error.message, param="messages", code="invalid_messages") from None
     wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -75,26 +92,47 @@ def _prepare(body: ChatRequest, registry: Registry) -> _Prepared:
                 logprobs=logprobs,
                 index=index,
                 stops=target.turn_stops,
-                drop_space=target.drops_space,
+                drop_space=target.drops_space and grammar is None,
+                grammar=grammar,
             ),
             target.uses,
         )
         for index in range(body.n or 1)
     ]
-    return _Prepared(body, target, template, requests)
+    return Prepared(body, target, template, requests, toolbox)
 
 
 def _refuse_unsupported(body: ChatRequest) -> None:
     """Refuse what would change the answer and is not done here, rather than answer something else."""
-    if body.response_format is not None and body.response_format.type != "text":
-        raise unsupported(f"response_format {body.response_format.type!r}", "response_format")
     if body.modalities is not None and body.modalities != ["text"]:
         raise unsupported("an answer in other forms than text", "modalities")
-    if body.tool_choice not in (None, "none", "auto"):
-        raise unsupported("tool_choice", "tool_choice")
-    for name in ("tools", "functions", "audio", "prediction", "web_search_options", "reasoning_effort", "verbosity"):
+    for name in (
+        "functions",
+        "function_call",
+        "audio",
+        "prediction",
+        "web_search_options",
+        "reasoning_effort",
+        "verbosity",
+    ):
         if getattr(body, name):
             raise unsupported(name, name)
+
+
+def _grammar(body: ChatRequest, toolbox: Toolbox | None) -> str | None:
+    """What the answers must follow."""
+    asked = body.response_format
+    if toolbox is not None and toolbox.grammar is not None:
+        return toolbox.grammar
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_schema" and asked.json_schema is not None:
+        return constraint.of_schema(asked.json_schema.schema_)
+    if asked.grammar is not None:
+        return constraint.of_lark(asked.grammar)
+    if asked.regex is not None:
+        return constraint.of_regex(asked.regex)
+    return constraint.of_schema({"type": "object"})
 
 
 def _message(message: ChatMessage, place: int) -> dict[str, Any]:
@@ -108,22 +146,30 @@ def _message(message: ChatMessage, place: int) -> dict[str, Any]:
         if message.role != "assistant" or not values.get("tool_calls"):
             raise Fault(400, "A message needs content.", param=f"messages[{place}].content", code="invalid_messages")
         values["content"] = ""
+    for call in values.get("tool_calls") or ():
+        # Clients send arguments as text; templates write them out as the values they are.
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            with suppress(ValueError, RecursionError):
+                function["arguments"] = json.loads(function["arguments"])
     return values
 
 
-def _completion(prepared: _Prepared, answers: Sequence[Completion]) -> ChatCompletion:
+def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatCompletion:
     target = prepared.target
     identity, created = answering.new_id("chatcmpl")
     names = target.base.token_bytes
-    choices = [
-        ChatChoice(
-            index=index,
-            message=ChatAnswer(content=given.text),
-            logprobs=_logprobs(given.tokens, names) if prepared.body.logprobs else None,
-            finish_reason="stop" if given.finish == "stop" else "length",
+    choices = []
+    for index, given in enumerate(answers):
+        said, calls = prepared.toolbox.read(given.text) if prepared.toolbox else (given.text, [])
+        choices.append(
+            ChatChoice(
+                index=index,
+                message=ChatAnswer(content=said or None if calls else said, tool_calls=calls or None),
+                logprobs=_logprobs(given.tokens, names) if prepared.body.logprobs else None,
+                finish_reason=_reason(given.finish, calls),
+            )
         )
-        for index, given in enumerate(answers)
-    ]
     return ChatCompletion(
         id=identity,
         created=created,
@@ -135,7 +181,7 @@ def _completion(prepared: _Prepared, answers: Sequence[Completion]) -> ChatCompl
     )
 
 
-async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncIterator[ChatChunk]:
+async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterator[ChatChunk | bytes]:
     target, body = prepared.target, prepared.body
     identity, created = answering.new_id("chatcmpl")
     mark = answering.fingerprint(target)
@@ -149,10 +195,27 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
             first.allmend = answering.provenance(target, prepared.template)
         yield first
     usages: list[Usage] = []
+    quick = answering.QuickEvents(chunk([]), '"delta":{"content":%s}')
+    watches = [CallWatch() if prepared.toolbox else None for _ in prepared.requests]
     async for index, piece in running.pieces():
         if piece.usage is not None:
             usages.append(piece.usage)
-        yield chunk([_delta(index, piece, body, target.base.token_bytes)])
+        if not body.logprobs and prepared.toolbox is None and piece.finish is None:
+            if piece.text:
+                yield quick(index, piece.text)
+            continue
+        choice = _delta(index, piece, body, target.base.token_bytes)
+        watch = watches[index]
+        if watch is not None and prepared.toolbox is not None:
+            choice.delta.content = watch.feed(piece.text) or None
+            if piece.finish is not None:
+                said, calls = prepared.toolbox.read(watch.text)
+                choice.delta.content = watch.rest(said) or None
+                choice.finish_reason = _reason(piece.finish, calls)
+                choice.delta.tool_calls = [
+                    ToolCallDelta(index=place, **call.model_dump()) for place, call in enumerate(calls)
+                ] or None
+        yield chunk([choice])
     if body.stream_options is not None and body.stream_options.include_usage:
         last = chunk([])
         last.usage = answering.count_usage(usages)
@@ -160,15 +223,18 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
 
 
 def _delta(index: int, piece: Piece, body: ChatRequest, names: TokenBytes) -> ChatChunkChoice:
-    reason: FinishReason | None = None
-    if piece.finish is not None:
-        reason = "stop" if piece.finish == "stop" else "length"
     return ChatChunkChoice(
         index=index,
         delta=ChatDelta(content=piece.text or None),
         logprobs=_logprobs(piece.tokens, names) if body.logprobs and piece.tokens else None,
-        finish_reason=reason,
+        finish_reason=_reason(piece.finish, []) if piece.finish is not None else None,
     )
+
+
+def _reason(finish: Finish, calls: Sequence[ToolCall]) -> FinishReason:
+    if calls and finish == "stop":
+        return "tool_calls"
+    return "stop" if finish == "stop" else "length"
 
 
 def _logprobs(tokens: Sequence[TokenInfo], names: TokenBytes) -> ChatLogprobs:

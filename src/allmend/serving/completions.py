@@ -37,7 +37,7 @@ class _Prepared:
 async def answer(request: Request, body: CompletionRequest, registry: Registry) -> TextCompletion | StreamingResponse:
     """Continue one or many prompts, whole or as a stream."""
     prepared = await run_in_threadpool(_prepare, body, registry)
-    running = answering.Running(prepared.target.base.engine, prepared.requests)
+    running = await answering.begin(registry, prepared.target, prepared.requests)
     if body.stream:
         return answering.stream(_chunks(prepared, running))
     return _completion(prepared, await answering.whole(request, running, len(prepared.requests)))
@@ -122,7 +122,7 @@ def _completion(prepared: _Prepared, answers: Sequence[Completion]) -> TextCompl
     )
 
 
-async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncIterator[TextCompletion]:
+async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncIterator[TextCompletion | bytes]:
     body, target = prepared.body, prepared.target
     identity, created = answering.new_id("cmpl")
     mark, names = answering.fingerprint(target), target.base.token_bytes
@@ -137,9 +137,14 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
     ]
     yield first
     usages: dict[int, Usage] = {}
+    quick = answering.QuickEvents(chunk([]), '"text":%s')
     async for index, piece in running.pieces():
         if piece.usage is not None:
             usages[index] = piece.usage
+        if body.logprobs is None and piece.finish is None:
+            if piece.text:
+                yield quick(index, piece.text)
+            continue
         reason: FinishReason | None = None
         if piece.finish is not None:
             reason = "stop" if piece.finish == "stop" else "length"

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from allmend.data.templates import PLAIN, Template, of_tokenizer
 from allmend.engines.text import AdapterUse, TextEngine
 from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError, NotFound, UsageError, nearest
+from allmend.serving.shelf import Shelf
 
 if TYPE_CHECKING:
     from allmend.adapters import AdapterWeights
-    from allmend.models.loading import Loaded
+    from allmend.nouns.model import Model
+    from allmend.serving.meter import Meter
     from allmend.serving.requests import LoraUse
 
 
 _PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
 """Beginnings of a turn in the plain template. The names of its roles are held equal to it by a test."""
+
+
+_MOST_ADAPTERS = 10_000
+"""Adapters known at once; more are not looked for on demand."""
+
+
+class Served(Protocol):
+    """What is to be known of a model that is served; `Loaded` has it."""
+
+    about: Model
+    tokenizer: Any
+    template: str | None
 
 
 @dataclass(frozen=True)
@@ -88,15 +102,26 @@ class Target:
 
 
 class Registry:
-    """What is served. Any thread may look things up while another adds or removes adapters."""
+    """What is served. Any thread may look things up while another adds or removes adapters.
 
-    def __init__(self) -> None:
+    Args:
+        slots: adapters in memory at once, for each base.
+        fetch: finds an adapter that nobody has added by the name a request used; `None` finds none.
+    """
+
+    def __init__(self, *, slots: int = 64, fetch: Callable[[str], AdapterWeights] | None = None) -> None:
+        self._slots = slots
+        self._fetch = fetch
+        self._fetching = threading.Lock()
+        self._shelves: dict[str, Shelf] = {}
+        self.meter: Meter | None = None
+        self.closing = False
         self._bases: dict[str, Base] = {}
         self._adapters: dict[str, ServedAdapter] = {}
         self._lock = threading.Lock()
 
     def add_base(
-        self, loaded: Loaded, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
+        self, loaded: Served, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
     ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
         about = loaded.about
@@ -115,12 +140,11 @@ class Registry:
         with self._lock:
             self._free(base.name)
             self._bases[base.name] = base
+            self._shelves[base.name] = Shelf(engine, self._slots)
         return base
 
     def add_adapter(self, name: str, weights: AdapterWeights, *, base: str | None = None) -> ServedAdapter:
         """Serve an adapter; raises `InputError` where it does not belong to the base."""
-        from allmend.engines.torch.lora import from_weights
-
         found = self._base_for(name, weights, base)
         if weights.base_digest is not None and weights.base_digest != found.digest:
             raise InputError(
@@ -135,7 +159,7 @@ class Registry:
             template = named or Template(weights.template_name or f"adapter:{name}", weights.template)
         with self._lock:
             self._free(name)
-            found.engine.add_adapter(name, from_weights(weights))
+            self._shelves[found.name].add(name, weights, _reader(weights.folder))
             adapter = ServedAdapter(
                 name, found.name, weights.digest, _source(weights.folder), template, int(time.time())
             )
@@ -148,7 +172,7 @@ class Registry:
             if name not in self._adapters:
                 raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
             adapter = self._adapters.pop(name)
-            self._bases[adapter.base].engine.remove_adapter(name)
+            self._shelves[adapter.base].remove(name)
 
     def bases(self) -> list[Base]:
         """Base models, in the order they were added."""
@@ -158,8 +182,28 @@ class Registry:
         """Adapters, in the order they were added: their place is their id for `lora`."""
         return list(self._adapters.values())
 
-    def find(self, model: str, lora: Sequence[LoraUse] | None = None) -> Target:
-        """What a request means; raises `NotFound` naming the nearest names."""
+    def shelf(self, base: str) -> Shelf:
+        """Which adapters of a base are in memory."""
+        return self._shelves[base]
+
+    def hold(self, target: Target) -> None:
+        """Have the adapters of a request in memory until `release`."""
+        if target.adapters:
+            self._shelves[target.base.name].hold(adapter.name for adapter in target.adapters)
+
+    def release(self, target: Target) -> None:
+        """Let them go: what runs keeps what it needs."""
+        if target.adapters:
+            self._shelves[target.base.name].release(adapter.name for adapter in target.adapters)
+
+    def find(self, model: str, lora: Sequence[LoraUse] | None = None, *, fetch: bool = True) -> Target:
+        """What a request means; raises `NotFound` naming the nearest names.
+
+        Args:
+            fetch: look for an adapter that is not known yet where adapters are looked for on demand; takes its time.
+        """
+        if fetch and self._fetch is not None:
+            self._fetch_unknown(model, lora or ())
         base, adapter = self._split(model)
         if lora is None:
             return self._target(base, [(adapter, 1.0)] if adapter else [])
@@ -169,8 +213,29 @@ class Registry:
 
     def close(self) -> None:
         """Stop every engine."""
+        self.closing = True
         for base in self._bases.values():
             base.engine.close()
+
+    def _fetch_unknown(self, model: str, lora: Sequence[LoraUse]) -> None:
+        """Put adapters into service that are asked for by where they are."""
+        asked: list[tuple[str, str | None]] = [(use.id, None) for use in lora if isinstance(use.id, str)]
+        if model not in self._bases:
+            bases = sorted((name for name in self._bases if model.startswith(f"{name}:")), key=len)
+            asked.append((model[len(bases[-1]) :].lstrip(":"), bases[-1]) if bases else (model, None))
+        for name, base in asked:
+            if name in self._adapters or name in self._bases or len(self._adapters) >= _MOST_ADAPTERS:
+                continue
+            with self._fetching:
+                if name in self._adapters or self._fetch is None:
+                    continue
+                try:
+                    weights = self._fetch(name)
+                except NotFound as error:
+                    known = [*self._bases, *self._adapters]
+                    hint = nearest(name, known) or (f"{error.message}. {error.hint or ''}".strip())
+                    raise NotFound(f"There is no model or adapter {name!r} here", hint=hint) from None
+                self.add_adapter(name, weights, base=base)
 
     def _split(self, model: str) -> tuple[Base, ServedAdapter | None]:
         bases, adapters = self._bases, self._adapters
@@ -233,6 +298,15 @@ class Registry:
     def _free(self, name: str) -> None:
         if name in self._bases or name in self._adapters:
             raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
+
+
+def _reader(folder: Path) -> Callable[[], AdapterWeights]:
+    def again() -> AdapterWeights:
+        from allmend import adapters
+
+        return adapters.read(folder)
+
+    return again
 
 
 def _source(folder: Path) -> str:

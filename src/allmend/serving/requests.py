@@ -109,12 +109,68 @@ class ChatMessage(BaseModel):
     name: str | None = None
 
 
+class JsonSchema(BaseModel):
+    """A named JSON schema."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(max_length=256)] = "answer"
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    """The schema; it is always followed, with `strict` or without."""
+
+
 class ResponseFormat(BaseModel):
     """How the answer must look; `text` is any text."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    type: str
+    type: Literal["text", "json_object", "json_schema", "grammar", "regex"]
+    json_schema: JsonSchema | None = None
+    grammar: str | None = None
+    """Lark, as llguidance reads it."""
+    regex: str | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> ResponseFormat:
+        if self.type in ("json_schema", "grammar", "regex") and getattr(self, self.type) is None:
+            raise ValueError(f"a response_format of type {self.type!r} needs {self.type!r}")
+        return self
+
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+class FunctionSpec(BaseModel):
+    """A function that a model may ask to be called."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    """A tool; only functions are known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class NamedFunction(BaseModel):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedTool(BaseModel):
+    """The tool that must be used."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class ChatRequest(Common):
@@ -126,8 +182,8 @@ class ChatRequest(Common):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
@@ -155,6 +211,28 @@ class ChatRequest(Common):
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("logprobs must be true when top_logprobs is given")
         return self
+
+
+class LoadAdapter(BaseModel):
+    """The body of `/v1/load_lora_adapter`, as vLLM has it."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    lora_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@-]{0,199}$")]
+    lora_path: Annotated[str, Field(min_length=1, max_length=4096)]
+    """Its folder on the server's machine, a run, or OWNER/NAME@REV."""
+    base_model_name: str | None = None
+    load_inplace: bool = False
+    """Replace an adapter of that name."""
+
+
+class UnloadAdapter(BaseModel):
+    """The body of `/v1/unload_lora_adapter`, as vLLM has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=1024)]
+    lora_int_id: int | None = None
 
 
 class CompletionRequest(Common):

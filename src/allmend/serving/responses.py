@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class _Answer(BaseModel):
@@ -67,12 +67,35 @@ class ChatLogprobs(_Answer):
     refusal: None = None
 
 
+class ToolCallFunction(_Answer):
+    """A function with its arguments."""
+
+    name: str
+    arguments: str
+    """JSON."""
+
+
+class ToolCall(_Answer):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: ToolCallFunction
+
+
+class ToolCallDelta(ToolCall):
+    """A call in a stream; it comes whole."""
+
+    index: int
+
+
 class ChatAnswer(_Answer):
     """The message that was generated."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(_Answer):
@@ -102,6 +125,7 @@ class ChatDelta(_Answer):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChatChunkChoice(_Answer):

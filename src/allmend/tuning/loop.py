@@ -48,6 +48,14 @@ class Plan:
     """Seconds of training after which steps are taken off the plan; None for a replay."""
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
+    climb: int | None = None
+    """Steps of warm-up, instead of the share `warmup`."""
+    decay_from: int | None = None
+    """The rate stays at its peak up to this step; until then `steps` may still be moved."""
+    evaluate_at: tuple[int, ...] = ()
+    """Steps after which the selection loss is measured, instead of `evaluations` of them; the last is always one."""
+    pause_at: int | None = None
+    """Stop here with a checkpoint to go on from."""
     checkpoint_seconds: float = 30.0
     """At most so long between two checkpoints; less where writing one is cheap (`_SAVING` of the time goes there)."""
     threads: int | None = None
@@ -148,13 +156,16 @@ class _Trainer:
         self.passes.stepped()
         self.optimiser.load_state(optimiser)
         self.outcome.progress = self.progress
+        if self.plan.decay_from is not None and self.progress.step <= self.plan.decay_from:
+            # Nothing so far depended on where it ends.
+            self.progress.steps = self.plan.steps
 
     def run(self) -> Outcome:
         started = time.perf_counter()
         wait, saved = 0.0, started
         before = self.progress.seconds
         order = batches(len(self.rows), self.plan.batch_rows, self.plan.seed, self.progress.step)
-        while self.progress.step < self.progress.steps:
+        while self.progress.step < self._end():
             step = self.progress.step
             # Dropout draws from this, so that a continued run draws what an unbroken one would.
             torch.manual_seed(self.plan.seed * 1_000_003 + step)
@@ -170,7 +181,7 @@ class _Trainer:
                         step=self.progress.step,
                         steps=self.progress.steps,
                         loss=loss,
-                        rate=rate(step, self.progress.steps, self.plan.rate, self.plan.warmup),
+                        rate=self._rate(step),
                         tokens=self.progress.tokens,
                         seconds=self.progress.seconds,
                         select_loss=chosen,
@@ -182,12 +193,20 @@ class _Trainer:
                 self._save()
                 saved = time.perf_counter()
                 wait = min(self.plan.checkpoint_seconds, (saved - begun) / _SAVING)
-            if together.agreed(self.stop()) and self.progress.step < self.progress.steps:
+            if together.agreed(self.stop()) and self.progress.step < self._end():
                 self._save()
                 raise KeyboardInterrupt
         self._save()
-        self._take_best()
+        if self.progress.step >= self.progress.steps:
+            self._take_best()
         return self.outcome
+
+    def _end(self) -> int:
+        return min(self.progress.steps, self.plan.pause_at or self.progress.steps)
+
+    def _rate(self, step: int) -> float:
+        plan = self.plan
+        return rate(step, self.progress.steps, plan.rate, plan.warmup, climb=plan.climb, decay_from=plan.decay_from)
 
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
@@ -204,7 +223,7 @@ class _Trainer:
         mean = together.total(total, device) / max(1, learned)
         norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
         self._check(mean, float(norm), step)
-        self.optimiser.step(rate(step, self.progress.steps, self.plan.rate, self.plan.warmup))
+        self.optimiser.step(self._rate(step))
         self.passes.stepped()
         self.outcome.losses.append(mean)
         return mean
@@ -228,6 +247,8 @@ class _Trainer:
     def _is_evaluation(self, step: int) -> bool:
         if step == self.progress.steps:
             return True
+        if self.plan.evaluate_at:
+            return step in self.plan.evaluate_at
         every = max(1, self.plan.steps // max(1, self.plan.evaluations))
         return step % every == 0
 

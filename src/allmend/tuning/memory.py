@@ -112,7 +112,7 @@ def _group_free() -> int | None:
 def measure(passes: Passes, rows: Sequence[Tokens]) -> Line:
     """The line of memory, from steps over two packs of real rows; the shorter goes first and once uncounted."""
     device = passes.loaded.device
-    short, long = (_some(rows, tokens) for tokens in TRIED)
+    short, long = (some_of(rows, tokens) for tokens in TRIED)
     optimiser = AdamW(passes.lora.parameters())
     trial_step(passes, short, optimiser)
     give_back()
@@ -142,7 +142,7 @@ def _least(passes: Passes) -> float:
     return float(getattr(config, "hidden_size", 0) * getattr(config, "num_hidden_layers", 0) * size)
 
 
-def _some(rows: Sequence[Tokens], tokens: int) -> list[Tokens]:
+def some_of(rows: Sequence[Tokens], tokens: int) -> list[Tokens]:
     """Rows of about so many tokens together; a long one is cut, and learns its end."""
     found: list[Tokens] = []
     left = tokens

@@ -71,13 +71,18 @@ def packs(
     rows: Sequence[Tokens], limit: int, device: torch.device | str = "cpu", share_prefix: bool = False
 ) -> list[Pack]:
     """Rows as packs of at most `limit` tokens (a longer row is a pack of its own), rows of like length together."""
+    return [pack(group, device, share_prefix) for group in grouped(rows, limit)]
+
+
+def grouped(rows: Sequence[Tokens], limit: int) -> list[list[Tokens]]:
+    """The rows of each pack, in the order in which `pack` lays them."""
     result: list[list[Tokens]] = []
     for row in sorted(rows, key=len, reverse=True):
         if result and sum(map(len, result[-1])) + len(row) <= limit:
             result[-1].append(row)
         else:
             result.append([row])
-    return [pack(group, device, share_prefix) for group in result]
+    return result
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:

@@ -38,6 +38,8 @@ class Passes:
     recomputes: bool = False
     """Whether activations are made again in the backward pass."""
     _while_recomputing: ExitStack = field(default_factory=ExitStack)
+    made: dict[tuple[int, ...], list[Pack]] | None = None
+    """Packs by the identity of their rows, where several trainings go over the same ones; None keeps none."""
 
     @classmethod
     def of(cls, loaded: Loaded, lora: Learned, tricks: Tricks, pack_tokens: int) -> Passes:
@@ -95,6 +97,14 @@ class Passes:
 
     def packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         """Rows as packs for these passes."""
+        if self.made is None:
+            return self._packs(rows)
+        key = tuple(map(id, rows))
+        if key not in self.made:
+            self.made[key] = self._packs(rows)
+        return self.made[key]
+
+    def _packs(self, rows: Sequence[Tokens]) -> list[Pack]:
         limit = self.pack_tokens if self.tricks.pack else 1
         return packs(rows, limit, self.loaded.device, self.tricks.share_prefix and self.tricks.pack)
 

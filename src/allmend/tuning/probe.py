@@ -38,6 +38,14 @@ class Fit:
     peak_bytes: int
     """Peak memory of the process after the largest batch."""
     tokens_per_second: float
+    seconds_per_evaluated_token: float | None = None
+    """None where nothing was evaluated: about a third of a step's then."""
+
+    def evaluation(self, tokens: float) -> float:
+        """Predicted seconds of an evaluation over so many tokens."""
+        if self.seconds_per_evaluated_token is None:
+            return self.seconds(tokens) / 3
+        return self.seconds_per_evaluated_token * tokens
 
     def seconds(self, tokens: float) -> float:
         """Predicted seconds of a step over so many tokens."""
@@ -50,11 +58,13 @@ def probe(
     batches: Sequence[Sequence[Tokens]],
     pack_tokens: int,
     passes: Passes | None = None,
+    select: Sequence[Tokens] = (),
 ) -> Fit:
     """Measure; `batches` are real ones, of which the median and the largest by tokens are run.
 
     Args:
         passes: how steps are worked out, where it has been settled before.
+        select: rows of the evaluations, of which the first pack is run: it can be longer than any batch.
     """
     own = passes is None
     passes = passes or Passes.of(loaded, lora, Tricks(), pack_tokens)
@@ -66,6 +76,10 @@ def probe(
         forget_peak(loaded.device)
         small = min(_timed(lambda: trial_step(passes, middle[: max(1, len(middle) // 2)], optimiser)) for _ in "12")
         large = min(_timed(lambda: trial_step(passes, largest, optimiser)) for _ in "12")
+        evaluated: float | None = None
+        if select:
+            first = passes.packs(select)[:1]
+            evaluated = _timed(lambda: passes.mean_loss(first)) / max(1, first[0].tokens)
         peak = peak_memory(loaded.device)
     finally:
         if own:
@@ -76,7 +90,7 @@ def probe(
     if not 0 < slope < large / tokens_large * 1.5:
         slope = large / tokens_large
     fixed = max(0.0, large - slope * tokens_large)
-    return Fit(slope, fixed, peak, tokens_large / large)
+    return Fit(slope, fixed, peak, tokens_large / large, evaluated)
 
 
 def choose_threads(passes: Passes, rows: Sequence[Tokens]) -> Choice:
@@ -122,7 +136,7 @@ def choose_layers(passes: Passes, rows: Sequence[Tokens]) -> Choice | None:
     return Choice(name="layers_by_time", value=best, reason=tried)
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():

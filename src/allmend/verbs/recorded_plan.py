@@ -32,6 +32,7 @@ def read_plan(folder: Path) -> Plan:
     try:
         values = json.loads((folder / PLAN).read_text("utf-8"))
         values["replanned"] = tuple(tuple(pair) for pair in values["replanned"])
+        values["evaluate_at"] = tuple(values.get("evaluate_at", ()))
         values["tricks"] = Tricks(**values.get("tricks", {}))
         return Plan(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -48,7 +48,19 @@ def replay(reference: str, *, watch: Watch = SILENT) -> Replayed:
         )
     source, recorded = _recorded(earlier)
     dtype = earlier.choice("dtype")
-    settings = TuneSettings.of({**earlier.settings, "dtype": dtype, "fresh": True})
+    # A search replays as what its winner was: one training, of the setting that was found.
+    chosen = {name: earlier.choice(name) or earlier.settings.get(name) for name in ("rank", "batch", "epochs")}
+    settings = TuneSettings.of(
+        {
+            **earlier.settings,
+            **chosen,
+            "dtype": dtype,
+            "fresh": True,
+            "trials": 1,
+            "workers": 1,
+            "more_data": False,
+        }
+    )
     _check_model(earlier, settings.model)
     threads = earlier.choice("threads")
     with _threads(threads):

@@ -16,10 +16,15 @@ from allmend.verbs.run_asking import Prepared, agreed, prepare
 from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
+    from allmend.box.box import Box
+    from allmend.box.environment import Environment
+    from allmend.box.owner import Operator
     from allmend.box.questions import Ask
     from allmend.box.run import Progress
+    from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import Receipt
+    from allmend.verbs.batch import BatchResult
 
 __all__ = ["Prepared", "RunSettings", "agreed", "carry_out", "prepare", "run"]
 
@@ -59,6 +64,12 @@ class RunSettings(Settings):
     """Insist on a level of enforcement instead of the best this machine has."""
     unsandboxed: bool = False
     """Run without any protection. The receipt says so."""
+    locked: bool = False
+    """Hold the run to the notebook's lock: its packages, files, clones and models from the cache, nothing else."""
+    batch: Path | None = None
+    """Run it once for each row of this table (CSV, TSV or JSON lines of parameters); what finished before is kept."""
+    at_once: int = 2
+    """Rows of a batch that run together."""
 
 
 def run(
@@ -79,39 +90,59 @@ def run(
     trace: bool = False,
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,
-) -> Receipt:
-    """Run a notebook unattended, held to its permissions; returns its receipt.
+    locked: bool = False,
+    batch: Path | None = None,
+    at_once: int = 2,
+) -> Receipt | BatchResult:
+    """Run a notebook unattended, held to its permissions; returns its receipt, or with `batch` what came of the rows.
 
     Raises `Refused` naming what is not granted, `DangerousPlan` with `strict`, `Unavailable` where the permissions
     cannot be enforced. A cell that fails is told by the receipt, not raised.
     """
     given = {name: value for name, value in locals().items() if name != "notebook"}
     prepared = prepare(notebook, RunSettings.of(given))
-    return carry_out(prepared, agreed(prepared))
+    permissions_agreed = agreed(prepared)
+    if batch is not None:
+        from allmend.verbs.batch import batch as over_rows
+
+        return over_rows(prepared, permissions_agreed, batch, at_once=at_once)
+    return carry_out(prepared, permissions_agreed)
 
 
 def carry_out(
-    prepared: Prepared, permissions: Permissions, *, progress: Progress | None = None, ask: Ask | None = None
+    prepared: Prepared,
+    permissions: Permissions,
+    *,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
+    held: Held | None = None,
+    box_made: Callable[[Box], None] | None = None,
 ) -> Receipt:
-    """Run what was agreed; always leaves the executed notebook and the receipt."""
-    from allmend.box import installing, owner, page, profiles, sets
+    """Run what was agreed; always leaves the executed notebook and the receipt.
+
+    `box_made` is told the box before anything starts in it: `Box.stop` ends the run from another thread.
+    `held` is the lock made ready for this run; with a lock and without it, it is made ready here.
+    """
+    from allmend.box import installing, owner, page, sets
     from allmend.box import run as running
     from allmend.box.box import Settings as BoxSettings
     from allmend.planning.permissions import hosts_of, requirements, serving
     from allmend.runs import record
 
+    if prepared.lock is not None and held is None:
+        from allmend.verbs import held_run
+
+        with held_run.ready(prepared, owner.read(), progress) as held:
+            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held, box_made=box_made)
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
     if settings.save_permissions is not None:
         running.write_atomically(settings.save_permissions, permissions.to_toml())
-    grants = owner.read()
-    say = _noting(progress)
-    if not profiles.built(prepared.choice, grants):
-        say(f"the packages of the profile {prepared.choice.profile} are fetched first, once for all runs")
-    environment = profiles.environment(prepared.choice, grants)
-    ready = sets.requirement_set(requirements(prepared.plan), environment, grants)
+    grants = held.operator if held else owner.read()
+    environment = held.environment if held else _environment(prepared, grants, progress)
+    ready = sets.RequirementSet() if held else sets.requirement_set(requirements(prepared.plan), environment, grants)
     for reason in ready.left:
-        say(f"left to its own cell: {reason}")
+        _noting(progress)(f"left to its own cell: {reason}")
     job = running.Job(
         notebook=document.content,
         path=document.path.name,
@@ -127,8 +158,9 @@ def carry_out(
             operator=grants,
             colab=document.colab,
             uploads=tuple(settings.upload),
-            uv=installing.uv_program(),
+            uv=held.uv if held else installing.uv_program(),
             below=ready.folders,
+            **(held.outside if held else {}),
         ),
         executed=prepared.folder / f"{document.path.stem}.ipynb",
         receipt=prepared.folder / "receipt.json",
@@ -144,11 +176,28 @@ def carry_out(
         made.input(document.path, sha256=document.sha256)
         made.choice("box level", prepared.level, "; ".join(prepared.why))
         made.choice("profile", environment.profile, f"{prepared.choice.why}; Python {environment.version}")
-        receipt = running.run(job, progress)
+        if held is not None:
+            made.choice("lock", held.digest, "the run is held to it (--locked)")
+        hearing = [hear for hear in (held.listen if held else None, box_made) if hear is not None]
+
+        def made_box(box: Box) -> None:
+            for hear in hearing:
+                hear(box)
+
+        receipt = running.run(job, progress, made_box)
         running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)
     return receipt
+
+
+def _environment(prepared: Prepared, grants: Operator, progress: Progress | None) -> Environment:
+    from allmend.box import profiles
+
+    if not profiles.built(prepared.choice, grants):
+        profile = prepared.choice.profile
+        _noting(progress)(f"the packages of the profile {profile} are fetched first, once for all runs")
+    return profiles.environment(prepared.choice, grants)
 
 
 def _noting(progress: Progress | None) -> Callable[[str], None]:

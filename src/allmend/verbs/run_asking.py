@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allmend.box.document import Document
     from allmend.box.levels import Level
     from allmend.box.profiles import Choice
+    from allmend.nouns.lock import Lock
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import LimitRecord
@@ -40,6 +41,15 @@ class Prepared:
     limits: list[LimitRecord]
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lock: Lock | None = None
+    """What the run is held to, with `--locked`."""
+
+    def give(self, values: dict[str, Any]) -> None:
+        """Set parameters of the notebook, already typed; raises `UsageError` for a name it does not have."""
+        from allmend.box.document import with_parameters
+
+        with_parameters(self.document.content, values, self.plan.parameters)
+        self.values |= values
 
     @property
     def careful(self) -> list[Proposed]:
@@ -82,7 +92,7 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
         _be_strict(plan)
     values = _values(settings.parameters)
     document.with_parameters(read.content, values, plan.parameters)
-    folder = settings.output or path.with_name(f"{path.stem}-run")
+    folder = settings.output or path.with_name(f"{path.stem}-{'batch' if settings.batch else 'run'}")
     beside = [Proposed(f"read:{name}", "lies beside it", careful=True, optional=True) for name in named.files(read)]
     proposals = missing([*propose(plan, outputs=str((folder / "outputs").absolute())), *beside], granted)
     if settings.permissions is not None:
@@ -101,9 +111,17 @@ def prepare(notebook: str | Path, settings: RunSettings, plan: Plan | None = Non
             hint=_how_to_get_a(),
         )
     installs = [effect.target.partition(":")[2] for effect in plan.effects if effect.kind == "install"]
-    choice = profiles.choose(settings.profile, read, settings.python or granted.python, installs)
+    if settings.locked:
+        choice = profiles.Choice("locked", None, "held to its lock")
+    else:
+        choice = profiles.choose(settings.profile, read, settings.python or granted.python, installs)
     held = _limits(granted, level)
-    return Prepared(read, plan, granted, proposals, level, why, settings, folder, choice, held, values, notes)
+    prepared = Prepared(read, plan, granted, proposals, level, why, settings, folder, choice, held, values, notes)
+    if not settings.locked:
+        return prepared
+    from allmend.verbs import held_run
+
+    return held_run.hold(prepared)
 
 
 def _limits(granted: Permissions, level: Level) -> list[LimitRecord]:

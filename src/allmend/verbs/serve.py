@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from allmend.errors import UsageError
+from allmend.errors import InputError, UsageError
 from allmend.verbs.settings import Duration, Settings, Size
 
 if TYPE_CHECKING:
-    from allmend.engines.torch.engine import TorchTextEngine
+    from allmend.engines.text import TextEngine
     from allmend.models.fetch import Progress
-    from allmend.models.loading import Loaded
     from allmend.nouns.choice import Choice
+    from allmend.nouns.model import Model
+    from allmend.serving.registry import Served
     from allmend.serving.server import Server
 
+_CONTEXT = 4096
+"""Tokens of prompt and answer with engines that hold all of it from the start."""
 KEY_VARIABLE = "ALLMEND_API_KEY"
 Note = Callable[[str, "Choice"], None]
 """Told of every automatic choice, with the model it is about."""
@@ -42,6 +47,12 @@ class ServeSettings(Settings):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights; chosen from what the processor has when not given."""
 
+    engine: Literal["auto", "torch", "llamacpp", "vllm"] = "auto"
+    """What computes answers; auto chooses by the model's format and what this machine has, and says why."""
+
+    weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    """Precision of the matrices while answering on a processor; auto is int8 where compiled steps can be had."""
+
     context: int | None = Field(None, ge=16)
     """Most tokens of prompt and answer together; the model's own limit when not given."""
 
@@ -57,6 +68,21 @@ class ServeSettings(Settings):
     batching: bool = True
     """Compute all running answers in one step; without it one after the other, through transformers alone."""
 
+    slots: int = Field(64, ge=1)
+    """Adapters kept in memory; others are read back from disk when they are asked for."""
+
+    on_demand: bool = True
+    """Look for adapters that a request names and nobody added: among runs, on the hub, in the folder of adapters."""
+
+    adapter_folder: str | None = None
+    """A folder of adapters that requests may name by their folder's name."""
+
+    loading: bool = True
+    """Let clients load and unload adapters by /v1/load_lora_adapter and /v1/unload_lora_adapter."""
+
+    log: bool = False
+    """Write a line of JSON to stderr for every request."""
+
     grace: Duration = 10.0
     """How long answers under way may go on when the server is told to stop."""
 
@@ -69,11 +95,18 @@ def serve(
     port: int = 8000,
     api_key: str | None = None,
     dtype: str | None = None,
+    engine: str = "auto",
+    weights: str = "auto",
     context: int | None = None,
     answer: int = 1024,
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
+    slots: int = 64,
+    on_demand: bool = True,
+    adapter_folder: str | None = None,
+    loading: bool = True,
+    log: bool = False,
     grace: float | str = 10.0,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, which end as `KeyboardInterrupt`; see `ServeSettings` for the keywords.
@@ -97,11 +130,18 @@ def start(
     port: int = 8000,
     api_key: str | None = None,
     dtype: str | None = None,
+    engine: str = "auto",
+    weights: str = "auto",
     context: int | None = None,
     answer: int = 1024,
     parallel: int = 32,
     memory: int | str = 2 * 2**30,
     batching: bool = True,
+    slots: int = 64,
+    on_demand: bool = True,
+    adapter_folder: str | None = None,
+    loading: bool = True,
+    log: bool = False,
     grace: float | str = 10.0,
     progress: Progress | None = None,
     note: Note = lambda model, choice: None,
@@ -125,14 +165,21 @@ def start(
         undo.callback(listening.close)
         names, wanted = releases(names, wanted)
         adapters = [(name, adapter_refs.read(reference)) for name, reference in wanted]
-        registry = Registry()
+        folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
+        registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
         undo.callback(registry.close)
         for name in names:
-            loaded, engine = load_engine(name, settings, progress=progress, note=note)
-            registry.add_base(loaded, engine, answer_limit=settings.answer)
-        for name, weights in adapters:
-            registry.add_adapter(name, weights)
-        app = create_app(registry, key=key, loopback=server.is_loopback(settings.host))
+            loaded, made = load_engine(name, settings, progress=progress, note=note)
+            registry.add_base(loaded, made, answer_limit=settings.answer)
+        for name, read in adapters:
+            registry.add_adapter(name, read)
+        app = create_app(
+            registry,
+            key=key,
+            loopback=server.is_loopback(settings.host),
+            loading=settings.loading,
+            log=settings.log,
+        )
         running = server.Server(app, registry, listening, settings.host).start()
         undo.pop_all()
     return running
@@ -159,14 +206,20 @@ def load_engine(
     *,
     progress: Progress | None = None,
     note: Note = lambda model, choice: None,
-) -> tuple[Loaded, TorchTextEngine]:
+) -> tuple[Served, TextEngine]:
     """A model in memory with an engine over it; every automatic choice goes to `note`."""
     from allmend.engines.torch.scheduler import Limits
     from allmend.engines.torch.setup import build_engine
     from allmend.models.loading import load
     from allmend.models.resolve import resolve
 
-    loaded = load(resolve(model, progress), dtype=settings.dtype, progress=progress)
+    found = resolve(model, progress)
+    engine_choice = _engine(found, settings)
+    if engine_choice.value != "torch" or settings.engine != "torch":
+        note(found.name, engine_choice)
+    if engine_choice.value != "torch":
+        return _other(found, str(engine_choice.value), settings, progress, note)
+    loaded = load(found, dtype=settings.dtype, progress=progress)
     for choice in loaded.choices:
         note(loaded.about.name, choice)
     engine = build_engine(
@@ -174,11 +227,84 @@ def load_engine(
         loaded.tokenizer,
         context=min(settings.context or loaded.context, loaded.context),
         path="auto" if settings.batching else "plain",
+        # A precision that was asked for is kept, unless another is asked for in so many words.
+        weights=None if settings.dtype is not None and settings.weights == "auto" else settings.weights,
+        take_over=True,
         cache_bytes=settings.memory,
         limits=Limits(running=settings.parallel),
         chosen=lambda choice: note(loaded.about.name, choice),
     )
     return loaded, engine
+
+
+@dataclass
+class Described:
+    """What a registry needs to know of a model that an engine loads by itself."""
+
+    about: Model
+    tokenizer: Any
+    template: str | None
+    context: int
+
+
+def _engine(model: Model, settings: ServeSettings) -> Choice:
+    import torch
+
+    from allmend.engines.choose import choose
+    from allmend.engines.torch.native.build import library
+
+    compiled, why = library()
+    return choose(
+        settings.engine,
+        format=model.format,
+        cuda=torch.cuda.is_available(),
+        compiled=(compiled is not None, why),
+        architecture_known=model.format != "gguf" or _convertible(model),
+    )
+
+
+def _convertible(model: Model) -> bool:
+    from allmend.models.gguf import converted
+
+    try:
+        converted(model)
+    except InputError:
+        return False
+    return True
+
+
+def _other(
+    model: Model, engine: str, settings: ServeSettings, progress: Progress | None, note: Note
+) -> tuple[Described, TextEngine]:
+    """A model with an engine that is not ours."""
+    import torch
+
+    from allmend.models.loading import load_tokenizer
+    from allmend.nouns.choice import Choice
+
+    if engine == "llamacpp" and model.format != "gguf":
+        raise UsageError("the llamacpp engine reads GGUF files", where="--engine", hint="Serve with --engine torch.")
+    if engine == "vllm" and model.format == "gguf":
+        raise UsageError("the vllm engine reads no GGUF files", where="--engine", hint="Serve with --engine torch.")
+    context = settings.context or _CONTEXT
+    made: TextEngine
+    if engine == "llamacpp":
+        from allmend.engines.llamacpp.engine import LlamaCppEngine
+
+        tokenizer = load_tokenizer(model, progress)
+        # llama.cpp holds memory for every slot from the beginning.
+        parallel, threads = min(settings.parallel, 8), torch.get_num_threads()
+        note(model.name, Choice(name="slots", value=parallel, reason="llama.cpp holds memory for each from the start"))
+        made = LlamaCppEngine(
+            model.path, context=context, parallel=parallel, threads=threads, vocabulary=len(tokenizer)
+        )
+    else:
+        from allmend.engines.vllm.engine import VllmEngine
+
+        made = VllmEngine(model.path, context=context, parallel=settings.parallel, slots=settings.slots)
+        tokenizer = load_tokenizer(model, progress)
+    template = getattr(tokenizer, "chat_template", None)
+    return Described(model, tokenizer, template if isinstance(template, str) else None, context), made
 
 
 def wait(server: Server, *, grace: float) -> None:

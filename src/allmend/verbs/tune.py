@@ -21,13 +21,23 @@ class TuneSettings(Settings):
     """The model to start from: a name from `allmend models`, OWNER/NAME[@REV], a folder, a .gguf file."""
 
     budget: Duration = 180.0
-    """Time for training, like 90s, 15m, 2h. Checking the data and the verdict come on top."""
+    """Time for all of it, like 90s, 15m, 2h: data check, probe, trials, verdict. Only downloads come on top."""
+
+    trials: Annotated[int, Field(ge=1, le=81)] | None = None
+    """Settings to try; as many as the budget can tell apart when not given, 1 for no search. Naming a learning rate
+    turns the search off, unless a number of trials is given."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that train trials beside each other, each with a model of its own; 1 is this process."""
+
+    more_data: bool = False
+    """Also train the winner on parts of the rows, to say whether more data would help (a learning curve)."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; chosen when not given."""
+    """Peak learning rate; searched when not given."""
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Rank of the LoRA."""
+    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Rank of the LoRA; searched when not given, or 16 without a search."""
 
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """The LoRA's update is scaled by alpha / rank."""
@@ -53,11 +63,15 @@ class TuneSettings(Settings):
     memory: Size | None = None
     """Memory that training may use in all, like 12G; what is free when not given."""
 
-    batch: Annotated[int, Field(ge=1)] | None = None
-    """Rows that one optimiser step learns from; chosen when not given."""
+    upper_layers: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only so many of the uppermost layers. What lies below is worked out once for all passes and trials, which
+    is faster and costs some quality; all layers when not given."""
 
-    epochs: Annotated[float, Field(gt=0)] = 3.0
-    """At most this many passes over the rows, however large the budget."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Rows that one optimiser step learns from; searched when not given, or 16 without a search."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """At most this many passes over the rows, however large the budget; searched when not given, or 3 without."""
 
     context: Annotated[int, Field(ge=8)] | None = None
     """Longest row in tokens; longer ones lose the start of their prompt. The model's own when not given."""
@@ -95,8 +109,11 @@ def tune(
     *,
     model: str = "gemma-3-270m",
     budget: float | str = 180.0,
+    trials: int | None = None,
+    workers: int = 1,
+    more_data: bool = False,
     learning_rate: float | None = None,
-    rank: int = 16,
+    rank: int | None = None,
     alpha: float = 32.0,
     dropout: float = 0.0,
     targets: tuple[str, ...] = (),
@@ -105,8 +122,9 @@ def tune(
     full: bool = False,
     base_bits: Literal[8, 4] | None = None,
     memory: int | str | None = None,
+    upper_layers: int | None = None,
     batch: int | None = None,
-    epochs: float = 3.0,
+    epochs: float | None = None,
     context: int | None = None,
     prompt_column: str | None = None,
     completion_column: str | None = None,
@@ -125,8 +143,9 @@ def tune(
         data: a .jsonl, .csv, .tsv or .parquet file, a folder of texts, `-`, or a data set of the catalogue.
 
     Returns:
-        The finished Run; its outputs are `adapter` (the best), `adapter-last` and `verdict`; of full fine-tuning
-        `model` and `model-last` instead of the adapters.
+        The finished Run; its outputs are `adapter` (the best), `adapter-last`, `verdict`, and after a search
+        `search` (its record), `search-page` and `study` (Optuna's storage); of full fine-tuning `model` and
+        `model-last` instead of the adapters.
 
     Raises:
         AllmendError: anything that is wrong with data, model, settings or machine, before training where it can be

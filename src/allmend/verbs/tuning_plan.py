@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from allmend.search.space import EPOCHS
 from allmend.tuning import memory, together
 from allmend.tuning import probe as probing
 from allmend.tuning.loop import Plan
 from allmend.tuning.packs import batches
+from allmend.tuning.probe import Fit
 from allmend.tuning.rates import first_rate
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 PACK_TOKENS = 2048
 _EVALUATIONS, _EVALUATION_SHARE = 5, 0.15
 _BATCH, _STEPS_AN_EPOCH = 16, 8
+_TRIED_TOKENS = 640
 
 Choose = Callable[[str, object, str], None]
 
@@ -30,10 +33,16 @@ def make_plan(
     rows: Sequence[Tokens],
     select: Sequence[Tokens],
     settings: TuneSettings,
+    budget: float,
+    probed: Probed | None,
     choose: Choose,
     watch: Watch,
 ) -> Plan:
     """Measure and choose; every choice is told to `choose` with its reason.
+
+    Args:
+        budget: seconds for training.
+        probed: what was measured already, while a search was considered.
 
     Raises:
         DoesNotFit: memory or budget are too small; the hint says what would do.
@@ -46,23 +55,22 @@ def make_plan(
         choose(choice.name, together.agreed(choice.value), choice.reason)
     passes.pack_tokens = together.agreed(passes.pack_tokens)
     batch = settings.batch or batch_for(len(rows), choose)
+    epochs = settings.epochs or EPOCHS
     first = [[rows[place] for place in some] for some in islice(batches(len(rows), batch, settings.seed), 12)]
     faster = probing.choose_layers(passes, first[0]) if loaded.device.type != "cpu" else None
     if faster is not None:
         choose(faster.name, faster.value, faster.reason)
-    threads = probing.choose_threads(passes, first[0])
-    choose(threads.name, threads.value, threads.reason)
-    fit = together.agreed(probing.probe(loaded, passes.lora, first, passes.pack_tokens, passes))
+    threads, fit = probed or probe(passes, rows, select, batch, settings.seed, choose)
     tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
-    # Evaluating is a forward pass, about a third of a step, over the selection rows.
-    once = fit.seconds(sum(map(len, select))) / 3
-    evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * settings.budget / once))) if select else 1
+    once = fit.evaluation(sum(map(len, select)))
+    evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * budget / once))) if select else 1
     choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
-    possible = probing.steps_in(settings.budget, fit, tokens, evaluations * once)
-    wanted = max(1, round(settings.epochs * len(rows) / batch))
+    possible = probing.steps_in(budget, fit, tokens, evaluations * once)
+    wanted = max(1, round(epochs * len(rows) / batch))
     steps = min(possible, wanted)
     bought = possible < wanted
-    reason = f"the budget of {settings.budget / 60:.1f} min buys them" if bought else f"{settings.epochs:g} epochs"
+    left = f"the {budget / 60:.1f} min that the rest leaves of the budget buy them"
+    reason = left if bought else f"{epochs:g} epochs"
     choose("steps", steps, f"{fit.tokens_per_second:.0f} tokens/s measured; {reason}")
     minutes = (steps * fit.seconds(tokens) + evaluations * once) / 60
     choose("predicted_minutes", round(minutes, 3), "from the same measurement")
@@ -74,11 +82,30 @@ def make_plan(
         seed=settings.seed,
         pack_tokens=passes.pack_tokens,
         evaluations=evaluations,
-        deadline=settings.budget,
-        threads=threads.value,
+        deadline=budget,
+        threads=threads,
         tricks=passes.tricks,
         recompute=passes.recomputes,
     )
+
+
+class Probed(NamedTuple):
+    """What the fit probe measured."""
+
+    threads: int
+    fit: Fit
+
+
+def probe(
+    passes: Passes, rows: Sequence[Tokens], select: Sequence[Tokens], batch: int, seed: int, choose: Choose
+) -> Probed:
+    """Measure threads and speed on real rows."""
+    first = [[rows[place] for place in some] for some in islice(batches(len(rows), batch, seed), 12)]
+    # A few hundred tokens tell as much, and a large model takes seconds for each hundred.
+    threads = probing.choose_threads(passes, memory.some_of(first[0], _TRIED_TOKENS))
+    choose(threads.name, threads.value, threads.reason)
+    fit = probing.probe(passes.loaded, passes.lora, first, passes.pack_tokens, passes, select)
+    return Probed(int(threads.value), together.agreed(fit))
 
 
 def batch_for(rows: int, choose: Choose) -> int:

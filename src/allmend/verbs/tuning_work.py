@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,23 +14,29 @@ from typing import TYPE_CHECKING
 import torch
 
 from allmend import data, runs
-from allmend.adapters import LoraConfig, LoraSet, attach, detach, write
-from allmend.data.checks import check
-from allmend.errors import InputError, UsageError
+from allmend.adapters import LoraConfig, LoraSet, attach, attach_weights, detach, read, write
+from allmend.errors import DoesNotFit, InputError
 from allmend.models import catalogue, parse, resolve
+from allmend.models.gguf import converted
 from allmend.models.loading import Loaded, load
 from allmend.models.rated_rows import examples_file
 from allmend.models.saving import write_model
 from allmend.nouns.choice import Choice
+from allmend.search.space import RANK
+from allmend.search.upper import FILE as BELOW
+from allmend.search.upper import Below, above, cache_file, upper_targets
 from allmend.tuning import checkpoint, memory, together
 from allmend.tuning import probe as probing
 from allmend.tuning.loop import BEST, LAST, Plan, Step, train
 from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.tricks import Tricks
 from allmend.tuning.whole import WholeModel
+from allmend.verbs.clock import Clock
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
+from allmend.verbs.searching_work import Searching
 from allmend.verbs.stopping import stop_between_steps
-from allmend.verbs.tuning_plan import PACK_TOKENS, make_plan
+from allmend.verbs.tuning_checks import check_data, check_settings
+from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, make_plan
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
 if TYPE_CHECKING:
@@ -44,9 +51,8 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
-_SKIPPED = {"unreadable-rows", "empty-rows"}
-"""Problems that `--skip-bad` takes care of."""
-
+_VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
+_TRAINING_SHARE = 0.3
 
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
     """Do it; returns the finished Run.
@@ -54,47 +60,38 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Args:
         replayed: what a finished run recorded; nothing is measured anew then.
     """
+    clock = Clock(settings.budget)
     # What a person wrote is looked at before anything is fetched.
     Tricks.without(*settings.without)
-    _check_settings(settings)
+    check_settings(settings)
     named = data.template(settings.template) if settings.template else None
     reference = parse(settings.model)
     processes = together.join()
-    source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
+    with clock.paused():
+        source = str(examples_file(source, watch.amount)) if _is_catalogue_name(source) else source
     watch.stage(f"Reading {source}")
     dataset = read_dataset(source, settings)
     if replayed is not None and dataset.examples.sha256 != replayed.data:
         raise InputError("the data file has changed since the run", where=source)
     watch.stage(f"Looking up {settings.model}")
-    model = resolve(reference, watch.amount)
+    # Fetching and converting happen once a machine.
+    with clock.paused():
+        model = resolve(reference, watch.amount)
+        if model.format == "gguf":
+            converted(model, watch.amount)
     watch.model(model)
     watch.stage(f"Loading {model.name}")
     loaded = load(model, settings.dtype, progress=watch.amount, bits=settings.base_bits)
     template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
-    _check(source, dataset, settings, loaded, template, context, watch)
+    check_data(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
-        tuning = _Tuning(run, settings, loaded, dataset, template, context, watch, replayed)
+        tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
         tuning.describe(source)
         if processes > 1:
             tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
-        verdict = tuning.go()
-        write_verdict(run, verdict)
+        tuning.go()
     return runs.show(run.id)
-
-
-def _check_settings(settings: TuneSettings) -> None:
-    """Raise where two settings exclude each other."""
-    if not settings.full:
-        return
-    plain = {"base_bits": None, "dora": False, "rslora": False, "dropout": 0.0, "targets": ()}
-    for name, value in plain.items():
-        if getattr(settings, name) != value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is about a LoRA on a frozen base, which --full has not",
-                where="--full",
-                hint="Leave one of the two out.",
-            )
 
 
 def write_verdict(run: Recorder, verdict: Verdict) -> None:
@@ -133,42 +130,7 @@ def read_dataset(source: str, settings: TuneSettings) -> Dataset:
     return dataset
 
 
-def _check(
-    source: str,
-    dataset: Dataset,
-    settings: TuneSettings,
-    loaded: Loaded,
-    template: Template,
-    context: int,
-    watch: Watch,
-) -> None:
-    """Check the data; what blocks stops here, with the row named."""
-    watch.stage("Checking the data")
-    if source == "-":
-        watch.note("Rows from standard input cannot be read twice, so the data check was not run.")
-        return
-    report = check(
-        source,
-        held_out=settings.held_out,
-        prompt_column=settings.prompt_column,
-        completion_column=settings.completion_column,
-        tokenizer=loaded.tokenizer,
-        template=template,
-        context=context,
-    )
-    watch.data(report)
-    for problem in report.problems:
-        if problem.severity == "blocking" and not (
-            settings.skip_bad and problem.id in {"unreadable-rows", "empty-rows"}
-        ):
-            raise InputError(
-                problem.message,
-                where=problem.rows[0] if problem.rows else source,
-                hint=problem.fix or f"`allmend data check {source}` shows all of it.",
-            )
-
-
-class _Tuning:
+class Tuning:
     """One run of tune, from loaded model and rows to a verdict."""
 
     def __init__(
@@ -180,9 +142,12 @@ class _Tuning:
         template: Template,
         context: int,
         watch: Watch,
+        clock: Clock,
         replayed: Recorded | None = None,
     ) -> None:
-        self.replayed = replayed
+        self.replayed, self.clock = replayed, clock
+        self._verdict_seconds = 0.0
+        self._train_until: float | None = None
         self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
         self.template, self.context, self.watch = template, context, watch
 
@@ -208,48 +173,120 @@ class _Tuning:
         self.run.choice(name, value, reason)
         self.watch.choice(Choice(name=name, value=value, reason=reason))
 
-    def go(self) -> Verdict:
-        """Untuned answers, training, verdict."""
+    def go(self) -> None:
+        """Untuned answers, training or a search, and the verdict, also of what a stopped training had reached."""
         question = self.question()
         self.watch.stage(f"Measuring the untuned model on {len(question.rows)} held-out rows")
+        begun = self.clock.passed
         before = answers_of(self.loaded, question)
+        # The tuned model will be asked the same, and the intervals drawn.
+        self._verdict_seconds = (self.clock.passed - begun) * 1.05 + 1.0
         self._say_untuned(question, before)
-        rows = self._encode(self.dataset.train)
-        select = self._encode(self.dataset.select)
+        rows = self.encode(self.dataset.train)
+        select = self.encode(self.dataset.select)
         if self.settings.full:
-            return self._go_whole(question, before, rows, select)
-        config = LoraConfig(
-            rank=self.settings.rank,
-            alpha=self.settings.alpha,
-            dropout=self.settings.dropout,
-            targets=self.settings.targets,
-            rslora=self.settings.rslora,
-            dora=self.settings.dora,
-        )
-        lora = attach(self.loaded.model, config, seed=self.settings.seed)
+            self._go_whole(question, before, rows, select)
+            return
+        searching = None if self.replayed is not None else Searching.of(self, rows, select)
+        if searching is not None and searching.wanted:
+            self._search(searching, question, before)
+        else:
+            self._one(question, before, rows, select, searching.probed if searching else None)
+
+    def seconds_to_train(self) -> float:
+        """What is left of the budget once the verdict is paid, but a fair share of it at least."""
+        if self._train_until is None:
+            left, least = self.clock.left - self._verdict_seconds, _TRAINING_SHARE * self.clock.budget
+            if left < least and self.replayed is None:
+                self.choose(
+                    "training_seconds",
+                    round(least, 1),
+                    f"measuring left {max(0.0, left):.0f} s of the budget; training gets {_TRAINING_SHARE:.0%} of it "
+                    f"all the same, so the budget is overdrawn by {least - left:.0f} s",
+                )  # fmt: skip
+            self._train_until = self.clock.passed + max(left, least)
+        return self._train_until - self.clock.passed
+
+    def _one(
+        self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens], probed: Probed | None
+    ) -> None:
+        """One setting, trained once."""
+        self._probed = probed
+        lora = attach(self.loaded.model, self.config(), seed=self.settings.seed)
         try:
-            self._train(lora, rows, select)
-            self.watch.stage(f"Judging it on {len(question.rows)} held-out rows")
-            return judge(self.loaded, lora, question, base_answers=before)
+            try:
+                self._train(lora, rows, select)
+            except KeyboardInterrupt:
+                if (self.run.folder / BEST).is_file():
+                    self._judge(lora, question, before, stopped=True)
+                raise
+            self._judge(lora, question, before)
         finally:
             detach(self.loaded.model, lora)
 
-    def _go_whole(self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens]) -> Verdict:
+    def _go_whole(self, question: Question, before: Answers, rows: list[Tokens], select: list[Tokens]) -> None:
         """Learn all weights and judge them; the untuned answers are there already."""
         memory.check_whole(self.loaded, self.settings.memory)
         torch.manual_seed(self.settings.seed)
+        self._probed = None
         whole = WholeModel(self.loaded.model)
         try:
             self._train(whole, rows, select)
         finally:
             whole.release()
-        self.watch.stage(f"Judging it on {len(question.rows)} held-out rows")
-        return judge(self.loaded, LoraSet(LoraConfig(), {}), question, base_answers=before)
+        self._judge(LoraSet(LoraConfig(), {}), question, before)
+
+    def _search(self, searching: Searching, question: Question, before: Answers) -> None:
+        stopped = searching.go()
+        adapter = self.run.folder / "adapter"
+        if not adapter.is_dir():
+            if stopped:
+                raise KeyboardInterrupt
+            raise DoesNotFit(
+                "the time was over before any trial was measured",
+                where="--budget",
+                hint="Allow more time, or take one setting with --trials 1.",
+            )
+        lora = attach_weights(self.loaded.model, read(adapter))
+        try:
+            self._judge(lora, question, before, stopped=stopped)
+        finally:
+            detach(self.loaded.model, lora)
+        if stopped:
+            raise KeyboardInterrupt
+
+    def _judge(self, lora: LoraSet, question: Question, before: Answers, stopped: bool = False) -> None:
+        rows = f"{len(question.rows)} held-out rows"
+        self.watch.stage(
+            f"Stopped. Judging the best so far on {rows}; Ctrl-C again leaves that out"
+            if stopped
+            else f"Judging it on {rows}"
+        )
+        verdict = judge(self.loaded, lora, question, base_answers=before)
+        write_verdict(self.run, verdict)
+        self.run.metric(0, budget_seconds=self.settings.budget, seconds=self.clock.passed)
+        if stopped:
+            main = verdict.main
+            self.watch.note(f"{verdict.words}: {main.name} {main.base:.3f} untuned, {main.tuned:.3f} tuned")
+
+    def config(self) -> LoraConfig:
+        """The LoRA, of the rank that was asked for or the usual one."""
+        targets = self.settings.targets
+        if self.settings.upper_layers is not None:
+            targets = upper_targets(self.loaded.model, self.settings.upper_layers, targets)
+        return LoraConfig(
+            rank=self.settings.rank or RANK,
+            alpha=self.settings.alpha,
+            dropout=self.settings.dropout,
+            targets=targets,
+            rslora=self.settings.rslora,
+            dora=self.settings.dora,
+        )
 
     def question(self) -> Question:
         """What the verdict will be about."""
         return Question(
-            rows=self.dataset.held_out,
+            rows=self._judged_rows(),
             labels=self.dataset.labels,
             template=self.template,
             adapter=str(self.run.folder / ("model" if self.settings.full else "adapter")),
@@ -257,6 +294,26 @@ class _Tuning:
             run=self.run.id,
             seed=self.settings.seed,
         )
+
+    def _judged_rows(self) -> Sequence[data.Row]:
+        """All held-out rows, or a random part of them where judging all would eat up the budget."""
+        rows = self.dataset.held_out
+        if len(rows) <= _FEW_ROWS or self.replayed is not None:
+            return rows
+        question = Question(rows=rows, labels=self.dataset.labels, template=self.template, adapter="", data="")
+        took = []
+        for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
+            begun = self.clock.passed
+            answers_of(self.loaded, replace(question, rows=rows[:count], free_text_rows=count // 4))
+            took.append(self.clock.passed - begun)
+        each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
+        count = int(max(_FEW_ROWS, _VERDICT_SHARE * self.clock.budget / 2 / each))
+        if count >= len(rows):
+            return rows
+        self.choose(
+            "judged_rows", count, f"{each * 1000:.0f} ms a row: more would take over {_VERDICT_SHARE:.0%} of the budget"
+        )
+        return random.Random(self.settings.seed).sample(list(rows), count)
 
     def _say_untuned(self, question: Question, answers: Answers) -> None:
         if answers.labels is not None:
@@ -266,7 +323,8 @@ class _Tuning:
         mean = sum(answers.losses) / len(answers.losses)
         self.run.metric(0, untuned_loss=mean)
 
-    def _encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+    def encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+        """Rows as tokens; says how many were cut."""
         encoded = list(data.encode_rows(rows, self.loaded.tokenizer, self.template, context=self.context))
         cut = sum(1 for tokens in encoded if tokens.cut)
         if cut:
@@ -275,35 +333,40 @@ class _Tuning:
 
     def _train(self, learned: Learned, rows: list[Tokens], select: list[Tokens]) -> None:
         folder = self.run.folder
-        key = self._key()
-        (folder / "key").write_text(key)
+        (folder / "key").write_text(self.key())
         probing.check_disk(folder, learned)
         before = torch.get_num_threads()
         passes = Passes.of(self.loaded, learned, Tricks.without(*self.settings.without), PACK_TOKENS)
+        if self.settings.upper_layers is not None:
+            every = [*rows, *select]
+            passes = above(passes, Below.of(passes, every, cache_file(folder, self.loaded, every)))
         for choice in passes.choices:
             self.choose(choice.name, choice.value, choice.reason)
         told = len(passes.choices)
         try:
-            plan = self._settled(key, passes, rows, select)
+            plan = self._settled(passes, rows, select)
             for choice in passes.choices[told:]:
                 self.choose(choice.name, choice.value, choice.reason)
             (folder / PLAN).write_text(json.dumps(asdict(plan)))
             self._steps(passes, plan, rows, select)
         finally:
             passes.close()
+            (folder / BELOW).unlink(missing_ok=True)
             torch.set_num_threads(before)
             self._keep(learned)
 
-    def _settled(self, key: str, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
+    def _settled(self, passes: Passes, rows: list[Tokens], select: list[Tokens]) -> Plan:
         """The plan: that of the run that is replayed or continued, or a new one."""
-        earlier = None if self.settings.fresh or self.replayed else self._interrupted(key)
+        earlier = None if self.settings.fresh or self.replayed else self.interrupted(LAST, PLAN)
         if self.replayed is not None:
             plan = self.replayed.plan
             self.choose("steps", plan.steps, "as in the run that is replayed")
         elif earlier is not None:
+            self.choose("continues", earlier.name, "it was interrupted, and its settings, data and model are the same")
             plan = self._continue(earlier)
         else:
-            return make_plan(passes, rows, select, self.settings, self.choose, self.watch)
+            budget = self.seconds_to_train()
+            return make_plan(passes, rows, select, self.settings, budget, self._probed, self.choose, self.watch)
         passes.pack_tokens = plan.pack_tokens
         if plan.recompute:
             passes.recompute("as recorded")
@@ -344,33 +407,40 @@ class _Tuning:
             if isinstance(learned, WholeModel):
                 write_model(target, self.loaded, self.template.text, self.template.name)
             else:
-                write(target, learned, self.loaded.about, self.template.text, self.template.name)
+                write(target, learned, self.loaded.about, self.template.text, self.template.name, self.loaded.bits)
             self.run.output(name, target)
         if best is not None:
             self.choose("best_step", best, "lowest loss on the selection rows")
 
-    def _key(self) -> str:
+    def key(self) -> str:
         """What makes two runs the same work."""
-        values = self.settings.model_dump(mode="json", exclude={"fresh"})
+        values = self.settings.model_dump(mode="json", exclude={"fresh", "workers"})
         parts = [values, self.dataset.examples.sha256, self.dataset.examples.held_out_sha256, self.loaded.about.digest]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _interrupted(self, key: str) -> Path | None:
-        """The folder of the latest run of the same work, if it was stopped with a checkpoint to go on from."""
+    def interrupted(self, *files: str, failed: bool = False) -> Path | None:
+        """The folder of the latest run of the same work, if it was stopped and left these files to go on from.
+
+        Args:
+            failed: also one that ended in an error.
+        """
+        key = self.key()
         for earlier in runs.list(verb="tune", limit=20):
             folder = Path(earlier.folder)
             if earlier.id == self.run.id or not (folder / "key").is_file() or (folder / "key").read_text() != key:
                 continue
-            if earlier.state == "interrupted" and (folder / LAST).is_file() and (folder / PLAN).is_file():
-                self.choose(
-                    "continues", earlier.id, "it was interrupted, and its settings, data and model are the same"
-                )
-                return folder
-            return None
+            states = {"interrupted", "failed"} if failed else {"interrupted"}
+            going = earlier.state in states and all((folder / name).is_file() for name in files)
+            return folder if going else None
         return None
 
     def _continue(self, folder: Path) -> Plan:
+        # Read before anything is taken over: a damaged checkpoint must leave no adapter behind.
+        _, _, progress = checkpoint.load(folder / LAST)
+        plan = read_plan(folder)
         for name in (LAST, BEST):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, self.run.folder / name)
-        return replace(read_plan(folder), deadline=self.settings.budget)
+        # What earlier sittings trained counts; a budget that was spent on training alone buys nothing more.
+        return replace(plan, deadline=min(plan.deadline or self.settings.budget,
+                                          progress.seconds + max(0.0, self.seconds_to_train())))  # fmt: skip

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from allmend.nouns.choice import Choice
     from allmend.nouns.data_report import DataReport
     from allmend.nouns.model import Model
+    from allmend.nouns.search import Search
     from allmend.tuning.loop import Step
 
 
@@ -34,6 +35,9 @@ class Watch:
 
     def step(self, step: Step) -> None:
         """A training step is done."""
+
+    def search(self, search: Search) -> None:
+        """A search has changed: a step, a measurement, a trial that ended."""
 
 
 SILENT = Watch()

@@ -1,22 +1,92 @@
-"""What a model writes when it is left to write: greedy answers to held-out prompts, many at once."""
+"""What a model writes when it is left to write: answers to held-out prompts, many at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from allmend.data import Row, Template
+from allmend.data import Row, Template, encode_prompt
+from allmend.data.rows import Message
 from allmend.engines.text import Sampling, TextRequest
 from allmend.engines.torch.setup import build_engine
+from allmend.errors import Unavailable
 from allmend.models.loading import Loaded
 from allmend.verdicts.measure import prompt_ids
 
 
-def write_answers(loaded: Loaded, rows: Sequence[Row], template: Template, max_tokens: int) -> list[str]:
-    """The model's greedy answer to each row's prompt, as it is in memory now (with or without its LoRA)."""
+def write_answers(
+    loaded: Loaded,
+    rows: Sequence[Row],
+    template: Template,
+    max_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    shots: Sequence[Row] = (),
+) -> list[str]:
+    """The model's answer to each row's prompt, as it is in memory now (with or without its LoRA).
+
+    Args:
+        seed: with the row's place it decides what is drawn at a temperature above 0.
+    """
+    prompts = [prompt_ids(loaded, row, template, room=max_tokens, shots=shots) for row in rows]
+    return complete_ids(loaded, prompts, template, max_tokens, temperature=temperature, seed=seed)
+
+
+def reply(loaded: Loaded, conversations: Sequence[Sequence[Message]], template: Template, max_tokens: int) -> list[str]:
+    """The model's greedy reply to each conversation."""
+    prompts = [encode_prompt(messages, loaded.tokenizer, template) for messages in conversations]
+    return complete_ids(loaded, prompts, template, max_tokens)
+
+
+def complete_ids(
+    loaded: Loaded,
+    prompts: Sequence[Sequence[int]],
+    template: Template,
+    max_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
+    """Text after each prompt of token ids; raises `Unavailable` when the model fails."""
+    return _complete(
+        loaded,
+        [
+            TextRequest(
+                tuple(prompt),
+                Sampling(
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    seed=seed * 1_000_003 + place,
+                    drop_space=template.is_plain,
+                ),
+            )
+            for place, prompt in enumerate(prompts)
+        ],
+    )
+
+
+def engine_answers(
+    loaded: Loaded, prompts: Sequence[Sequence[int]], longest: Sequence[int], stops: Sequence[tuple[str, ...]]
+) -> list[str]:
+    """Greedy text after each prompt, each with its own length and stop strings."""
+    return _complete(
+        loaded,
+        [
+            TextRequest(tuple(prompt), Sampling(max_tokens=most, temperature=0.0, stop=stop))
+            for prompt, most, stop in zip(prompts, longest, stops, strict=True)
+        ],
+    )
+
+
+def _complete(loaded: Loaded, requests: Sequence[TextRequest]) -> list[str]:
+    if not requests:
+        return []
     engine = build_engine(loaded.model, loaded.tokenizer, context=loaded.context)
-    sampling = Sampling(max_tokens=max_tokens, temperature=0.0, drop_space=template.is_plain)
     try:
-        requests = [TextRequest(tuple(prompt_ids(loaded, row, template, room=max_tokens)), sampling) for row in rows]
-        return [completion.text for completion in engine.complete(requests)]
+        completions = engine.complete(requests)
     finally:
         engine.close()
+    failed = next((completion.error for completion in completions if completion.finish == "error"), None)
+    if failed is not None:
+        raise Unavailable(f"the model could not write its answers: {failed}")
+    return [completion.text for completion in completions]

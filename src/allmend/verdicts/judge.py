@@ -1,72 +1,37 @@
-"""A verdict: both models on the same held-out rows, and what may honestly be said about the difference."""
+"""A verdict: models on the same held-out rows, and what may honestly be said about the difference."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from allmend.adapters import LoraSet
-from allmend.data import Row, Template
 from allmend.errors import InputError
 from allmend.models.loading import Loaded
-from allmend.nouns.verdict import ChangedRow, Measure, Verdict, Words
-from allmend.verdicts.free_text import write_answers
-from allmend.verdicts.intervals import mcnemar, paired_interval, rows_needed
-from allmend.verdicts.measure import answer_labels, cut_rows, row_losses
-from allmend.verdicts.metrics import exact_match, macro_f1
+from allmend.nouns.verdict import Measure, Verdict
+from allmend.verdicts import forgetting, norms
+from allmend.verdicts.answers import answers_of, few_shot_answers
+from allmend.verdicts.changes import changes
+from allmend.verdicts.intervals import (
+    detectable,
+    f1_interval,
+    is_yes_no,
+    p_value,
+    paired_interval,
+    rows_needed,
+)
+from allmend.verdicts.metrics import Metric, macro_f1, never_said
+from allmend.verdicts.question import Answers, Question, Report
+from allmend.verdicts.words import never_said_note, notes_of, words_for, words_of
 
-_SHOWN = 5
-_LONGEST_ANSWER = 128
-_LOSS_ROWS = 250
+__all__ = ["Answers", "Question", "answers_of", "few_shot_answers", "judge", "measure_of", "verdict_from"]
 
-
-@dataclass(frozen=True)
-class Question:
-    """What the verdict is about, and how much is measured."""
-
-    rows: Sequence[Row]
-    labels: Sequence[str] | None
-    template: Template
-    adapter: str
-    data: str
-    run: str | None = None
-    confidence: float = 0.95
-    seed: int = 0
-    free_text_rows: int = 64
-    """Rows that both models also answer in free text; a random sample, since writing is slow."""
-
-
-@dataclass
-class Answers:
-    """What one model gave on the held-out rows."""
-
-    losses: list[float]
-    labels: list[str] | None = None
-    texts: list[str] = field(default_factory=list)
-    sample: list[Row] = field(default_factory=list)
-    cut: int = 0
-    """Rows longer than the context."""
-
-
-Report = Callable[[str], None]
-
-
-def answers_of(loaded: Loaded, question: Question, report: Report = lambda what: None) -> Answers:
-    """Measure the model as it is in memory now, on the rows of the question."""
-    report("loss a token")
-    losses = row_losses(loaded, _loss_rows(question), question.template)
-    answers = Answers(losses, cut=cut_rows(loaded, question.rows, question.template))
-    if question.labels and len(question.labels) > 1:
-        report("labels")
-        answers.labels = answer_labels(loaded, question.rows, question.labels, question.template).labels
-    answers.sample = _sample(question)
-    if answers.sample:
-        report("free text")
-        longest = _answer_tokens(loaded, answers.sample)
-        answers.texts = write_answers(loaded, answers.sample, question.template, longest)
-    return answers
+_FAULTS_NAMED = 5
+_HOW = {
+    "accuracy": "the label with the highest score after the prompt",
+    "loss": "per learned token, mean over rows",
+    "macro_f1": "F1 averaged over labels",
+}
 
 
 def judge(
@@ -75,14 +40,16 @@ def judge(
     question: Question,
     report: Report = lambda what: None,
     base_answers: Answers | None = None,
+    few_shot: Answers | None = None,
 ) -> Verdict:
     """Compare the model with and without its LoRA.
 
     Args:
         base_answers: what `answers_of` gave for the untuned model on the same question, when it was measured before.
+        few_shot: what `few_shot_answers` gave for it.
 
     Raises:
-        InputError: there are no held-out rows.
+        InputError: there are no held-out rows, or the metric that carries the words gave no number for any of them.
     """
     if not question.rows:
         raise InputError(
@@ -90,148 +57,183 @@ def judge(
             where=question.data,
             hint="Give --held-out FILE, or more rows: a tenth is held out.",
         )
-    if base_answers is None:
-        with lora.disabled():
+    with lora.disabled():
+        if base_answers is None:
             base_answers = answers_of(loaded, question, lambda what: report(f"untuned: {what}"))
+        if few_shot is None and question.shots:
+            few_shot = few_shot_answers(loaded, question, lambda what: report(f"untuned: {what}"))
     tuned = answers_of(loaded, question, lambda what: report(f"tuned: {what}"))
-    return _verdict(loaded, question, base_answers, tuned)
+    return verdict_from(loaded.about.name, question, base_answers, tuned, few_shot)
 
 
-def _verdict(loaded: Loaded, question: Question, base: Answers, tuned: Answers) -> Verdict:
-    measures: list[Measure] = []
-    more: dict[str, Any] = {}
-    if base.labels is not None and tuned.labels is not None:
-        right = [row.completion for row in question.rows]
-        before, after = _right(base.labels, right), _right(tuned.labels, right)
-        how = "the label with the highest score after the prompt"
-        measures.append(_measure(question, "accuracy", before, after, how=how))
-        measures.append(_f1(base.labels, tuned.labels, right))
-        more = _changes(question.rows, base.labels, tuned.labels)
-        needed = rows_needed(before, after, confidence=question.confidence)
-    else:
-        needed = rows_needed(base.losses, tuned.losses, confidence=question.confidence)
-    measures.append(
-        _measure(question, "loss", base.losses, tuned.losses, higher=False, how="per learned token, mean over rows")
-    )
-    if base.texts:
-        expected = [row.completion for row in base.sample]
-        how = f"greedy answers to {len(expected)} random held-out rows, up to case and spaces"
-        before, after = exact_match(base.texts, expected), exact_match(tuned.texts, expected)
-        measures.append(_measure(question, "exact_match", before, after, how=how))
-    words = _words(measures[0])
+def verdict_from(
+    model: str, question: Question, base: Answers, tuned: Answers, few_shot: Answers | None = None
+) -> Verdict:
+    """The verdict that answers allow; nothing is measured here."""
+    names = [metric.name if isinstance(metric, Metric) else metric for metric in question.metrics]
+    if "loss" not in names:
+        names.append("loss")
+    measures = [measure_of(name, question, base, tuned, few_shot) for name in names]
+    main = _main(measures, question, base, tuned)
+    pairs = _pairs(main.name, base, tuned)
+    words = words_of(main, question.confidence)
+    never = _never_said(question, base, tuned)
+    found = [measure for measure in measures if measure is not None]
     return Verdict(
         words=words,
-        metric=measures[0].name,
-        measures=measures,
+        metric=main.name,
+        measures=[main, *(measure for measure in found if measure.name != main.name)],
         confidence=question.confidence,
+        interval=_interval_kind(main.name, pairs),
+        p_value=main.p_value,
         held_out_rows=len(question.rows),
-        model=loaded.about.name,
+        model=model,
         adapter=question.adapter,
         template=question.template.name,
         data=question.data,
         run=question.run,
-        rows_needed=needed if words == "not shown to be better" else None,
-        notes=_notes(question, base),
-        **more,
+        few_shot=len(question.shots) if few_shot is not None else 0,
+        few_shot_words=_few_shot_words(main, question.confidence),
+        temperature=question.temperature,
+        rows_needed=rows_needed(*pairs, confidence=question.confidence) if words == "not shown to be better" else None,
+        detectable=detectable(*pairs, confidence=question.confidence),
+        never_said=never,
+        norms=norms.results(question.norms, base, tuned) if question.norms is not None else None,
+        forgetting=forgetting.compared(question.general, base, tuned, question.confidence)
+        if question.general is not None
+        else None,
+        notes=[*never_said_note(never), *notes_of(question, base, tuned, few_shot)],
+        **_changed(question, main, base, tuned),
     )
 
 
-def _right(answers: Sequence[str], expected: Sequence[str]) -> list[float]:
-    return [float(answer == right) for answer, right in zip(answers, expected, strict=True)]
-
-
-def _measure(
-    question: Question, name: str, base: list[float], tuned: list[float], higher: bool = True, how: str = ""
-) -> Measure:
-    low, high = paired_interval(base, tuned, question.confidence, question.seed)
-    means = sum(base) / len(base), sum(tuned) / len(tuned)
+def measure_of(
+    name: str, question: Question, base: Answers, tuned: Answers, few_shot: Answers | None = None
+) -> Measure | None:
+    """One metric for base and tuned on the rows that both have a number for; None where there are none."""
+    higher, how = _about(name, question)
+    if name == "macro_f1":
+        return _f1(question, base, tuned, few_shot)
+    before, after = _pairs(name, base, tuned)
+    if not before:
+        return None
+    low, high = paired_interval(before, after, question.confidence)
+    faults = {fault.place: fault for answers in (base, tuned) for fault in answers.faults.get(name, ())}
     return Measure(
         name=name,
-        base=means[0],
-        tuned=means[1],
-        difference=means[1] - means[0],
+        base=sum(before) / len(before),
+        tuned=sum(after) / len(after),
+        difference=sum(after) / len(after) - sum(before) / len(before),
         low=low,
         high=high,
-        rows=len(base),
+        rows=len(before),
         higher_is_better=higher,
         how=how,
+        p_value=p_value(before, after),
+        failed=len(faults),
+        faults=[f"{fault.place}: {fault.reason}" for fault in list(faults.values())[:_FAULTS_NAMED]],
+        **_over_few_shot(name, question, tuned, few_shot),
     )
 
 
-def _f1(base: list[str], tuned: list[str], right: list[str]) -> Measure:
-    values = macro_f1(base, right), macro_f1(tuned, right)
-    return Measure(
-        name="macro_f1",
-        base=values[0],
-        tuned=values[1],
-        difference=values[1] - values[0],
-        rows=len(right),
-        how="F1 averaged over labels; no interval",
-    )
+def _pairs(name: str, base: Answers, tuned: Answers) -> tuple[list[float], list[float]]:
+    """Numbers of the rows that both were given one for."""
+    name = "accuracy" if name == "macro_f1" else name
+    before, after = base.numbers.get(name, {}), tuned.numbers.get(name, {})
+    places = [place for place in sorted(before) if place in after]
+    return [before[place] for place in places], [after[place] for place in places]
 
 
-def _words(measure: Measure) -> Words:
-    """The words that the interval of the main measure allows."""
-    assert measure.low is not None and measure.high is not None
-    low, high = (measure.low, measure.high) if measure.higher_is_better else (-measure.high, -measure.low)
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "not shown to be better"
-
-
-def _changes(rows: Sequence[Row], base: Sequence[str], tuned: Sequence[str]) -> dict[str, Any]:
-    gained: list[ChangedRow] = []
-    lost: list[ChangedRow] = []
-    for row, before, after in zip(rows, base, tuned, strict=True):
-        if (before == row.completion) == (after == row.completion):
-            continue
-        changed = ChangedRow(
-            place=row.place, prompt=_short(row.prompt), expected=row.completion, base=before, tuned=after
-        )
-        (gained if after == row.completion else lost).append(changed)
+def _over_few_shot(name: str, question: Question, tuned: Answers, few_shot: Answers | None) -> dict[str, Any]:
+    before, after = _pairs(name, few_shot, tuned) if few_shot is not None else ([], [])
+    if not before:
+        return {}
+    low, high = paired_interval(before, after, question.confidence)
     return {
-        "gained": len(gained),
-        "lost": len(lost),
-        "gained_examples": gained[:_SHOWN],
-        "lost_examples": lost[:_SHOWN],
-        "p_value": mcnemar(len(gained), len(lost)),
+        "few_shot": sum(before) / len(before),
+        "few_shot_rows": len(before),
+        "over_few_shot": (sum(after) - sum(before)) / len(before),
+        "over_few_shot_low": low,
+        "over_few_shot_high": high,
     }
 
 
-def _short(text: str, limit: int = 240) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _f1(question: Question, base: Answers, tuned: Answers, few_shot: Answers | None) -> Measure | None:
+    if not base.label_at or not tuned.label_at:
+        return None
+    right, before, after = _labels(question, base.label_at, tuned.label_at)
+    interval = f1_interval(before, after, right, question.confidence)
+    low, high = interval or (None, None)
+    more: dict[str, Any] = {}
+    if few_shot is not None and few_shot.label_at:
+        right_few, with_shots, after_few = _labels(question, few_shot.label_at, tuned.label_at)
+        values = macro_f1(with_shots, right_few), macro_f1(after_few, right_few)
+        over = f1_interval(with_shots, after_few, right_few, question.confidence) or (None, None)
+        more = {"few_shot": values[0], "few_shot_rows": len(right_few), "over_few_shot": values[1] - values[0],
+                "over_few_shot_low": over[0], "over_few_shot_high": over[1]}  # fmt: skip
+    base_f1, tuned_f1 = macro_f1(before, right), macro_f1(after, right)
+    how = _HOW["macro_f1"] + ("" if interval else "; no interval, since the rarest label has too few rows")
+    return Measure(name="macro_f1", base=base_f1, tuned=tuned_f1, difference=tuned_f1 - base_f1, low=low, high=high,
+                   rows=len(right), how=how, **more)  # fmt: skip
 
 
-def _loss_rows(question: Question) -> Sequence[Row]:
-    """The rows whose loss is measured: all, or a random part of them where labels carry the verdict."""
-    if not question.labels or len(question.labels) < 2 or len(question.rows) <= _LOSS_ROWS:
-        return question.rows
-    return random.Random(question.seed).sample(list(question.rows), _LOSS_ROWS)
+def _labels(
+    question: Question, first: Mapping[int, str], second: Mapping[int, str]
+) -> tuple[list[str], list[str], list[str]]:
+    places = [place for place in sorted(first) if place in second]
+    expected = [question.rows[place].completion for place in places]
+    return expected, [first[place] for place in places], [second[place] for place in places]
 
 
-def _sample(question: Question) -> list[Row]:
-    """Random rows for free text: the file's order may be sorted by label or date."""
-    rows = [row for row in question.rows if row.text is None]
-    count = min(question.free_text_rows, len(rows))
-    return random.Random(question.seed).sample(rows, count)
+def _about(name: str, question: Question) -> tuple[bool, str]:
+    for metric in question.metrics:
+        if isinstance(metric, Metric) and metric.name == name:
+            return metric.higher_is_better, metric.how
+    return name != "loss", _HOW.get(name, "")
 
 
-def _answer_tokens(loaded: Loaded, rows: Sequence[Row]) -> int:
-    """Enough tokens for the longest expected answer and its end."""
-    encoded = loaded.tokenizer([row.completion for row in rows], add_special_tokens=False)["input_ids"]
-    return min(_LONGEST_ANSWER, max(map(len, encoded)) + 4)
+def _main(measures: list[Measure | None], question: Question, base: Answers, tuned: Answers) -> Measure:
+    """The measure that carries the words: the first asked for; F1 hands over to accuracy where it has no interval."""
+    first = measures[0]
+    if first is not None and first.low is not None:
+        return first
+    if first is not None:
+        return next(m for m in measures if m is not None and m.low is not None)
+    metric = question.metrics[0]
+    name = metric.name if isinstance(metric, Metric) else metric
+    faults = [*base.faults.get(name, ()), *tuned.faults.get(name, ())]
+    raise InputError(
+        f"the metric {name} gave no number for any held-out row",
+        where=question.data,
+        hint=f"{faults[0].place}: {faults[0].reason}"
+        if faults
+        else "Labels need a classification, pass@k rows with tests; --metric names another.",
+    )
 
 
-def _notes(question: Question, base: Answers) -> list[str]:
-    notes = []
-    if question.labels is not None and len(question.labels) < 2:
-        notes.append("Only one label occurs, so accuracy says nothing; the words rest on the loss.")
-    if base.texts and len(base.sample) < len(question.rows):
-        notes.append(f"Free text was read on {len(base.sample)} of {len(question.rows)} held-out rows.")
-    if base.cut:
-        notes.append(f"{base.cut} held-out rows are longer than the context; the start of their prompt was not read.")
-    if len(question.rows) < 100:
-        notes.append(f"{len(question.rows)} held-out rows are few: the interval is wide.")
-    notes.append("Forgetting (what the model could do before) was not measured.")
-    return notes
+def _interval_kind(name: str, pairs: tuple[list[float], list[float]]) -> str:
+    if name == "macro_f1":
+        return "paired, by each row's influence on F1"
+    import numpy as np
+
+    yes_no = all(is_yes_no(np.asarray(side)) for side in pairs)
+    return "paired, Tango's score interval" if yes_no else "paired, t corrected for skewness"
+
+
+def _few_shot_words(main: Measure, confidence: float) -> Any:
+    if main.over_few_shot_low is None or main.over_few_shot_high is None:
+        return None
+    return words_for(main.over_few_shot_low, main.over_few_shot_high, main.higher_is_better, None, confidence)
+
+
+def _never_said(question: Question, base: Answers, tuned: Answers) -> dict[str, list[str]]:
+    if not question.by_label or base.labels is None or tuned.labels is None:
+        return {}
+    right = [row.completion for row in question.rows]
+    found = {"untuned": never_said(base.labels, right), "tuned": never_said(tuned.labels, right)}
+    return {name: labels for name, labels in found.items() if labels}
+
+
+def _changed(question: Question, main: Measure, base: Answers, tuned: Answers) -> dict[str, Any]:
+    name = "accuracy" if main.name == "macro_f1" else main.name
+    return dict(changes(question, name, main.higher_is_better, base, tuned))

@@ -13,6 +13,7 @@ from allmend.data import Row, Template, encode, encode_prompt, encode_rows
 from allmend.data.tokens import marks
 from allmend.models.loading import Loaded
 from allmend.models.scoring import Scored, label_logprobs, logprobs
+from allmend.verdicts.few_shot import with_shots
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class LabelAnswers:
     """`[row][label]`, log-probabilities in the order of the label set."""
 
 
-def answer_labels(loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], template: Template) -> LabelAnswers:
+def answer_labels(
+    loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], template: Template, shots: Sequence[Row] = ()
+) -> LabelAnswers:
     """The label with the highest log-probability after each row's prompt.
 
     Where one label begins another, the end of the text is scored with each, so that the shorter can lose.
@@ -35,15 +38,15 @@ def answer_labels(loaded: Loaded, rows: Sequence[Row], labels: Sequence[str], te
     bare = [list(ids[:-1]) if len(ids) > 1 and ids[-1] in special else list(ids) for ids in whole]
     ids = whole if _some_begin_others(bare) else bare
     longest = max(map(len, ids))
-    prompts = [prompt_ids(loaded, row, template, room=longest) for row in rows]
+    prompts = [prompt_ids(loaded, row, template, room=longest, shots=shots) for row in rows]
     scores = label_logprobs(loaded.model, prompts, ids)
     best = [max(range(len(labels)), key=row.__getitem__) for row in scores]
     return LabelAnswers([labels[place] for place in best], scores)
 
 
-def prompt_ids(loaded: Loaded, row: Row, template: Template, room: int) -> list[int]:
+def prompt_ids(loaded: Loaded, row: Row, template: Template, room: int, shots: Sequence[Row] = ()) -> list[int]:
     """The prompt of a row, without its start where it would leave fewer than `room` tokens of the context."""
-    ids = encode_prompt(row.as_messages()[:-1], loaded.tokenizer, template)
+    ids = encode_prompt(with_shots(row.as_messages()[:-1], shots), loaded.tokenizer, template)
     limit = max(2, loaded.context - room)
     if len(ids) <= limit:
         return ids
@@ -82,6 +85,17 @@ def row_losses(loaded: Loaded, rows: Sequence[Row], template: Template) -> list[
         totals[number] -= value
         counts[number] += len(part.ids) - part.start
     return [total / max(1, count) for total, count in zip(totals, counts, strict=True)]
+
+
+def shot_losses(loaded: Loaded, rows: Sequence[Row], template: Template, shots: Sequence[Row]) -> list[float]:
+    """Loss per learned token of each row's last answer, with the shots in front; rows of a prompt and a completion."""
+    scored = []
+    for row in rows:
+        answer = _label_ids(loaded, row.completion, template)
+        prompt = prompt_ids(loaded, row, template, room=len(answer), shots=shots)
+        scored.append(Scored([*prompt, *answer], len(prompt)))
+    sums = logprobs(loaded.model, scored)
+    return [-value / (len(part.ids) - part.start) for value, part in zip(sums, scored, strict=True)]
 
 
 def _runs(mask: bytes) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from allmend.box.egress import addresses, client_hello, http
 from allmend.box.egress.policy import Grant, Policy
@@ -55,6 +56,7 @@ class Gate:
         self.record = record
         self.resolver = resolver
         self.local = local
+        self._questions = ThreadPoolExecutor(4, thread_name_prefix="allmend-asks")
 
     async def proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection to the proxy port."""
@@ -105,13 +107,21 @@ class Gate:
         try:
             if addresses.is_literal(name) and not self.policy.by_operator(name, port):
                 raise Refused(f"{shown} is an address; hosts are permitted by name", hint="Use the host's name.")
-            grant = await asyncio.to_thread(self.policy.find, name, port)
+            grant = self.policy.look_up(name, port) or await self._asked(name, port)
         except Refused as error:
             self.record.add("host", shown, "denied", source="proxy", detail=error.message, advice=error.hint)
             raise
         detail = "a person allowed it while it ran" if grant.asked else ""
         self.record.add("host", shown, "allowed", source="proxy", operator=grant.operator, detail=detail)
         return grant
+
+    async def _asked(self, name: str, port: int) -> Grant:
+        """Ask a person, on threads kept for that: no number of open questions holds anything else up."""
+        return await asyncio.get_running_loop().run_in_executor(self._questions, self.policy.find, name, port)
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self._questions.shutdown(wait=False, cancel_futures=True)
 
     async def _head(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str | None
@@ -226,6 +236,7 @@ class Gate:
         self, request: http.Request, reader: asyncio.StreamReader, out: asyncio.StreamWriter
     ) -> None:
         async def pass_on(data: bytes) -> None:
+            self._check_still(request.host, request.port)
             out.write(data)
             self.record.traffic(request.host, request.port, sent=len(data))
             await out.drain()
@@ -285,6 +296,8 @@ class Gate:
                     block = await source.read(_BLOCK)
                 if not block:
                     break
+                if way == "sent":
+                    self._check_still(name, port)
                 sink.write(block)
                 if way == "sent":
                     self.record.traffic(name, port, sent=len(block))
@@ -295,6 +308,13 @@ class Gate:
                 sink.write_eof()
         except (OSError, TimeoutError):
             sink.close()
+
+    def _check_still(self, name: str, port: int) -> None:
+        """Before each block goes out; raises ConnectionError when the connection may not go on."""
+        if not self.policy.still(name, port):
+            why = "the connection was open when a secret for other hosts was handed over"
+            self.record.add("host", f"{name}:{port}", "denied", source="proxy", detail=why)
+            raise ConnectionAbortedError(why)
 
 
 async def _say(writer: asyncio.StreamWriter, status: int, reason: str, text: str, *, newline: bool = True) -> None:

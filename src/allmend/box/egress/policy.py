@@ -56,11 +56,15 @@ class Policy:
         """Whether a person can be asked."""
         return self.questions.possible
 
+    def look_up(self, name: str, port: int) -> Grant | None:
+        """The grant for (`name`, `port`) that needs nobody's answer."""
+        with self._lock:
+            return self._look_up(name, port)
+
     def find(self, name: str, port: int) -> Grant:
         """The grant for (`name`, `port`); raises `Refused` with the line to add. May block while a person
         decides."""
-        with self._lock:
-            granted = self._look_up(name, port)
+        granted = self.look_up(name, port)
         if granted is not None:
             return granted
         shown = name if port in DEFAULT_PORTS else f"{name}:{port}"
@@ -73,6 +77,10 @@ class Policy:
         )
         raise Refused(f"host {shown} is not permitted{why}", hint=line_to_add(shown))
 
+    def still(self, name: str, port: int) -> bool:
+        """Whether an open connection may go on: not when a secret was handed over for other hosts meanwhile."""
+        return self._confined_to is None or self.look_up(name, port) is not None
+
     def by_operator(self, name: str, port: int) -> bool:
         """Whether this machine's owner granted exactly this."""
         return any(grant.covers(name, port) for grant in self._operator)
@@ -80,12 +88,15 @@ class Policy:
     def knows(self, name: str) -> bool:
         """Whether the name server may answer for `name`."""
         with self._lock:
-            if any(grant.names(name) for grant in (*self._operator, *self._reachable())):
+            if any(grant.names(name) for grant in (*self._owners(), *self._reachable())):
                 return True
         return self.questions.has_allowed("host", name)
 
     def narrow(self, secret: str, hosts: Iterable[str]) -> None:
-        """From now on only `hosts` (granted ones) stay reachable; `*` leaves all granted hosts."""
+        """From now on only `hosts` (granted ones) stay reachable, not even the owner's package index.
+
+        `*` leaves all granted hosts.
+        """
         patterns = list(hosts)
         if "*" in patterns:
             return
@@ -95,15 +106,20 @@ class Policy:
             self._confined_to = new if old is None else [g for g in old if g in new]
             self._confined_by = f"{self._confined_by}, {secret}" if self._confined_by else secret
 
+    def _owners(self) -> list[Grant]:
+        """The owner's grants, until a secret is handed over: a package index takes uploads, too."""
+        return self._operator if self._confined_to is None else []
+
     def _reachable(self) -> list[Grant]:
         return self._grants if self._confined_to is None else self._confined_to
 
     def _look_up(self, name: str, port: int) -> Grant | None:
-        for grant in (*self._operator, *self._reachable()):
+        for grant in (*self._owners(), *self._reachable()):
             # A narrowed grant still has to be inside what was granted.
             inside = grant.operator or any(g.covers(name, port) for g in self._grants)
             if inside and grant.covers(name, port):
-                return grant
+                # Named for the secret as well, the owner's index keeps what makes it reachable.
+                return next((g for g in self._operator if g.covers(name, port)), grant)
         return None
 
 

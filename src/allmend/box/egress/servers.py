@@ -8,6 +8,7 @@ and nothing inside can be stopped or impersonated.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from allmend.box.egress import dns, http
 from allmend.box.egress.gate import Gate
 
 MOST_CONNECTIONS = 256
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -105,6 +107,8 @@ class Servers:
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        if hasattr(self, "gate"):
+            self.gate.close()
 
 
 async def _carry(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -128,7 +132,7 @@ class _NameServer(asyncio.DatagramProtocol):
 
         def known(name: str) -> bool:
             # Where a person can be asked, the question is put when the connection comes.
-            return gate.policy.knows(name) or gate.policy.interactive
+            return gate.policy.knows(name) or (gate.policy.interactive and _HOST.fullmatch(name) is not None)
 
         reply, name, granted = dns.answer(data, known, self.servers.names)
         if name is not None and not granted:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 
 PREFIX = os.path.join(os.environ.get("VIRTUAL_ENV", "/env"), "apt")
+LOCKED = os.environ.get("ALLMEND_LOCKED_DEBS", "")
+"""The folder of locked packages, when the run is held to a lock."""
 _DONE_ALREADY = {"autoremove", "autoclean", "clean", "upgrade", "dist-upgrade", "full-upgrade"}
 _PASSED_ON = {"list", "show", "search", "policy", "depends", "rdepends"}
 
@@ -28,6 +30,8 @@ def main(name: str, arguments: list[str]) -> int:
         print("apt inside the box: install, update, download, show, search, list", file=sys.stderr)
         return 0 if not arguments or "--version" in arguments or "--help" in arguments else 100
     command, packages = words[0], words[1:]
+    if LOCKED and command in ("update", "install", "reinstall"):
+        return 0 if command == "update" else install_locked(packages)
     if command == "update":
         return _apt(["update", "-qq"])
     if command in ("install", "reinstall", "build-dep"):
@@ -74,7 +78,12 @@ def install(packages: list[str]) -> int:
         status = _apt(["install", "-y", "-qq", "--download-only", "--no-install-recommends", *named])
         if status != 0:
             return status
-    archives = [*local, *sorted(glob.glob(f"{PREFIX}/cache/archives/*.deb"))]
+    return install_archives([*local, *sorted(glob.glob(f"{PREFIX}/cache/archives/*.deb"))], packages)
+
+
+def install_archives(archives: list[str], packages: list[str]) -> int:
+    """Unpack package files into the run's own prefix."""
+    os.makedirs(f"{PREFIX}/root", exist_ok=True)
     scripts = []
     for archive in archives:
         if subprocess.run(["dpkg-deb", "-x", archive, f"{PREFIX}/root"], check=False).returncode != 0:
@@ -91,6 +100,21 @@ def install(packages: list[str]) -> int:
     if scripts:
         print("Not done: the set-up scripts of " + ", ".join(scripts) + " (no maintainer script runs in the box).")
     return 0
+
+
+def install_locked(packages: list[str]) -> int:
+    """Unpack what the lock holds; what it does not hold is refused."""
+    with open(f"{LOCKED}/locked") as file:
+        there = dict(line.split() for line in file)
+    for package in packages:
+        name, _, version = package.partition("=")
+        if name.endswith(".deb"):
+            return install_archives([name], packages)
+        if name.lower() not in there or (version and there[name.lower()] != version):
+            print(f"allmend: {package} is not in the lock of this notebook; lock it again", file=sys.stderr)
+            return 100
+    archives = sorted(glob.glob(f"{LOCKED}/*.deb"))
+    return install_archives(archives, packages)
 
 
 def _cannot(what: str) -> int:

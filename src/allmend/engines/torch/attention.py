@@ -66,10 +66,10 @@ class Step:
             # The oldest position a query sees is `position - window + 1`; older pages are not gathered at all.
             span = window // size + 2
             first = (self.positions - window + 1).clamp(min=0) // size
-            columns = (first[:, None] + torch.arange(span)).clamp(max=held - 1)
+            columns = (first[:, None] + torch.arange(span, device=self.positions.device)).clamp(max=held - 1)
             table = self.table.gather(1, columns)
             # Columns past the end repeat the last page; their key positions lie past the query and are masked.
-        keys = first[:, None] * size + torch.arange(table.shape[1] * size)
+        keys = first[:, None] * size + torch.arange(table.shape[1] * size, device=self.positions.device)
         mask = keys <= self.positions[:, None]
         if window is not None:
             mask &= keys > self.positions[:, None] - window
@@ -141,8 +141,8 @@ def _stretch(
     if repeats > 1:
         keys = keys.repeat_interleave(repeats, dim=1)
         values = values.repeat_interleave(repeats, dim=1)
-    place = torch.arange(stretch.start, length)[:, None]
-    seen = torch.arange(length)[None, :]
+    place = torch.arange(stretch.start, length, device=query.device)[:, None]
+    seen = torch.arange(length, device=query.device)[None, :]
     mask = seen <= place
     if window is not None:
         mask &= seen > place - window

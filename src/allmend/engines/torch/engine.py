@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from allmend.adapters import AdapterWeights
+from allmend.engines.constraint import Constraints
 from allmend.engines.detokenise import Detokeniser
 from allmend.engines.text import (
     AdapterUse,
@@ -23,8 +26,10 @@ from allmend.engines.text import (
     Ticket,
     gather,
 )
-from allmend.engines.torch.lora import Lora, LoraHooks, Uses
+from allmend.engines.torch.lora import Lora, LoraHooks, Uses, from_weights
+from allmend.engines.torch.native.runner import NativeRunner
 from allmend.engines.torch.runner import Memory, Runner, Segment
+from allmend.engines.torch.sampling import pick_all
 from allmend.engines.torch.scheduler import Limits, Scheduler
 from allmend.engines.torch.sequence import Sequence
 from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, nearest
@@ -42,6 +47,7 @@ class TorchTextEngine:
         context: most tokens of prompt and answer together.
         ends: tokens that end an answer.
         limits: how much runs at once.
+        vocabulary: how many tokens the model knows; its embeddings' rows by default.
     """
 
     def __init__(
@@ -53,13 +59,15 @@ class TorchTextEngine:
         context: int,
         ends: frozenset[int],
         limits: Limits | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.ends = ends
         self._runner = runner
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
-        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self._vocabulary = vocabulary or int(model.get_input_embeddings().weight.shape[0])
+        self._constraints = Constraints(tokenizer, self._vocabulary)
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
@@ -78,13 +86,26 @@ class TorchTextEngine:
         return tuple(self._loras)
 
     def add_adapter(self, name: str, weights: object) -> None:
-        """Make a `Lora` usable under `name`; raises `InputError` where it does not fit the base."""
+        """Make a `Lora`, or an adapter as it was read, usable under `name`.
+
+        Raises:
+            InputError: it does not fit the base.
+        """
+        if isinstance(weights, AdapterWeights):
+            weights = from_weights(weights)
         if not isinstance(weights, Lora):
-            raise TypeError(f"the torch engine takes Lora weights, not {type(weights).__name__}")
+            raise TypeError(f"the torch engine takes adapters, not {type(weights).__name__}")
         ready = self._hooks.check(name, weights)
-        # Hooks change the model, so they are put on between two steps.
-        self._between_steps(lambda: self._hooks.cover(ready))
+        if isinstance(self._runner, NativeRunner):
+            self._runner.prepare(((ready, 1.0),))
+        else:
+            # Hooks change the model, so they are put on between two steps.
+            self._between_steps(lambda: self._hooks.cover(ready))
         self._loras[name] = ready
+
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait)."""
+        return len(self._scheduler.running), len(self._scheduler.waiting) + self._inbox.qsize()
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
@@ -115,6 +136,7 @@ class TorchTextEngine:
             ends=self.ends,
             detokeniser=Detokeniser(self.tokenizer),
             wake=self._work.set,
+            constraint=self._constraints(request.sampling.grammar) if request.sampling.grammar else None,
         )
         self._inbox.put(sequence)
         self._work.set()
@@ -227,9 +249,11 @@ class TorchTextEngine:
                 sequence.finish("error", error=f"the model failed: {type(error).__name__}: {error}")
 
     def _advance(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
-        ready: list[tuple[Sequence, torch.Tensor]] = []
-        for (sequence, segment), logits in zip(planned, results, strict=True):
+        ready: list[tuple[Sequence, torch.Tensor, tuple[int, float] | None]] = []
+        best = self._runner.best
+        for place, ((sequence, segment), logits) in enumerate(zip(planned, results, strict=True)):
             sequence.computed = segment.start + len(segment.tokens)
+            self._runner.note(sequence.memory, sequence.tokens, sequence.computed)
             if sequence.scores_prompt and len(logits):
                 sequence.score_prompt(sequence.computed - len(logits), logits)
             if sequence.computed < len(sequence.tokens):
@@ -237,15 +261,21 @@ class TorchTextEngine:
             if sequence.generated == 0:
                 sequence.prompt_done()
             if not sequence.finished:
-                ready.append((sequence, logits[-1]))
+                ready.append((sequence, logits[-1], best[place] if best else None))
         if not ready:
             return
-        rows = torch.stack([logits for _, logits in ready])
-        best = rows.argmax(dim=-1).tolist()
-        sound = torch.isfinite(rows.max(dim=-1).values).tolist()
-        for place, (sequence, logits) in enumerate(ready):
+        if best is None:
+            rows = torch.stack([logits for _, logits, _ in ready])
+            highest = rows.max(dim=-1)
+            tops = list(zip(highest.indices.tolist(), highest.values.tolist(), strict=True))
+        else:
+            tops = [top for _, _, top in ready if top is not None]
+        sound = [math.isfinite(value) for _, value in tops]
+        asked = [place for place, (sequence, _, _) in enumerate(ready) if sound[place] and not sequence.sampler.greedy]
+        drawn = pick_all([ready[place][0].sampler for place in asked], [ready[place][1] for place in asked])
+        picked = dict(zip(asked, drawn, strict=True))
+        for place, (sequence, logits, _) in enumerate(ready):
             if not sound[place]:
                 sequence.finish("error", error="the model's numbers are not finite")
                 continue
-            token = best[place] if sequence.sampler.greedy else sequence.sampler.pick(logits)
-            sequence.accept(token, logits)
+            sequence.accept(picked.get(place, tops[place][0]), logits)

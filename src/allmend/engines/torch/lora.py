@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,8 @@ class Lora:
     digest: str
     modules: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name of the base: (A [rank, inputs], B [outputs, rank])."""
+    prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What a runner made of it for its own use."""
 
 
 Uses = tuple[tuple[Lora, float], ...]

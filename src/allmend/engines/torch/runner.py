@@ -6,6 +6,7 @@ on the real model when an engine starts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 
 from allmend.engines.torch import attention, lora
 from allmend.engines.torch.lora import Uses
-from allmend.engines.torch.pages import Pages
+from allmend.engines.torch.pages import Pages, chain
 
 
 class Memory:
@@ -24,6 +25,8 @@ class Memory:
     def __init__(self, uses: Uses = ()) -> None:
         self.uses = uses
         self.pages: list[int] = []
+        self.names: list[bytes] = []
+        """Names of the first pages, as far as they were worked out."""
         self.cache: Any = None
 
 
@@ -37,6 +40,8 @@ class Segment:
     """Position of the first of them; everything before it has been computed."""
     keep: int
     """Logits are wanted for this many of the last of them."""
+    best_only: bool = False
+    """Only the best token of each is wanted; a runner that has `best` may leave the logits undefined."""
 
 
 class Runner(Protocol):
@@ -44,12 +49,23 @@ class Runner(Protocol):
 
     capacity: int | None
     """Tokens that fit in all, `None` where there is no limit of its own."""
+    best: list[tuple[int, float]] | None
+    """After a run, where the runner knows it: the best token at each segment's last place, with its logit."""
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Hold room for a sequence of `tokens`; false when there is none now."""
 
     def release(self, memory: Memory) -> None:
         """Free what a sequence holds."""
+
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Hold what is remembered of the beginning of `tokens`; how many of them need not be computed, up to `most`.
+
+        Only for a sequence that holds nothing yet.
+        """
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Remember the pages that are full now that `computed` of `tokens` are computed."""
 
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """Float32 logits [keep, vocabulary] of each segment."""
@@ -61,6 +77,7 @@ class PlainRunner:
     def __init__(self, model: Any) -> None:
         self._model = model
         self.capacity: int | None = None
+        self.best: list[tuple[int, float]] | None = None
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Always: the cache grows as it needs."""
@@ -69,6 +86,13 @@ class PlainRunner:
     def release(self, memory: Memory) -> None:
         """Drop the sequence's cache."""
         memory.cache = None
+
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Nothing is remembered."""
+        return 0
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Nothing is remembered."""
 
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """Each segment in a forward pass of its own."""
@@ -90,13 +114,13 @@ class PlainRunner:
         return logits[len(logits) - segment.keep :]
 
 
-class PackedRunner:
-    """All segments in one forward pass, keys and values in pages."""
+class PagedRunner:
+    """What runners over pages share: how sequences hold them."""
 
-    def __init__(self, model: Any, pages: Pages) -> None:
-        self._model = model
+    def __init__(self, pages: Pages) -> None:
         self.pages = pages
         self.capacity: int | None = pages.capacity
+        self.best: list[tuple[int, float]] | None = None
 
     def reserve(self, memory: Memory, tokens: int) -> bool:
         """Take the pages that are still missing."""
@@ -112,18 +136,51 @@ class PackedRunner:
     def release(self, memory: Memory) -> None:
         """Hand the sequence's pages back."""
         self.pages.give(memory.pages)
-        memory.pages = []
+        memory.pages, memory.names = [], []
+
+    def recall(self, memory: Memory, tokens: Sequence[int], most: int) -> int:
+        """Hold the pages that are remembered of the beginning of `tokens`."""
+        size = self.pages.size
+        while self.pages.remember and (len(memory.pages) + 1) * size <= most:
+            name = self._name(memory, tokens, len(memory.pages))
+            page = self.pages.find(name)
+            if page is None:
+                break
+            memory.names.append(name)
+            memory.pages.append(page)
+        return len(memory.pages) * size
+
+    def note(self, memory: Memory, tokens: Sequence[int], computed: int) -> None:
+        """Remember the pages that are full now."""
+        if not self.pages.remember:
+            return
+        for place in range(len(memory.names), computed // self.pages.size):
+            memory.names.append(self._name(memory, tokens, place))
+            self.pages.name(memory.pages[place], memory.names[-1])
+
+    def _name(self, memory: Memory, tokens: Sequence[int], place: int) -> bytes:
+        size = self.pages.size
+        before = memory.names[place - 1] if place else _root(memory.uses)
+        return chain(before, tokens[place * size : (place + 1) * size])
+
+
+class PackedRunner(PagedRunner):
+    """All segments in one forward pass, keys and values in pages."""
+
+    def __init__(self, model: Any, pages: Pages) -> None:
+        super().__init__(pages)
+        self._model = model
 
     @torch.inference_mode()
     def run(self, segments: list[Segment]) -> list[torch.Tensor]:
         """One forward pass; sequences with the same adapters lie side by side."""
-        order = sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+        order = in_order(segments)
         ordered = [segments[place] for place in order]
         step, kept = self._lay_out(ordered)
         tokens = [token for segment in ordered for token in segment.tokens]
         positions = [segment.start + place for segment in ordered for place in range(len(segment.tokens))]
         device = self._model.device
-        with _routes(_route(ordered)), _packed(self._model, step):
+        with _routes(route(ordered)), _packed(self._model, step):
             answer = self._model(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([positions], device=device),
@@ -140,7 +197,7 @@ class PackedRunner:
 
     def _lay_out(self, segments: list[Segment]) -> tuple[attention.Step, list[int]]:
         """The step's index tensors, and the rows whose logits are wanted."""
-        size = self.pages.size
+        size, device = self.pages.size, self._model.device
         slots: list[int] = []
         stretches: list[attention.Stretch] = []
         rows: list[int] = []
@@ -158,27 +215,38 @@ class PackedRunner:
                 positions.append(segment.start)
                 tables.append(used)
             else:
-                stretches.append(attention.Stretch(offset, count, segment.start, torch.tensor([used])))
+                stretches.append(attention.Stretch(offset, count, segment.start, torch.tensor([used], device=device)))
             kept.extend(range(offset + count - segment.keep, offset + count))
             offset += count
         width = max((len(table) for table in tables), default=0)
-        table = torch.tensor([held + [0] * (width - len(held)) for held in tables], dtype=torch.long)
+        table = torch.tensor([held + [0] * (width - len(held)) for held in tables], dtype=torch.long, device=device)
         step = attention.Step(
             self.pages,
-            torch.tensor(slots),
+            torch.tensor(slots, device=device),
             stretches,
-            torch.tensor(rows, dtype=torch.long),
-            torch.tensor(positions, dtype=torch.long),
+            torch.tensor(rows, dtype=torch.long, device=device),
+            torch.tensor(positions, dtype=torch.long, device=device),
             table.view(len(rows), width),
         )
         return step, kept
+
+
+def _root(uses: Uses) -> bytes:
+    """Names what a sequence is computed with; the base is the same for all pages of a runner."""
+    parts = [f"{adapter.digest}*{scale!r}" for adapter, scale in uses]
+    return hashlib.blake2b("+".join(parts).encode(), digest_size=24).digest()
 
 
 def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
     return tuple((adapter.digest, scale) for adapter, scale in uses)
 
 
-def _route(segments: list[Segment]) -> lora.Routes:
+def in_order(segments: list[Segment]) -> list[int]:
+    """Places of the segments, those with the same adapters side by side."""
+    return sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+
+
+def route(segments: list[Segment]) -> lora.Routes:
     """Runs of rows with the same adapters, of segments that lie in that order."""
     routes: lora.Routes = []
     offset = 0

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from allmend.engines.constraint import Constraint
 from allmend.engines.text import Sampling, TokenInfo
+from allmend.engines.torch.native.draw import TRIES, draw
 
 _FIRST_LOOK = 512
 """Tokens sorted at first for top-p; only a flat distribution needs the whole vocabulary sorted."""
@@ -17,8 +19,9 @@ _FIRST_LOOK = 512
 class Sampler:
     """Picks tokens for one request: its settings, its random numbers, what it has picked so far."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
+        self.constraint = constraint
         # Python's own generator: one number a token, without a tensor for each request.
         self._random = random.Random(sampling.seed) if sampling.seed is not None else random.Random()
         self._counts: dict[int, int] = {}
@@ -28,19 +31,39 @@ class Sampler:
     @property
     def greedy(self) -> bool:
         """Whether the best token of the untouched logits is always the one picked."""
-        return self.sampling.temperature == 0 and not self._penalised and not self._bias
+        plain = not self._penalised and not self._bias and self.constraint is None
+        return self.sampling.temperature == 0 and plain
 
     def pick(self, logits: torch.Tensor) -> int:
         """The next token from float32 logits of shape [vocabulary], which are left as they are."""
-        token = self._pick(self._adjusted(logits))
-        if self._penalised:
-            self._counts[token] = self._counts.get(token, 0) + 1
+        token = self._pick(self.adjusted(logits))
+        self.took(token)
         return token
 
-    def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
-        if not self._bias and not self._counts:
+    def took(self, token: int) -> None:
+        """Count a token that was picked."""
+        if self._penalised:
+            self._counts[token] = self._counts.get(token, 0) + 1
+        if self.constraint is not None:
+            self.constraint.took(token)
+
+    @property
+    def drawable(self) -> bool:
+        """Whether compiled code draws for these settings: it knows temperature and top-p."""
+        settings = self.sampling
+        return settings.temperature >= 1e-3 and settings.top_k <= 0 and settings.top_p > 0.3
+
+    def numbers(self, count: int) -> list[float]:
+        """Random numbers in [0, 1)."""
+        return [self._random.random() for _ in range(count)]
+
+    def adjusted(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits with penalties, biases and what the grammar allows; `logits` itself where there are none."""
+        if not self._bias and not self._counts and self.constraint is None:
             return logits
         logits = logits.clone()
+        if self.constraint is not None:
+            self.constraint.allow(logits)
         if self._counts:
             ids = torch.tensor(list(self._counts), device=logits.device)
             counts = torch.tensor(list(self._counts.values()), dtype=logits.dtype, device=logits.device)
@@ -76,6 +99,27 @@ class Sampler:
         while weights[place] == 0 and place > 0:
             place -= 1
         return place
+
+
+def pick_all(samplers: Sequence[Sampler], rows: Sequence[torch.Tensor]) -> list[int]:
+    """The next token of each request from its float32 logits [vocabulary], which are left as they are."""
+    found = [-1] * len(samplers)
+    places = [place for place, sampler in enumerate(samplers) if sampler.drawable]
+    if places:
+        mine = [samplers[place] for place in places]
+        drawn = draw(
+            [sampler.adjusted(rows[place]) for sampler, place in zip(mine, places, strict=True)],
+            [sampler.sampling.temperature for sampler in mine],
+            [sampler.sampling.top_p for sampler in mine],
+            [sampler.numbers(TRIES if sampler.sampling.top_p < 1 else 2) for sampler in mine],
+        )
+        for place, token in zip(places, drawn or (), strict=drawn is not None):
+            found[place] = token
+            if token >= 0:
+                samplers[place].took(token)
+    return [
+        token if token >= 0 else sampler.pick(row) for token, sampler, row in zip(found, samplers, rows, strict=True)
+    ]
 
 
 def _nucleus(scaled: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:

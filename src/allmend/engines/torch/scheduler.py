@@ -70,8 +70,15 @@ class Scheduler:
             return steps  # Memory is short: nobody new comes in now.
         while self.waiting and len(self.running) < self._limits.running and budget > 0:
             sequence = self.waiting[0]
+            if sequence.computed == 0:
+                found = self._runner.recall(sequence.memory, sequence.tokens, sequence.reusable)
+                sequence.computed = found
+                sequence.recalled(found)
             count = self._chunk(sequence, budget)
             if not self._runner.reserve(sequence.memory, sequence.computed + count):
+                # What it recalled is let go: those who run may need the room.
+                self._runner.release(sequence.memory)
+                sequence.rewind()
                 break
             self.running.append(self.waiting.popleft())
             budget -= count
@@ -106,4 +113,4 @@ class Scheduler:
     def _step(self, sequence: Sequence, count: int) -> tuple[Sequence, Segment]:
         start = sequence.computed
         tokens = sequence.tokens[start : start + count]
-        return sequence, Segment(sequence.memory, tokens, start, sequence.rows_wanted(start, count))
+        return sequence, Segment(sequence.memory, tokens, start, sequence.rows_wanted(start, count), sequence.best_only)

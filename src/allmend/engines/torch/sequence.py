@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from allmend.engines.constraint import Constraint
 from allmend.engines.detokenise import Detokeniser, StopStrings
 from allmend.engines.text import Finish, Piece, Sink, TextRequest, TokenInfo, Usage
 from allmend.engines.torch.runner import Memory
@@ -27,6 +28,7 @@ class Sequence:
         ends: frozenset[int],
         detokeniser: Detokeniser,
         wake: Callable[[], None],
+        constraint: Constraint | None = None,
     ) -> None:
         sampling = request.sampling
         self.tokens = list(request.prompt)
@@ -34,7 +36,7 @@ class Sequence:
         self.computed = 0
         self.memory = memory
         self.finished = False
-        self.sampler = Sampler(sampling)
+        self.sampler = Sampler(sampling, constraint)
         self._sampling = sampling
         self._sink = sink
         self._limit = limit
@@ -46,6 +48,7 @@ class Sequence:
         self._written = 0
         self._told = 0
         self._prompt_tokens: list[TokenInfo] = []
+        self._cached: int | None = None
         self._cancelled = threading.Event()
         self._wake = wake
 
@@ -65,9 +68,26 @@ class Sequence:
         return self._sampling.prompt_logprobs is not None
 
     @property
+    def best_only(self) -> bool:
+        """Whether nothing but the best token is asked for."""
+        return self.sampler.greedy and self._sampling.logprobs is None and not self.scores_prompt
+
+    @property
     def generated(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def reusable(self) -> int:
+        """How many of the first tokens may come from memory: all but those whose logits are needed."""
+        last = len(self.tokens) - 1
+        first = self._sampling.prompt_logprobs
+        return last if first is None or self._prompt_told else min(max(first - 1, 0), last)
+
+    def recalled(self, count: int) -> None:
+        """Note that this many tokens came from memory; the first time counts."""
+        if self._cached is None:
+            self._cached = min(count, self.prompt_length)
 
     def begin(self) -> None:
         """Settle what needs no computing: a prompt with nothing to score and nothing to generate."""
@@ -129,7 +149,12 @@ class Sequence:
             self._drop_space = False
         self._written += len(added)
         safe, stopped = self._stops.feed(added)
-        if stopped:
+        constraint = self.sampler.constraint
+        if constraint is not None and constraint.failure:
+            self.finish("error", error=f"the grammar was not followed: {constraint.failure[:300]}")
+        elif constraint is not None and constraint.ended and not stopped:
+            self.finish("stop", safe)
+        elif stopped:
             self._tell(safe, cut=True)
             self._end("stop")
         elif self.generated >= self._limit:
@@ -162,4 +187,6 @@ class Sequence:
 
     def _end(self, reason: Finish, error: str | None = None) -> None:
         self.finished = True
-        self._sink(Piece(finish=reason, usage=Usage(self.prompt_length, self.generated), error=error))
+        self._sink(
+            Piece(finish=reason, usage=Usage(self.prompt_length, self.generated, self._cached or 0), error=error)
+        )

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
 
 from allmend.engines.torch import attention
 from allmend.engines.torch.engine import TorchTextEngine
+from allmend.engines.torch.native.abi import GROUPS
+from allmend.engines.torch.native.build import library
+from allmend.engines.torch.native.parts import Unlike, parts_of
+from allmend.engines.torch.native.runner import NativeRunner
 from allmend.engines.torch.pages import PAGE_SIZE, Pages
 from allmend.engines.torch.runner import Memory, PackedRunner, PlainRunner, Runner, Segment
 from allmend.engines.torch.scheduler import Limits
-from allmend.errors import DoesNotFit
+from allmend.errors import DoesNotFit, Unavailable
 from allmend.nouns.choice import Choice
 
-Path = Literal["auto", "packed", "plain"]
+Path = Literal["auto", "native", "packed", "plain"]
+Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 _CACHE_BYTES = 2 * 2**30
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}
+_TOLERANCE: dict[object, float] = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}
 """Share of the logits' norm by which rounding makes the two paths differ. On Gemma-3-270M in bf16 the plain path in
 chunks differs from itself in one go by 0.007; missing what came before it makes it differ by more than 0.8."""
+_NATIVE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.3}
+"""The same for compiled steps. On Gemma-3-270M: 0.04 in bf16, 0.11 in int8, on tokens drawn at random."""
 
 
 def build_engine(
@@ -28,26 +38,120 @@ def build_engine(
     *,
     context: int,
     path: Path = "auto",
+    weights: Weights | None = None,
     cache_bytes: int = _CACHE_BYTES,
     limits: Limits | None = None,
     page_size: int = PAGE_SIZE,
+    prefix_cache: bool = True,
+    take_over: bool = False,
     chosen: Callable[[Choice], None] = lambda choice: None,
 ) -> TorchTextEngine:
     """An engine over a loaded model. `chosen` is told every automatic choice with its reason.
 
-    `path="plain"` switches batching off: one sequence a time through transformers alone.
+    Args:
+        path: `native` is compiled code (processors only), `packed` is one pass through transformers for all,
+            `plain` switches batching off: one sequence a time through transformers alone.
+        weights: precision of the matrices in compiled steps; `None` is the model's own, `auto` the fastest that
+            keeps its answers. The other paths have the model's own.
+        take_over: the model is the engine's from now on: weights that were copied are freed. It can then not be
+            used by itself any more.
+        prefix_cache: remember what prompts began with, for those that begin alike.
     """
     limits = limits or Limits()
-    runner: Runner = PlainRunner(model)
+    runner: Runner | None = None
     if path != "plain":
-        pages = Pages(page_count(model, context, cache_bytes, limits, page_size), size=page_size)
-        packed, reason = _packed(model, pages, check=path == "auto")
-        chosen(Choice(name="forward pass", value="packed" if packed else "plain", reason=reason))
-        if packed is not None:
+        pages = Pages(page_count(model, context, cache_bytes, limits, page_size), size=page_size, remember=prefix_cache)
+        if path in ("auto", "native"):
+            runner, kind, reason = _native(model, pages, context, weights)
+            if runner is None and path == "native":
+                raise Unavailable(f"compiled steps cannot be had: {reason}")
+            if runner is None:
+                chosen(Choice(name="compiled steps", value=False, reason=reason))
+            else:
+                why = _WEIGHTS_REASON[kind] if weights else "the model's own"
+                chosen(Choice(name="forward pass", value="native", reason=reason))
+                chosen(Choice(name="weights", value=kind, reason=why))
+                chosen(_threads(runner))
+        if runner is None:
+            packed, reason = _packed(model, pages, check=path == "auto")
+            chosen(Choice(name="forward pass", value="packed" if packed else "plain", reason=reason))
             runner = packed
+        if runner is not None:
             reason = f"at most {cache_bytes // 2**20} MiB, used as needed"
             chosen(Choice(name="key/value memory", value=f"{pages.capacity} tokens", reason=reason))
-    return TorchTextEngine(model, tokenizer, runner, context=context, ends=end_tokens(model, tokenizer), limits=limits)
+    ends, vocabulary = end_tokens(model, tokenizer), int(model.get_input_embeddings().weight.shape[0])
+    engine = TorchTextEngine(
+        model, tokenizer, runner or PlainRunner(model), context=context, ends=ends, limits=limits, vocabulary=vocabulary
+    )
+    if take_over and isinstance(runner, NativeRunner):
+        for parameter in model.parameters():
+            parameter.data = parameter.data.new_empty(0)
+        _give_back()
+    return engine
+
+
+def _give_back() -> None:
+    """Return what loading and laying out left behind to the system, where the C library does that when asked."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+_WEIGHTS_REASON = {
+    "float32": "as asked",
+    "bfloat16": "as asked",
+    "int8": "half the bytes of bf16 are read for each step, which is what decoding waits for",
+    "int4": "as asked; answers differ from the model's own",
+}
+
+
+def _native(model: Any, pages: Pages, context: int, weights: Weights | None) -> tuple[NativeRunner | None, str, str]:
+    """(runner or None, precision of its matrices, why)."""
+    kind = str(model.dtype).removeprefix("torch.") if weights is None else "int8" if weights == "auto" else weights
+    if model.device.type != "cpu":
+        return None, kind, f"compiled steps are for processors, the model is on {model.device.type}"
+    if kind not in GROUPS:
+        return None, kind, f"there are no compiled steps in {kind}"
+    compiled, why = library()
+    if compiled is None:
+        return None, kind, why
+    try:
+        for one in _rope_kinds(model) & {"dynamic", "longrope"}:
+            raise Unlike(f"positions of kind {one!r} depend on the whole batch")
+        parts = parts_of(model)
+        # Four bits are too coarse to tell a wrong part from rounding: the same parts are tried in eight.
+        tried = NativeRunner(model, parts, pages, compiled, kind="int8" if kind == "int4" else kind, context=context)
+        difference = packed_difference(model, tried)
+    except Unlike as error:
+        return None, kind, f"not of the family that compiled steps know: {error}"
+    limit = _NATIVE_TOLERANCE[tried.kind]
+    if not difference <= limit:
+        return None, kind, f"on a sample compiled steps differ from the plain pass by {difference:.1%}"
+    if kind != tried.kind:
+        tried = NativeRunner(model, parts, pages, compiled, kind=kind, context=context)
+    return tried, kind, f"{why}; on a sample it agrees with the plain pass within {difference:.1g} of the logits' norm"
+
+
+def _threads(runner: NativeRunner) -> Choice:
+    """As many threads as make a step fastest now: a team waits for its slowest, and others may use the cores."""
+    import time
+
+    most = runner.threads
+    found = {}
+    memory = Memory()
+    for count in sorted({1, most}):
+        runner.threads = count
+        times = []
+        for _ in range(4):
+            runner.reserve(memory, 1)
+            start = time.perf_counter()
+            runner.run([Segment(memory, [1], 0, 1, True)])
+            times.append(time.perf_counter() - start)
+        found[count] = sorted(times)[1]
+    runner.release(memory)
+    runner.threads = min(found, key=lambda count: found[count])
+    measured = ", ".join(f"{count}: {1000 * seconds:.1f} ms" for count, seconds in found.items())
+    return Choice(name="step threads", value=runner.threads, reason=f"a step on the model, by threads: {measured}")
 
 
 def page_count(model: Any, context: int, cache_bytes: int, limits: Limits, size: int) -> int:
@@ -102,7 +206,7 @@ def _packed(model: Any, pages: Pages, *, check: bool) -> tuple[PackedRunner | No
     return runner, f"on a sample it agrees with the plain pass within {difference:.1g} of the logits' norm"
 
 
-def packed_difference(model: Any, runner: PackedRunner) -> float:
+def packed_difference(model: Any, runner: Runner) -> float:
     """Difference of the packed and the plain pass as a share of the logits' norm, on two short sequences.
 
     They are computed as a server would: a prompt in two chunks, then beside another one, then a single token.
@@ -116,8 +220,9 @@ def packed_difference(model: Any, runner: PackedRunner) -> float:
     try:
         if not (runner.reserve(a, 9) and runner.reserve(b, 6)):
             raise DoesNotFit("there is no key/value memory for a sample of 15 tokens")
-        found = runner.run([Segment(a, first[:5], 0, 5)])
-        later = runner.run([Segment(a, first[5:8], 5, 3), Segment(b, second[:5], 0, 5)])
+        # Copies: a runner may use its logits' memory again.
+        found = [each.clone() for each in runner.run([Segment(a, first[:5], 0, 5)])]
+        later = [each.clone() for each in runner.run([Segment(a, first[5:8], 5, 3), Segment(b, second[:5], 0, 5)])]
         last = runner.run([Segment(b, second[5:], 5, 1), Segment(a, first[8:], 8, 1)])
     finally:
         runner.release(a)

@@ -114,7 +114,13 @@ def add(
     rows = (
         []
         if local and plain(url).startswith(("/", "~"))
-        else session.add("clone", target, literal=exact, detail={"pinned": pinned}, line=line)
+        else session.add(
+            "clone",
+            target,
+            literal=exact,
+            line=line,
+            detail={"pinned": pinned, **({"ref": plain(branch)} if branch and not has_hole(branch) else {})},
+        )
     )
     if folder is None or folder == "":
         last = plain(target).rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
@@ -138,6 +144,8 @@ def _pin(session: Session, line: Line, start: int, cwd: str) -> None:
     if not places or found is None:
         return
     name = line.words[places[0]]
+    if found.row is not None and line.words[1] != "reset" and not has_hole(name) and name not in (".", "--"):
+        found.row["detail"]["ref"] = name.removeprefix("tags/")
     if pinned_name(name) or (found.row is not None and re.fullmatch(r"tags/.+", name)):
         found.pinned = True
         if found.row is not None:

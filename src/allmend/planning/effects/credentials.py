@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
 from allmend.planning.pure import MISSING
-from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking, stands_for
+from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
 from allmend.planning.values import DERIVED, Either, Made, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def literals(session: Session, source: str) -> None:
         code = _uncommented(line)
         for kind, shape in SHAPES:
             for match in shape.finditer(code):
-                if not stands_for(match[0]):
+                if not placeholder(match[0]):
                     session.add("credential", f"literal:{kind}", literal=True, line=number)
                     break
         if "://" in code and "@" in code and literal_kind(code) in ("github", "password", "huggingface"):
@@ -141,7 +141,7 @@ def _written(session: Session, name: str, text: str) -> None:
         return
     if literal_kind(text):
         return
-    if real_looking(text):
+    if real_looking(text, name):
         word = (
             "password" if re.search(r"pass|pwd", name, re.IGNORECASE) else "token" if "token" in name.lower() else "key"
         )
@@ -165,7 +165,7 @@ def on_assign(session: Session, name: str, value: Value, source: ast.expr) -> No
         text = value if isinstance(value, str) else ""
         if text and literal_kind(text):
             return
-        if text and real_looking(text):
+        if text and real_looking(text, name):
             session.add("credential", "literal:password", literal=True)
         elif isinstance(value, str | Unknown) or value is None:
             session.add("credential", f"prompt:{name}", literal=True)

@@ -6,12 +6,14 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.effects.targets import drive_host, drive_id, host_of, hub_name, is_url, loopback, plain
+from allmend.planning.effects.targets import drive_host, drive_id, host_of, is_url, loopback, plain
 from allmend.planning.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
     from allmend.planning.session import Session
+
+_NAMED = re.compile(r"^\$\{?(\w+)\}?$|(?:userdata\.get|getenv|environ(?:\.get)?)[\[(]\s*['\"](\w+)")
 
 _ADDRESS = re.compile(r"^(?:[\w-]+\.)+[a-z]{2,}(?:/|$)", re.IGNORECASE)
 
@@ -27,7 +29,7 @@ def fetched(session: Session, line: Line, at: int, url: str, path: str | None, c
     if drive_host(url) and not has_hole(url):
         # wget and curl take the page's own URL; only gdown reads the id out of it.
         pass
-    line.add("download", at, mark + url, host=host_of(url))
+    line.add("download", at, mark + url, host=host_of(url), **_carried(line))
     base = line.cwd if cwd is None else cwd
     if path is None:
         path = posixpath.basename(re.sub(r"[?#].*$", "", url)) or "index.html"
@@ -36,6 +38,19 @@ def fetched(session: Session, line: Line, at: int, url: str, path: str | None, c
         from allmend.planning.effects import directories
 
         directories.written(session, path.strip("\"'"), cwd=base, literal=False)
+
+
+def _carried(line: Line) -> dict[str, str]:
+    """The secret that a request of the shell carries in its address, headers or body, if it does."""
+    from allmend.planning.secrets import key_like
+
+    for word in line.words[1:]:
+        for hole in line.session.holes.within(word):
+            match = _NAMED.search(hole.source)
+            found = match and (match[1] or match[2])
+            if found and key_like(found):
+                return {"secret": found}
+    return {}
 
 
 def _candidates(line: Line, places: list[int]) -> list[int]:
@@ -85,7 +100,7 @@ def _with_scheme(url: str) -> str:
 def _sent(line: Line, at: int, url: str) -> None:
     host = host_of(url if "://" in url else "//" + url)
     if host and not loopback("//" + host):
-        line.add("send", at, host + ("" if line.exact(at) else DERIVED))
+        line.add("send", at, host + ("" if line.exact(at) else DERIVED), **_carried(line))
     elif not host:
         line.add("send", at)
 
@@ -234,63 +249,6 @@ def rclone(session: Session, line: Line) -> None:
             line.add("download", places[1])
 
 
-def kaggle(session: Session, line: Line) -> None:
-    """`kaggle datasets download -d OWNER/NAME`, `kaggle competitions download -c NAME`."""
-    words = line.words
-    if len(words) < 3:
-        return
-    group, verb = words[1], words[2]
-    if verb in ("download", "files", "pull", "output"):
-        given = line.option("-d", "--dataset", "-c", "--competition")
-        places = line.positional(("-d", "--dataset", "-c", "--competition", "-p", "--path", "-f", "--file", "-w"), 3)
-        at = given[0] if given else places[0] if places else None
-        if at is not None:
-            text = (given[1] if given else words[at]).strip("\"'")
-            kind = "model" if group == "models" else "dataset"
-            if verb in ("download", "pull", "output"):
-                line.add(kind, at, text, prefix="kaggle:")  # type: ignore[arg-type]
-                name = text.rsplit("/", 1)[-1]
-                session.world.fetched[session.world.key(name + ".zip", line.cwd)] = f"kaggle:{text}"
-    elif verb in ("submit", "create", "version", "push", "init") and verb != "init":
-        line.fixed("send", "kaggle")
-
-
-def hub(session: Session, line: Line) -> None:
-    """`huggingface-cli` and `hf`."""
-    words = line.words
-    valued = ("--token", "--repo-type", "--revision", "--local-dir", "--include", "--exclude", "--cache-dir", "--local-dir-use-symlinks",
-              "--commit-message")  # fmt: skip
-    places = line.positional(valued)
-    if not places:
-        return
-    verb = words[places[0]]
-    if verb == "auth" and len(places) > 1:
-        places = places[1:]
-        verb = words[places[0]]
-    if verb == "login":
-        line.fixed("credential", "huggingface")
-    elif verb == "download" and len(places) > 1:
-        kind = line.option("--repo-type")
-        revision = line.option("--revision")
-        at = places[1]
-        name = "dataset" if kind and kind[1] == "dataset" else "model"
-        line.add(name, at, prefix="hf:", revision=revision[1] if revision else None)  # type: ignore[arg-type]
-        folder = line.option("--local-dir")
-        if folder:
-            session.world.saved.add(session.world.key(folder[1], line.cwd))
-    elif verb in ("upload", "upload-large-folder", "repo", "lfs-enable-largefiles"):
-        line.fixed("send", "huggingface")
-
-
-def wandb(session: Session, line: Line) -> None:
-    """`wandb login`, `wandb sync`."""
-    verb = next((word for word in line.words[1:] if not word.startswith("-")), "")
-    if verb == "login":
-        line.fixed("credential", "wandb")
-    elif verb in ("sync", "agent", "sweep", "artifact", "launch"):
-        line.fixed("send", "wandb")
-
-
 def video(session: Session, line: Line) -> None:
     """`yt-dlp URL`."""
     places = line.positional(("-f", "--format", "-o", "--output", "--cookies", "--audio-format", "--external-downloader",
@@ -306,23 +264,6 @@ def video(session: Session, line: Line) -> None:
                 session.world.make(output[1], line.cwd)
 
 
-def ollama(session: Session, line: Line) -> None:
-    """`ollama pull NAME`, `ollama serve`."""
-    words = line.words
-    if len(words) > 2 and words[1] in ("pull", "run"):
-        line.add("model", 2, prefix="ollama:")
-    elif words[1:2] == ["serve"]:
-        line.fixed("serve", "port:11434", public="no")
-
-
-def spacy(session: Session, line: Line) -> None:
-    """`spacy download NAME`."""
-    if line.words[1:2] == ["download"] and len(line.words) > 2:
-        at = next((n for n in range(2, len(line.words)) if not line.words[n].startswith("-")), None)
-        if at is not None:
-            line.add("model", at, prefix="spacy:")
-
-
 def scp(session: Session, line: Line) -> None:
     """`scp`, `rsync` to or from another machine."""
     places = line.positional(("-i", "-P", "-e", "-o", "--exclude", "-F"))
@@ -330,28 +271,3 @@ def scp(session: Session, line: Line) -> None:
         match = re.match(r"(?:[\w.-]+@)([\w.-]+):", line.words[at])
         if match:
             line.add("send" if at == places[-1] else "download", at, match[1])
-
-
-def modelscope(session: Session, line: Line) -> None:
-    """`modelscope download --model OWNER/NAME`."""
-    given = line.option("--model", "--model_id", "--dataset")
-    if "download" in line.words and given:
-        line.add("model", given[0], prefix="modelscope:", text=given[1])
-
-
-def dvc(session: Session, line: Line) -> None:
-    """`dvc pull`, `dvc push`."""
-    if line.words[1:2] == ["push"]:
-        line.fixed("send", "dvc remote")
-
-
-def tfds(session: Session, line: Line) -> None:
-    """`tfds build NAME`."""
-    if line.words[1:2] == ["build"] and len(line.words) > 2:
-        line.add("dataset", 2, prefix="tfds:")
-
-
-def tune(session: Session, line: Line) -> None:
-    """torchtune's `tune download OWNER/NAME`."""
-    if line.words[1:2] == ["download"] and len(line.words) > 2 and hub_name(line.words[2]):
-        line.add("model", 2, prefix="hf:")

@@ -23,6 +23,8 @@ def redirections(session: Session, line: Line) -> None:
         if not clean or clean.startswith(("/dev/", "&")) or clean.isdigit():
             continue
         directories.written(session, clean, cwd=line.cwd)
+        if re.search(r"(?:^|/)\.kaggle/kaggle\.json$", clean):
+            line.fixed("credential", "kaggle")
         if has_hole(clean):
             continue
         key = session.world.key(clean, line.cwd)

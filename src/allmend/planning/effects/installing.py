@@ -112,6 +112,9 @@ def requirements(session: Session, line: Line, start: int) -> None:
     """The requirements of `pip install` from word `start` on."""
     words = line.words
     at = start
+    options = _options(words, start)
+    if options:
+        line.install_detail = {"options": options}
     while at < len(words):
         word = words[at]
         head, sign, tail = word.partition("=")
@@ -138,6 +141,36 @@ def requirements(session: Session, line: Line, start: int) -> None:
             elif word.startswith("#"):
                 return
             at += 1
+
+
+_SOURCES = {
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--default-index": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "--index": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+    "-c": "--constraint",
+    "--constraint": "--constraint",
+}
+_SWITCHES = ("--pre", "--no-deps")
+
+
+def _options(words: list[str], start: int) -> list[str]:
+    """Where a command's packages come from and how they are chosen, as `--option value`; what cannot be read is left
+    out."""
+    found = []
+    for at in range(start, len(words)):
+        word = words[at]
+        head, sign, value = word.partition("=")
+        if word in _SWITCHES:
+            found.append(word)
+        elif word in _SOURCES and at + 1 < len(words):
+            found.append(f"{_SOURCES[word]} {words[at + 1]}")
+        elif sign and head in _SOURCES:
+            found.append(f"{_SOURCES[head]} {value}")
+    return [option for option in found if not has_hole(option)]
 
 
 def _one_or_joined(session: Session, line: Line, at: int) -> int:

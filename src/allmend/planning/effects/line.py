@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Line:
     """One command's words; `raw` keeps the marks of derivation that `words` is free of."""
 
-    __slots__ = ("command", "raw", "session", "shell", "words")
+    __slots__ = ("command", "install_detail", "raw", "session", "shell", "words")
 
     def __init__(self, session: Session, command: Command, shell: Shell) -> None:
         self.session = session
@@ -26,6 +26,8 @@ class Line:
         self.shell = shell
         self.raw = command.words
         self.words = [word.replace(DERIVED, "") for word in command.words]
+        self.install_detail: dict[str, Any] = {}
+        """What every install of this command shares: its options."""
 
     @property
     def name(self) -> str:
@@ -47,6 +49,8 @@ class Line:
     ) -> list[dict[str, Any]]:
         """Add an effect whose target is word `at`, or `text` taken from it."""
         value = self.raw[at] if text is None else text
+        if kind == "install":
+            detail = {**self.install_detail, **detail}
         return self.session.add(
             kind, value, literal=self.exact(at), prefix=prefix, detail=detail, line=self.command.line
         )

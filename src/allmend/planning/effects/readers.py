@@ -30,7 +30,7 @@ from allmend.planning.effects.catalogues import (
 )
 from allmend.planning.effects.files import path
 from allmend.planning.effects.hubs import datasets, github, hf_path, hub, hub_owned, hub_url, url_or_hub
-from allmend.planning.effects.services import colab_script, gradio, openai_client, port, top_module
+from allmend.planning.effects.services import colab_script, gradio, openai_client, port, socket, top_module
 from allmend.planning.effects.targets import (
     plain,
 )  # fmt: skip
@@ -96,5 +96,5 @@ READERS: dict[str, Callable[[Session, Call, Row], None]] = {
     "last-of-symbol": last_of_symbol, "library-host": library_host, "cloud": cloud, "stored": stored, "socket-address": socket_address, "github": github, "github-name": github,
     "url-or-hub": url_or_hub, "keras-application": keras_application, "preset": preset, "named": named, "weights": weights,
     "path": path, "port": port, "gradio": gradio, "openai-client": openai_client, "openai-wrapper": openai_client,
-    "top-module": top_module, "colab-script": colab_script, "service": fixed,
+    "top-module": top_module, "colab-script": colab_script, "socket": socket, "service": fixed,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from allmend.planning.values import DERIVED, HOLE_START, has_hole
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
     from allmend.planning.session import Session
+    from allmend.planning.world import Clone
 
 NAME = re.compile(r"^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?=$|[\s\[=<>!~;@(,])")
 
@@ -22,7 +23,9 @@ _ARCHIVE = re.compile(r"\.(?:whl|tar\.gz|zip|tgz|tar\.bz2)(?:[#?].*)?$")
 
 def one(session: Session, line: Line, at: int, text: str, *, editable: bool = False) -> None:
     """One requirement."""
-    text = text.strip().strip("\"'")
+    text = text.strip()
+    if text[:1] in ("'", '"') or text.count('"') % 2 or text.count("'") % 2:
+        text = text.strip("\"'")
     derived = "" if line.exact(at) else DERIVED
     name, sign, url = (
         text.partition(" @ ")
@@ -60,8 +63,10 @@ def one(session: Session, line: Line, at: int, text: str, *, editable: bool = Fa
     pinned = bool(re.match(r"\(?={2,3}\s*[^*,]+\)?$", rest.strip()))
     session.installed.add(clean)
     whole = line.exact(at) or DERIVED not in line.raw[at][: len(match[0]) + 1]
+    wanted = {} if has_hole(text) else {"requirements": [text]}
     session.add("install", clean, prefix="pip:", literal=whole and not has_hole(text) and line.exact(at),
-                detail={"pinned": pinned, "source": "index"}, line=line.command.line)  # fmt: skip
+                detail={**line.install_detail, "pinned": pinned, "source": "index", **wanted},
+                line=line.command.line)  # fmt: skip
 
 
 def _git(session: Session, line: Line, at: int, text: str, derived: str) -> None:
@@ -105,7 +110,8 @@ def _local(session: Session, line: Line, at: int, text: str) -> None:
     clone = world.clone_of(path, line.cwd)
     origin = world.source_of(path, line.cwd)
     mark = "" if line.exact(at) else DERIVED
-    line.add("install", at, mark + full, prefix="pip:", pinned=bool(clone and clone.pinned), source="path")
+    line.add("install", at, mark + full, prefix="pip:", pinned=bool(clone and clone.pinned), source="path",
+             **_inside(session, clone, path, line.cwd))  # fmt: skip
     if clone is not None or origin:
         line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
         if clone is not None:
@@ -126,11 +132,25 @@ def requirements_file(session: Session, line: Line, at: int, path: str) -> None:
     mark = "" if line.exact(at) else DERIVED
     written = world.texts.get(world.key(path, line.cwd))
     pinned = bool(written) and _all_pinned(written[0] if written else "")
-    line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements")
     clone = world.clone_of(path, line.cwd)
+    known = {"written": written[0][:_MOST_TEXT]} if written else _inside(session, clone, path, line.cwd)
+    line.add("install", at, mark + full, prefix="pip:-r ", pinned=pinned, source="requirements", **known)
     if clone is not None or world.source_of(path, line.cwd):
         line.add("foreign_code", at, mark + full, pinned=bool(clone and clone.pinned))
         following.requirements(session, path, line.cwd, clone)
+
+
+_MOST_TEXT = 50_000
+
+
+def _inside(session: Session, clone: Clone | None, path: str, cwd: str) -> dict[str, str]:
+    """Which clone a path lies in, and where in it."""
+    if clone is None:
+        return {}
+    full, name = session.world.key(path, cwd), clone.path.rsplit("/", 1)[-1]
+    parts = full.split("/")
+    inner = "/".join(parts[parts.index(name) + 1 :]) if name in parts else full
+    return {"clone": clone.url, "inside": inner}
 
 
 def _all_pinned(text: str) -> bool:

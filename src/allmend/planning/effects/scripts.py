@@ -83,7 +83,7 @@ def script(
         )
         session.follow(path, cwd, clone)
     if not quiet:
-        _web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
+        web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
 
 
 def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: list[str]) -> None:
@@ -104,7 +104,8 @@ def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: 
         session.world.state["<cwd>"] = before
 
 
-def _web_ui(session: Session, path: str, words: list[str], *, outside: bool, line: int | None) -> None:
+def web_ui(session: Session, path: str, words: list[str], *, outside: bool, line: int | None) -> None:
+    """A local web page that a script starts, by its name and flags."""
     given = {word.partition("=")[0] for word in words}
     looks: object = _WEB_UI.search(path) or (_MAYBE_UI.search(path) and given & _UI_FLAGS) or "--share" in given
     comfy = re.search(r"comfy", path, re.IGNORECASE) or re.search(r"comfy", session.world.cwd, re.IGNORECASE)

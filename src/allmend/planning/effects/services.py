@@ -9,6 +9,7 @@ from allmend.planning.effects.targets import (
     loopback,
 )  # fmt: skip
 from allmend.planning.values import (
+    DERIVED,
     Made,
     Unknown,
     Value,
@@ -108,6 +109,17 @@ def openai_client(session: Session, call: Call, row: Row) -> None:
         session.add("send", base)
         return
     session.add("send", row.target or "openai", literal=True)
+
+
+def socket(session: Session, call: Call, row: Row) -> None:
+    """`connect((host, port))`."""
+    value, node = call.get(*row.arg)
+    for _, option in options(value):
+        host = option[0] if isinstance(option, tuple | list) and option else option
+        if isinstance(host, str) and (has_hole(host) or not loopback("//" + host)):
+            session.add("send", host, node=node if has_hole(host) else None, literal=DERIVED not in host)
+        elif isinstance(host, Unknown | Made):
+            session.add("send", host, node=node)
 
 
 def top_module(session: Session, call: Call, row: Row) -> None:

@@ -69,12 +69,12 @@ def apt(session: Session, line: Line) -> None:
                 if session.world.source_of(word, line.cwd):
                     line.add("foreign_code", at, full, pinned=False)
                 continue
-            name, sign, _ = word.partition("=")
+            name, sign, version = word.partition("=")
             if has_hole(name):
                 line.add("install", at, word, source="index")
             elif re.fullmatch(r"[A-Za-z0-9][\w.+:*-]*", name):
                 line.add("install", at, (DERIVED if not line.exact(at) else "") + name.lower(), prefix="apt:",
-                         pinned=bool(sign), source="index")  # fmt: skip
+                         pinned=bool(sign), source="index", **({"version": version} if sign else {}))  # fmt: skip
     elif verb in ("remove", "purge", "autoremove"):
         for at in line.positional(valued, places[0] + 1):
             line.add("destructive", at, f"uninstall:apt:{line.words[at].lower()}")

@@ -1,0 +1,215 @@
+"""What was asked for: one run with its state and events, kept in a folder so that it outlives browser and server."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from allmend.nouns.receipt import CellRecord
+
+State = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
+ENDED = ("finished", "failed", "stopped", "interrupted")
+MOST_TEXT = 2_000_000
+"""Characters of output that a run's events carry; the executed notebook holds the rest."""
+ANSWER_SECONDS = 180.0
+_RUN_FILE = "run.json"
+
+
+@dataclass
+class Question:
+    """Something not permitted that a cell waits for."""
+
+    kind: str
+    what: str
+    answered: threading.Event = field(default_factory=threading.Event)
+    allowed: bool = False
+
+
+class AppRun:
+    """One run. Its events are numbered from 0; `watch` hears of every new one."""
+
+    def __init__(self, folder: Path, *, visitor: str, values: dict[str, Any], uploads: tuple[str, ...] = ()) -> None:
+        self.id = folder.name
+        self.folder = folder
+        self.visitor = visitor
+        self.values = values
+        self.uploads = uploads
+        self.state: State = "queued"
+        self.why = ""
+        self.asked_at = time.time()
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.events: list[dict[str, Any]] = []
+        self.cells: dict[int, list[dict[str, Any]]] = {}
+        self.questions: list[Question] = []
+        self._lock = threading.Lock()
+        self._watchers: set[Callable[[], None]] = set()
+        self._told = 0
+        self._stop: Callable[[], None] | None = None
+        self._stop_wanted = False
+
+    @classmethod
+    def new(cls, root: Path, *, visitor: str, values: dict[str, Any], uploads: tuple[str, ...]) -> AppRun:
+        """A run with a folder of its own; its id cannot be guessed, so that a link is what lets a person see it."""
+        name = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(6)
+        folder = root / name
+        folder.mkdir(parents=True, mode=0o700)
+        made = cls(folder, visitor=visitor, values=values, uploads=uploads)
+        made.save()
+        return made
+
+    @classmethod
+    def load(cls, folder: Path) -> AppRun | None:
+        """A run that an earlier server left, `interrupted` if it was not finished; None when it cannot be read."""
+        try:
+            saved = json.loads((folder / _RUN_FILE).read_text())
+            made = cls(folder, visitor=saved["visitor"], values=saved["values"], uploads=tuple(saved["uploads"]))
+            made.state, made.why = saved["state"], saved["why"]
+            made.asked_at, made.started_at, made.ended_at = saved["asked_at"], saved["started_at"], saved["ended_at"]
+            made.events = saved["events"]
+            made.cells = {int(number): outputs for number, outputs in _read_cells(folder).items()}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if made.state not in ENDED:
+            made.end("interrupted", "the server ended while it ran")
+        return made
+
+    def save(self) -> None:
+        """Write what is known, by rename."""
+        shown = self.shown() | {"visitor": self.visitor, "uploads": list(self.uploads), "events": self.events}
+        temporary = self.folder / f".{_RUN_FILE}.{os.getpid()}.part"
+        temporary.write_text(json.dumps(shown))
+        temporary.replace(self.folder / _RUN_FILE)
+
+    def shown(self) -> dict[str, Any]:
+        """The run as the API shows it."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "why": self.why,
+            "values": self.values,
+            "asked_at": self.asked_at,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+        }
+
+    # --- what happens to it
+
+    def begin(self) -> bool:
+        """It starts now; False when it was stopped while it waited."""
+        with self._lock:
+            if self._stop_wanted or self.state != "queued":
+                return False
+            self.state, self.started_at = "running", time.time()
+        self.tell("started")
+        self.save()
+        return True
+
+    def end(self, state: State, why: str) -> None:
+        """It is over."""
+        with self._lock:
+            if self.state in ENDED:
+                return
+            self.state, self.why, self.ended_at = state, why, time.time()
+        self.tell("ended", state=state, why=why)
+        self.save()
+
+    def can_be_stopped_by(self, stop: Callable[[], None]) -> None:
+        """Take the way to stop it; it is used at once when a stop was asked for before."""
+        with self._lock:
+            self._stop = stop
+            wanted = self._stop_wanted
+        if wanted:
+            stop()
+
+    def stop(self) -> None:
+        """Stop it, running or waiting."""
+        with self._lock:
+            self._stop_wanted = True
+            stop, waiting = self._stop, self.state == "queued"
+        for question in self.questions:
+            question.answered.set()
+        if waiting:
+            self.end("stopped", "it was stopped before it began")
+        elif stop is not None:
+            stop()
+
+    @property
+    def stop_wanted(self) -> bool:
+        """Whether a person has asked for a stop."""
+        return self._stop_wanted
+
+    # --- what is heard of it
+
+    def tell(self, kind: str, **more: Any) -> None:
+        """Add an event and wake who watches."""
+        with self._lock:
+            self.events.append({"event": kind, **more})
+            watchers = list(self._watchers)
+        for wake in watchers:
+            wake()
+
+    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have `wake` called (from any thread) at every event; returns how to end that."""
+        with self._lock:
+            self._watchers.add(wake)
+
+        def leave() -> None:
+            with self._lock:
+                self._watchers.discard(wake)
+
+        return leave
+
+    def cell_started(self, cell: int, source: str) -> None:
+        """A code cell begins."""
+        first = next((line for line in source.split("\n") if line.strip()), "")
+        self.tell("cell_started", cell=cell, line=first.strip()[:120])
+
+    def output(self, cell: int, text: str) -> None:
+        """Output of the running cell, as text."""
+        room = MOST_TEXT - self._told
+        if room > 0 and text:
+            self._told += len(text)
+            self.tell("output", cell=cell, text=text[:room])
+
+    def cell_ended(self, record: CellRecord, outputs: list[dict[str, Any]]) -> None:
+        """A code cell has ended."""
+        self.cells[record.cell] = outputs
+        self.tell("cell_ended", cell=record.cell, status=record.status, seconds=record.seconds)
+
+    def ending(self) -> None:
+        """The run ends now: open questions are answered with no."""
+        for question in self.questions:
+            question.answered.set()
+
+    def ask(self, kind: str, what: str) -> bool:
+        """Ask whoever watches; the cell waits for the answer, a few minutes at most, and silence is a no."""
+        question = Question(kind, what)
+        self.questions.append(question)
+        self.tell("asked", question=len(self.questions) - 1, wants=kind, what=what)
+        question.answered.wait(ANSWER_SECONDS)
+        self.tell("answered", question=self.questions.index(question), allowed=question.allowed)
+        return question.allowed
+
+    def answer(self, number: int, *, allowed: bool) -> bool:
+        """Answer a question; False when there is no such open one."""
+        if not 0 <= number < len(self.questions) or self.questions[number].answered.is_set():
+            return False
+        self.questions[number].allowed = allowed
+        self.questions[number].answered.set()
+        return True
+
+
+def _read_cells(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """Outputs by cell from the executed notebook, where there is one."""
+    for path in folder.glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        return {n: cell["outputs"] for n, cell in enumerate(cells) if cell.get("outputs")}
+    return {}

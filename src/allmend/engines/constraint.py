@@ -1,0 +1,125 @@
+"""Grammars that an answer must follow: JSON schemas, Lark grammars and regular expressions, through llguidance.
+
+A grammar is a text in llguidance's own form; the functions here make and check it. An engine that follows grammars
+keeps a `Constraint` for each answer, asks it before each token which ones may come, and tells it which one came.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from allmend.errors import InputError, Unavailable
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST = 256 * 1024
+"""Characters of a grammar; compiling takes time that grows with it."""
+
+
+def of_schema(schema: Any, *, where: str = "response_format") -> str:
+    """The grammar of a JSON schema, written without line breaks; raises `InputError` where nothing can meet it."""
+    matcher = _library()
+    try:
+        text = json.dumps(schema)
+        # A model that may write any white space can go on with it for ever.
+        compact = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        grammar = matcher.grammar_from_json_schema(text, overrides=compact)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"this is no JSON schema: {_first(error)}", where=where) from None
+    return checked(grammar, where=where)
+
+
+def of_lark(text: str, *, where: str = "response_format") -> str:
+    """The grammar of a Lark text; raises `InputError` with the place of what is wrong."""
+    return checked(_library().grammar_from_lark(text), where=where)
+
+
+def of_regex(text: str, *, where: str = "response_format") -> str:
+    """The grammar of a regular expression."""
+    return checked(_library().grammar_from_regex(text), where=where)
+
+
+def checked(grammar: str, *, where: str = "grammar") -> str:
+    """`grammar`, if it is sound and something can meet it."""
+    if len(grammar) > LONGEST:
+        raise InputError(f"the grammar is longer than {LONGEST} characters", where=where)
+    bad, messages = _library().validate_grammar_with_warnings(grammar)
+    if bad:
+        raise InputError(f"the grammar cannot be followed: {(messages or ['it is not sound'])[0][:500]}", where=where)
+    return grammar
+
+
+def _library() -> Any:
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise Unavailable("following a grammar needs llguidance", hint="pip install 'allmend[serve]'") from None
+    return LLMatcher
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+class Constraints:
+    """Makes the constraints of one model's answers; its vocabulary is read once, when the first is made."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._made: Any = None
+        self._lock = threading.Lock()
+
+    def __call__(self, grammar: str) -> Constraint:
+        """For one answer; raises `InputError` where the grammar is not sound."""
+        matcher = _library()
+        with self._lock:
+            if self._made is None:
+                from llguidance.hf import from_tokenizer
+
+                self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
+        made = matcher(self._made, grammar)
+        if made.is_error():
+            raise InputError(f"the grammar cannot be followed: {made.get_error()[:500]}", where="grammar")
+        return Constraint(made, self._vocabulary)
+
+
+class Constraint:
+    """What one answer may go on with."""
+
+    def __init__(self, matcher: Any, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._mask: Any = None
+
+    def allow(self, logits: torch.Tensor) -> None:
+        """Set the float32 logits [vocabulary] of tokens that may not come next to minus infinity, in place."""
+        import numpy
+        import torch
+        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+        if self._mask is None:
+            self._mask = allocate_token_bitmask(1, self._vocabulary)
+        fill_next_token_bitmask(self._matcher, self._mask)
+        # llguidance's own for torch is compiled by torch, which takes longer than most answers.
+        bits = numpy.unpackbits(self._mask.view(numpy.uint8)[0], bitorder="little", count=logits.shape[0])
+        logits.masked_fill_(torch.from_numpy(bits).to(logits.device) == 0, float("-inf"))
+
+    def took(self, token: int) -> None:
+        """Note the token that came."""
+        self._matcher.consume_token(token)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is whole and nothing may follow."""
+        return bool(self._matcher.is_stopped())
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong on the way, if anything did: some grammars grow beyond what is allowed."""
+        reason = str(self._matcher.stop_reason())
+        stuck = self._matcher.is_error() or any(word in reason for word in ("Error", "TooComplex"))
+        return (self._matcher.get_error() or reason) if stuck else None

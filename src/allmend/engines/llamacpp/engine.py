@@ -1,0 +1,317 @@
+"""The llama.cpp text engine.
+
+llama.cpp's server keeps what it computed for a slot and takes it for the next request that begins alike, whatever
+adapter either has. Here nothing is kept once an adapter is known: every prompt is computed for the adapter it is
+asked with. Its adapters are named when it starts, so another adapter starts it anew, once what runs has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator
+from collections.abc import Sequence as Tokens
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from allmend.adapters import AdapterWeights
+from allmend.engines.detokenise import StopStrings
+from allmend.engines.llamacpp import lora_file
+from allmend.engines.text import (
+    AdapterUse,
+    Completion,
+    Finish,
+    Piece,
+    Scored,
+    Sink,
+    TextRequest,
+    Ticket,
+    TokenInfo,
+    Usage,
+    gather,
+)
+from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, UsageError, nearest
+
+
+class LlamaCppEngine:
+    """A GGUF file with adapters by name.
+
+    Args:
+        path: the file.
+        context: most tokens of a prompt and its answer.
+        parallel: answers generated at once.
+        threads: for computing.
+        vocabulary: how many tokens the model knows.
+    """
+
+    def __init__(self, path: Path, *, context: int, parallel: int, threads: int, vocabulary: int) -> None:
+        try:
+            import xllamacpp
+        except ImportError:
+            raise Unavailable("the llamacpp engine needs xllamacpp", hint="pip install 'allmend[llamacpp]'") from None
+        self._library: Any = xllamacpp
+        self._path, self._context, self._parallel, self._threads = path, context, parallel, threads
+        self._vocabulary = vocabulary
+        self._about = lora_file.about_model(path)
+        self._folder = tempfile.TemporaryDirectory(prefix="allmend-lora-")
+        self._files: dict[str, Path] = {}
+        self._made = 0
+        self._change = threading.Condition()
+        self._active = 0
+        self._taken = 0
+        self._stale = True
+        self._server: Any = None
+        self._order: list[str] = []
+        self._closing = False
+        self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="allmend-llamacpp")
+
+    @property
+    def context(self) -> int:
+        """Most tokens that prompt and answer may have together."""
+        return self._context
+
+    def adapters(self) -> tuple[str, ...]:
+        """Names that can be used."""
+        return tuple(self._files)
+
+    def add_adapter(self, name: str, weights: object) -> None:
+        """Make an adapter usable; raises `InputError` where llama.cpp cannot apply it."""
+        if not isinstance(weights, AdapterWeights):
+            raise TypeError(f"the llamacpp engine takes adapters as read, not {type(weights).__name__}")
+        with self._change:
+            self._made += 1
+            target = Path(self._folder.name) / f"{self._made}.gguf"
+            lora_file.write(weights, self._about, target)
+            self._files[name] = target
+            self._stale = True
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; requests that use it run to their end."""
+        with self._change:
+            self._known(name)
+            del self._files[name]
+            self._stale = True
+
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait)."""
+        return self._active, max(self._taken - self._active, 0)
+
+    def submit(self, request: TextRequest, sink: Sink) -> Ticket:
+        """Take a request; its pieces go to `sink` on a thread of the engine."""
+        if self._closing:
+            raise Unavailable("the engine is closed")
+        length, sampling = len(request.prompt), request.sampling
+        if length == 0:
+            raise DoesNotFit("the prompt has no tokens")
+        if self._context - length < 1:
+            raise DoesNotFit(f"the prompt has {length} tokens; the context holds {self._context}")
+        if min(request.prompt) < 0 or max((*request.prompt, *sampling.logit_bias)) >= self._vocabulary:
+            raise InputError(f"there is a token id outside 0 to {self._vocabulary - 1}")
+        if sampling.prompt_logprobs is not None:
+            raise UsageError("the llamacpp engine does not score prompts", hint="Serve with --engine torch.")
+        if sampling.max_tokens == 0:
+            raise UsageError("the llamacpp engine generates one token at least")
+        with self._change:
+            for use in request.adapters:
+                self._known(use.name)
+            self._taken += 1
+        ticket = _Ticket()
+        # The file is kept by name until then: an adapter that is taken out serves those who asked before.
+        files = {use.name: self._files[use.name] for use in request.adapters}
+        self._pool.submit(self._run, request, sink, ticket, files)
+        return ticket
+
+    def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
+        """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
+        pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
+        tickets = [
+            self.submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
+            for index, request in enumerate(requests)
+        ]
+        left = len(tickets)
+        try:
+            while left:
+                index, piece = pieces.get()
+                left -= piece.finish is not None
+                yield index, piece
+        finally:
+            for ticket in tickets:
+                ticket.cancel()
+
+    def complete(self, requests: Tokens[TextRequest]) -> list[Completion]:
+        """Run requests together and return whole answers, in order."""
+        return gather(len(requests), self.generate(requests))
+
+    def score(
+        self, prompt: Tokens[int], completions: Tokens[Tokens[int]], adapters: tuple[AdapterUse, ...] = ()
+    ) -> list[Scored]:
+        """Not offered by llama.cpp's server."""
+        raise UsageError("the llamacpp engine does not score prompts", hint="Serve with --engine torch.")
+
+    def close(self) -> None:
+        """Stop; what still runs ends as `cancelled`."""
+        self._closing = True
+        self._pool.shutdown(wait=True)
+        self._server = None
+        self._folder.cleanup()
+
+    def _known(self, name: str) -> None:
+        if name not in self._files:
+            raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._files) or None)
+
+    def _run(self, request: TextRequest, sink: Sink, ticket: _Ticket, files: dict[str, Path]) -> None:
+        answer = _Answer(request, sink, ticket, lambda: self._closing)
+        try:
+            server, order = self._enter(files)
+            try:
+                server.handle_completions(self._body(request, order, files), answer.take)
+            finally:
+                self._leave()
+            answer.end()
+        except Exception as error:
+            words = (str(error).splitlines() or [""])[0][:300]
+            answer.end(f"the model failed: {type(error).__name__}: {words}")
+
+    def _enter(self, files: dict[str, Path]) -> tuple[Any, list[Path]]:
+        """The server with these adapters; starts it anew, when nothing runs, where it has not all of them."""
+        with self._change:
+            while True:
+                if self._server is not None and set(files.values()) <= set(self._order_files):
+                    self._active += 1
+                    return self._server, self._order_files
+                if self._active == 0:
+                    self._start([*self._files.values(), *files.values()])
+                    continue
+                self._change.wait()
+
+    _order_files: list[Path] = []  # noqa: RUF012
+
+    def _leave(self) -> None:
+        with self._change:
+            self._active -= 1
+            self._taken -= 1
+            self._change.notify_all()
+
+    def _start(self, files: list[Path]) -> None:
+        self._server = None
+        unique = list(dict.fromkeys(files))
+        params = self._library.CommonParams()
+        params.model.path = str(self._path)
+        params.n_ctx, params.n_parallel, params.kv_unified = self._context * self._parallel, self._parallel, True
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
+        params.warmup, params.verbosity, params.cache_ram_mib = False, -1, 0
+        params.lora_init_without_apply = True
+        adapters = []
+        for file in unique:
+            adapter = self._library.CommonAdapterLoraInfo()
+            adapter.path, adapter.scale = str(file), 0.0
+            adapters.append(adapter)
+        params.lora_adapters = adapters
+        self._server, self._order_files, self._stale = self._library.Server(params), unique, False
+
+    def _body(self, request: TextRequest, order: list[Path], files: dict[str, Path]) -> dict[str, Any]:
+        sampling = request.sampling
+        scales = dict.fromkeys(order, 0.0)
+        for use in request.adapters:
+            scales[files[use.name]] = use.scale
+        room = self._context - len(request.prompt)
+        body: dict[str, Any] = {
+            "prompt": list(request.prompt),
+            "max_tokens": room if sampling.max_tokens is None else min(sampling.max_tokens, room),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.0,
+            "repeat_penalty": 1.0,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "seed": -1 if sampling.seed is None else sampling.seed % 2**32,
+            "ignore_eos": sampling.ignore_end,
+            "logit_bias": [[token, bias] for token, bias in sampling.logit_bias.items()],
+            "n_probs": max(sampling.logprobs or 0, 1),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            # What a slot holds was computed with the adapter of whoever had it before.
+            "cache_prompt": not order,
+        }
+        if order:
+            body["lora"] = [{"id": place, "scale": scales[file]} for place, file in enumerate(order)]
+        if sampling.grammar is not None:
+            body["json_schema"] = _schema_of(sampling.grammar)
+        return body
+
+
+def _schema_of(grammar: str) -> dict[str, Any]:
+    schema = json.loads(grammar)["grammars"][0].get("json_schema")
+    if not isinstance(schema, dict):
+        raise InputError("the llamacpp engine follows JSON schemas only", hint="Serve with --engine torch.")
+    schema.pop("x-guidance", None)
+    return schema
+
+
+class _Ticket:
+    """A request that was taken."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """End it soon."""
+        self.cancelled = True
+
+
+class _Answer:
+    """Turns the server's chunks into pieces."""
+
+    def __init__(self, request: TextRequest, sink: Sink, ticket: _Ticket, closing: Any) -> None:
+        self._request, self._sink, self._ticket, self._closing = request, sink, ticket, closing
+        self._stops = StopStrings(request.sampling.stop)
+        self._drop_space = request.sampling.drop_space
+        self._count = self._written = 0
+        self._finish: Finish | None = None
+        self._cached = 0
+
+    def take(self, chunk: Any) -> bool:
+        """One chunk; true ends the request."""
+        if self._ticket.cancelled or self._closing():
+            self._finish = "cancelled"
+            return True
+        if not isinstance(chunk, dict) or "error" in chunk:
+            raise RuntimeError(str(chunk.get("error") if isinstance(chunk, dict) else chunk)[:300])
+        usage = chunk.get("usage") or {}
+        self._cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", self._cached)
+        for choice in chunk.get("choices", ()):
+            text, tokens = choice.get("text") or "", self._tokens(choice)
+            if self._drop_space and text:
+                text, self._drop_space = text.removeprefix(" "), False
+            self._count += len(tokens)
+            self._written += len(text)
+            safe, stopped = self._stops.feed(text)
+            ended = any(token.id in self._request.sampling.stop_tokens for token in tokens)
+            if safe or (tokens and not ended):
+                self._sink(Piece(safe, () if ended else tuple(tokens)))
+            if stopped or ended:
+                self._finish = "stop"
+                return True
+            if choice.get("finish_reason"):
+                self._finish = "length" if choice["finish_reason"] == "length" else "stop"
+        return False
+
+    def end(self, error: str | None = None) -> None:
+        """The last piece."""
+        finish: Finish = "error" if error else self._finish or "stop"
+        held = self._stops.flush() if finish in ("stop", "length") else ""
+        usage = Usage(len(self._request.prompt), self._count, self._cached)
+        self._sink(Piece(held, finish=finish, usage=usage, error=error))
+
+    def _tokens(self, choice: dict[str, Any]) -> list[TokenInfo]:
+        asked = self._request.sampling.logprobs
+        found = []
+        for each in (choice.get("logprobs") or {}).get("content") or ():
+            top = [(int(one["id"]), float(one["logprob"])) for one in each.get("top_logprobs", ())][: asked or 0]
+            logprob = None if asked is None else float(each["logprob"])
+            found.append(TokenInfo(int(each["id"]), logprob, tuple(top), self._written))
+        return found

@@ -1,0 +1,1 @@
+"""vLLM, where it is installed on a GPU, as a text engine. Nothing is imported from here."""

@@ -1,0 +1,220 @@
+// The page of one notebook: sends the form, follows the run, shows what it prints. Everything a notebook wrote arrives
+// as text or in frames of its own; nothing of it is ever made into markup here.
+const main = document.querySelector("main");
+const base = main.dataset.base;
+const at = (id) => document.getElementById(id);
+const form = at("form");
+let run = null;
+let source = null;
+
+const make = (tag, words, kind) => {
+  const made = document.createElement(tag);
+  if (words !== undefined) made.textContent = words;
+  if (kind) made.className = kind;
+  return made;
+};
+
+const remember = (key, value) => { try { return value === undefined ? localStorage.getItem(key) : localStorage.setItem(key, value); } catch { return null; } };
+
+// What it does is shown first, and the run waits until a person has said that they read it.
+const seen = `seen:${main.dataset.seen}`;
+const showPlan = () => {
+  const done = remember(seen) === "yes";
+  at("plan").open = !done;
+  at("read").hidden = done;
+  at("run").disabled = !done;
+};
+at("read").addEventListener("click", () => { remember(seen, "yes"); showPlan(); at("run").disabled = false; at("run").focus(); });
+showPlan();
+
+const fields = () => [...form.querySelectorAll("[data-type]")];
+const read = (field) => field.type === "checkbox" ? String(field.checked) : field.value;
+const write = (field, value) => {
+  if (field.type === "checkbox") field.checked = value === true || value === "true";
+  else field.value = typeof value === "string" ? value : JSON.stringify(value);
+  field.dispatchEvent(new Event("input"));
+};
+for (const field of fields()) {
+  const shown = field.parentElement.querySelector("output");
+  if (shown) field.addEventListener("input", () => { shown.textContent = field.value; });
+}
+
+const wrong = (names) => {
+  for (const place of form.querySelectorAll(".field[data-name]")) {
+    const words = names[place.dataset.name];
+    place.classList.toggle("wrong", Boolean(words));
+    const line = place.querySelector("p.wrong");
+    line.hidden = !words;
+    line.textContent = words ?? "";
+  }
+  const first = Object.keys(names)[0];
+  if (first) form.querySelector(`[data-name="${CSS.escape(first)}"] [data-type]`)?.focus();
+};
+
+const tell = (words) => { at("state").textContent = words; };
+const say = async (answer) => { try { return await answer.json(); } catch { return { error: { message: answer.statusText } }; } };
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  wrong({});
+  at("run").disabled = true;
+  const uploads = [];
+  for (const file of at("files")?.files ?? []) {
+    const answer = await fetch(`${base}/uploads?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+    const words = await say(answer);
+    if (!answer.ok) { tell(words.error.message); at("run").disabled = false; return; }
+    uploads.push(words.id);
+  }
+  const text = Object.fromEntries(fields().map((field) => [field.name, read(field)]));
+  const answer = await fetch(`${base}/runs`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) },
+    body: JSON.stringify({ text, uploads }),
+  });
+  const words = await say(answer);
+  if (!answer.ok) {
+    wrong(words.error.fields ?? {});
+    tell(words.error.message);
+    at("run").disabled = false;
+    return;
+  }
+  history.pushState(null, "", `${base}/runs/${words.id}`);
+  follow(words.id);
+});
+
+at("stop").addEventListener("click", () => fetch(`${base}/runs/${run}/cancel`, { method: "POST" }));
+
+const place = (cell) => {
+  let found = document.getElementById(`cell-${cell}`);
+  if (!found) {
+    found = make("div", undefined, "cell running");
+    found.id = `cell-${cell}`;
+    found.append(make("p", `cell ${cell}`, "dim"), make("div"));
+    at("results").append(found);
+  }
+  return found;
+};
+
+const seconds = (number) => number < 60 ? `${number.toFixed(number < 10 ? 1 : 0)} s` : `${Math.floor(number / 60)} min ${Math.round(number % 60)} s`;
+
+const hear = {
+  place: ({ place, estimate }) => tell(place === 0 ? "next in the queue" : `${place} before you${estimate ? `, about ${seconds(estimate)}` : ""}`),
+  started: () => { tell("running"); at("progress").hidden = false; },
+  cell_started: ({ cell, line }) => { tell(`cell ${cell}: ${line}`); place(cell).querySelector("p").textContent = `cell ${cell}: ${line}`; },
+  output: ({ cell, text }) => {
+    const box = place(cell).lastElementChild;
+    let pre = box.querySelector("pre.live");
+    if (!pre) { pre = make("pre", "", "live"); box.append(pre); }
+    pre.textContent = (pre.textContent + text).slice(-20000);
+  },
+  cell_ended: ({ cell, status, seconds: took }) => {
+    const found = place(cell);
+    found.className = `cell ${status}`;
+    found.querySelector("p").textContent += ` (${status}, ${seconds(took ?? 0)})`;
+    show(cell);
+    at("progress").value += 1 / Math.max(1, Number(main.dataset.cells));
+  },
+  asked: ({ question, wants, what }) => ask(question, wants, what),
+  answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
+  ended: ({ state, why }) => {
+    tell(`${state}${why ? `: ${why}` : ""}`);
+    at("progress").hidden = true;
+    at("stop").hidden = true;
+    at("run").disabled = remember(seen) !== "yes";
+    at("asked").replaceChildren();
+    source?.close();
+    after();
+    earlier();
+  },
+};
+
+const show = async (cell) => {
+  const answer = await fetch(`${base}/runs/${run}/cells/${cell}`);
+  if (!answer.ok) return;
+  const words = await answer.text();
+  // Made safe on the server (allmend.pages.outputs); the policy of this page lets no script in it run.
+  const made = new DOMParser().parseFromString(words, "text/html");
+  place(cell).lastElementChild.replaceChildren(...made.body.childNodes);
+  if (!words) place(cell).remove();
+};
+
+addEventListener("message", (event) => {
+  const frame = [...document.querySelectorAll("iframe.output")].find((each) => each.contentWindow === event.source);
+  const height = event.data?.height;
+  if (frame && Number.isFinite(height)) frame.style.height = `${Math.min(Math.max(height, 20), 3000)}px`;
+});
+
+const ask = (number, kind, what) => {
+  const card = make("div", undefined, "card ask");
+  card.id = `question-${number}`;
+  card.append(make("p", `The running cell wants ${kind} ${what}, which is not permitted.`));
+  if (main.dataset.mayAsk === "true") {
+    const row = make("div", undefined, "row");
+    for (const [words, allowed] of [["Allow it for this run", true], ["Refuse", false]]) {
+      const button = make("button", words);
+      button.addEventListener("click", () => fetch(`${base}/runs/${run}/answers/${number}`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ allowed }),
+      }));
+      row.append(button);
+    }
+    card.append(row);
+  }
+  at("asked").append(card);
+};
+
+const link = (address, words) => { const made = make("a", words); made.href = address; return made; };
+
+const after = async () => {
+  const answer = await fetch(`${base}/runs/${run}`);
+  if (!answer.ok) return;
+  const words = await answer.json();
+  const card = make("div", undefined, "card");
+  const row = make("div", undefined, "row");
+  const address = `${base}/runs/${run}`;
+  for (const name of words.outputs) row.append(link(`${address}/outputs/${name.split("/").map(encodeURIComponent).join("/")}`, name));
+  if (words.receipt) row.append(link(`${address}/receipt`, "receipt"), link(`${address}/notebook`, "executed notebook"));
+  const query = new URLSearchParams(Object.entries(words.values).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]));
+  row.append(link(`${base}/?${query}`, "run it again with these values"), link(address, "link to this result"));
+  card.append(row);
+  at("after").replaceChildren(card);
+};
+
+const earlier = async () => {
+  const answer = await fetch(`${base}/runs`);
+  if (!answer.ok) return;
+  const { runs } = await answer.json();
+  const list = make("ul");
+  for (const each of runs) {
+    const item = make("li");
+    item.append(link(`${base}/runs/${each.id}`, new Date(each.asked_at * 1000).toLocaleString()), make("span", ` ${each.state} ${JSON.stringify(each.values)}`.slice(0, 200), "dim"));
+    list.append(item);
+  }
+  at("earlier").replaceChildren(list);
+};
+at("history").addEventListener("toggle", earlier);
+
+const follow = (id) => {
+  run = id;
+  source?.close();
+  for (const name of ["results", "asked", "after"]) at(name).replaceChildren();
+  at("progress").value = 0;
+  at("stop").hidden = false;
+  at("run").disabled = true;
+  tell("waiting");
+  source = new EventSource(`${base}/runs/${id}/events`);
+  for (const [name, heard] of Object.entries(hear)) source.addEventListener(name, (event) => heard(JSON.parse(event.data)));
+};
+
+const fill = (values) => { for (const field of fields()) if (field.name in values) write(field, values[field.name]); };
+
+const start = async () => {
+  fill(Object.fromEntries(new URLSearchParams(location.search)));
+  const match = location.pathname.match(/\/runs\/([\w-]+)$/);
+  if (!match) return;
+  const answer = await fetch(`${base}/runs/${match[1]}`);
+  if (!answer.ok) { tell("that run is not here any more"); return; }
+  fill((await answer.json()).values);
+  follow(match[1]);
+};
+addEventListener("popstate", () => location.reload());
+start();

@@ -1,0 +1,107 @@
+"""Which adapters are in memory: those used last, as many as there are slots; the others come back from disk.
+
+An adapter that is asked for is read again in milliseconds, so one more adapter than slots costs one more reading,
+not a refusal. What runs keeps its adapter's matrices to its end, also when the slot is given to another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from allmend.engines.text import TextEngine
+from allmend.errors import InputError
+
+if TYPE_CHECKING:
+    from allmend.adapters import AdapterWeights
+
+
+class Shelf:
+    """The adapters of one engine.
+
+    Args:
+        slots: how many are in memory at once, beyond those that requests need at this moment.
+    """
+
+    def __init__(self, engine: TextEngine, slots: int) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._digests: dict[str, str] = {}
+        self._readers: dict[str, Callable[[], AdapterWeights]] = {}
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._held: Counter[str] = Counter()
+        self._lock = threading.RLock()
+        self.reads = 0
+        """How often an adapter was read back."""
+
+    @property
+    def loaded(self) -> int:
+        """Adapters in memory."""
+        return len(self._loaded)
+
+    def add(self, name: str, weights: AdapterWeights, again: Callable[[], AdapterWeights]) -> None:
+        """Take an adapter in; raises `InputError` where it does not fit.
+
+        Args:
+            again: reads it once more.
+        """
+        with self._lock:
+            self._engine.add_adapter(name, weights)
+            self._digests[name], self._readers[name] = weights.digest, again
+            self._loaded[name] = None
+            self._make_room()
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter."""
+        with self._lock:
+            self._digests.pop(name)
+            self._readers.pop(name)
+            if name in self._loaded:
+                del self._loaded[name]
+                self._engine.remove_adapter(name)
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Have adapters in memory until `release`; raises allmend's errors when one cannot be read back."""
+        names = list(names)
+        with self._lock:
+            self._held.update(names)
+            try:
+                for name in names:
+                    self._load(name)
+            except BaseException:
+                self.release(names)
+                raise
+            self._make_room()
+
+    def release(self, names: Iterable[str]) -> None:
+        """Let adapters go."""
+        with self._lock:
+            self._held.subtract(names)
+            self._held += Counter()
+
+    def _load(self, name: str) -> None:
+        if name in self._loaded:
+            self._loaded.move_to_end(name)
+            return
+        if name not in self._readers:
+            raise InputError("this adapter was taken out of service", where=f"adapter {name!r}")
+        weights = self._readers[name]()
+        if weights.digest != self._digests[name]:
+            raise InputError(
+                "its file is no longer the one that was put into service",
+                where=f"adapter {name!r}",
+                hint="Unload it and load it again.",
+            )
+        self._engine.add_adapter(name, weights)
+        self._loaded[name] = None
+        self.reads += 1
+
+    def _make_room(self) -> None:
+        for name in list(self._loaded):
+            if len(self._loaded) <= self._slots:
+                return
+            if not self._held[name]:
+                del self._loaded[name]
+                self._engine.remove_adapter(name)

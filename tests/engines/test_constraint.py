@@ -1,0 +1,57 @@
+"""Answers that must follow a grammar do, whatever the model would rather say."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+import tiny
+from allmend.engines import constraint
+from allmend.engines.text import Sampling, TextRequest
+from allmend.engines.torch.setup import build_engine
+from allmend.errors import InputError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 4}, "mood": {"enum": ["good", "bad"]}},
+    "required": ["name", "mood"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_answers_follow_their_grammar_beside_others_that_have_none(temperature: float) -> None:
+    engine = build_engine(tiny.model("llama"), tiny.tokenizer(), context=200)
+    free = Sampling(max_tokens=40, temperature=0, ignore_end=True)
+    schema = Sampling(temperature=temperature, seed=1, max_tokens=120, grammar=constraint.of_schema(SCHEMA))
+    regex = Sampling(temperature=temperature, seed=1, grammar=constraint.of_regex("[a-c]{3}-[0-9]{2}"))
+    lark = Sampling(temperature=temperature, seed=1, grammar=constraint.of_lark('start: "yes" | "no"'))
+    try:
+        (alone,) = engine.complete([TextRequest((1, 2, 3), free)])
+        answers = engine.complete([TextRequest((1, 2, 3), each) for each in (free, schema, regex, lark)])
+    finally:
+        engine.close()
+    assert answers[0].tokens == alone.tokens
+    assert all(answer.finish == "stop" for answer in answers[1:])
+    said = json.loads(answers[1].text)
+    assert set(said) == {"name", "mood"} and said["mood"] in ("good", "bad")
+    assert re.fullmatch("[a-c]{3}-[0-9]{2}", answers[2].text)
+    assert answers[3].text in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}, "required": ["a"]},
+        {"type": "nonsense"},
+        {"allOf": [{"type": "string"}, {"type": "integer"}]},
+        ["not a schema"],
+    ],
+)
+def test_schemas_that_nothing_meets_are_refused(schema: object) -> None:
+    with pytest.raises(InputError):
+        constraint.of_schema(schema)
+    with pytest.raises(InputError):
+        constraint.of_lark("start: missing")

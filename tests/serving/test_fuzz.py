@@ -1,0 +1,74 @@
+"""Bodies made from our own description of the API, right and wrong: never a failure, never another shape."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from allmend.serving.server import Server
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/unload_lora_adapter")
+MODE = schemathesis.GenerationMode
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("mode", [MODE.POSITIVE, MODE.NEGATIVE])
+def test_no_body_makes_the_server_fail(server: Server, base: str, route: str, mode: Any) -> None:
+    description = httpx.get(f"{server.url}/openapi.json").json()
+    operation = schemathesis.openapi.from_dict(description)[route]["POST"]
+    strategy = operation.as_strategy(generation_mode=mode)
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy, known=st.booleans(), limit=st.integers(1, 4))
+    def attempt(case: Any, known: bool, limit: int) -> None:
+        body = case.body
+        if isinstance(body, dict) and known and isinstance(body.get("model"), str):
+            # Names out of thin air would all end at "no such model"; answers are kept short.
+            body["model"] = base
+            for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+                if isinstance(body.get(name), int) and body[name] > limit:
+                    body[name] = limit
+            if route != "/v1/responses":
+                body.setdefault("max_tokens", limit)
+            else:
+                body.setdefault("max_output_tokens", limit)
+        try:
+            answer = httpx.post(f"{server.url}{route}", json=body, timeout=60)
+        except (TypeError, ValueError):
+            return  # What JSON cannot hold was never sent.
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400:
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+    attempt()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"1e999", b'{"model": 1}', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 50_000, b"NaN"],
+)
+@pytest.mark.parametrize("route", ROUTES)
+def test_bytes_that_are_no_body_are_refused_in_the_same_shape(server: Server, route: str, content: bytes) -> None:
+    answer = httpx.post(
+        f"{server.url}{route}", content=content, headers={"content-type": "application/json"}, timeout=60
+    )
+    assert 400 <= answer.status_code < 500
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert httpx.get(f"{server.url}/health").status_code == 200

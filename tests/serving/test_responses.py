@@ -1,0 +1,86 @@
+"""`/v1/responses` through the stock client: whole, as events, with tools and formats."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+from pydantic import BaseModel
+
+TOOL: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+    "strict": True,
+}
+
+
+class Flag(BaseModel):
+    """What an answer is parsed into."""
+
+    on: bool
+
+
+def test_an_answer_is_that_of_chat(client: OpenAI, base: str) -> None:
+    settings: Any = {"model": base, "temperature": 0}
+    whole = client.responses.create(input="hi", instructions="be kind", max_output_tokens=8, **settings)
+    messages: list[Any] = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
+    chat = client.chat.completions.create(messages=messages, max_tokens=8, **settings)
+    assert whole.output_text == chat.choices[0].message.content
+    assert whole.usage and chat.usage and whole.usage.input_tokens == chat.usage.prompt_tokens
+    assert whole.status == "incomplete" and whole.incomplete_details
+    assert whole.model_extra and whole.model_extra["allmend"]["base"] == base
+
+
+def test_events_come_in_order_and_add_up(client: OpenAI, base: str) -> None:
+    cut = client.responses.create(model=base, input="hi", max_output_tokens=8, temperature=0, stream=True)
+    assert [event.type for event in cut][-1] == "response.incomplete"
+    with client.responses.stream(model=base, input="hi", temperature=0, text_format=Flag) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    assert [event.sequence_number for event in events] == sorted(event.sequence_number for event in events)
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == final.output_text and text
+
+
+def test_tools_are_called_and_their_answers_read(client: OpenAI) -> None:
+    asked: Any = {"model": "yours", "tools": [TOOL], "tool_choice": "required", "max_output_tokens": 200}
+    answer = client.responses.create(input="hi", **asked)
+    (call,) = answer.output
+    assert call.type == "function_call" and call.name == "weather" and json.loads(call.arguments) == {}
+    history: Any = [
+        {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        call.model_dump(exclude_none=True),
+        {"type": "function_call_output", "call_id": call.call_id, "output": "20"},
+    ]
+    again = client.responses.create(model="yours", input=history, tools=[TOOL], max_output_tokens=4)
+    assert again.output[0].type == "message"
+    events = list(client.responses.create(input="hi", stream=True, **asked))
+    kinds = [event.type for event in events]
+    assert "response.function_call_arguments.done" in kinds and "response.output_text.delta" not in kinds
+
+
+def test_formats_are_parsed(client: OpenAI, base: str) -> None:
+    parsed = client.responses.parse(model=base, input="hi", text_format=Flag, temperature=0)
+    assert isinstance(parsed.output_parsed, Flag)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"previous_response_id": "resp_1"}, "not supported"),
+        ({"input": [{"type": "web_search_call"}]}, "not supported"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "not supported"),
+        ({"extra_body": {"inptu": 1}}, "'input'"),
+        ({"tool_choice": "required"}, "tools lists none"),
+    ],
+)
+def test_what_is_not_offered_is_refused(client: OpenAI, base: str, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=words):
+        client.responses.create(**{"model": base, "input": "hi", **change})
