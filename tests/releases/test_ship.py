@@ -65,7 +65,11 @@ def test_nothing_of_this_machine_leaves(place: Path, run: str) -> None:
     ship(run, merge=True, gguf="bf16", container=True, to=place / "out", prompts=2)
     for path in (place / "out").rglob("*"):
         if path.is_file():
-            assert str(place).encode() not in path.read_bytes(), path
+            content = path.read_bytes()
+            assert str(place).encode() not in content, path
+            assert b"is red green?" not in content, path  # rows of the data stay at home
+    report = json.loads((Path(runs.show("last:ship").folder) / "parity.json").read_text())
+    assert report["rows"][0]["prompt"].startswith("User: ")
 
 
 def left(place: Path) -> list[str]:

@@ -23,7 +23,7 @@ from allmend.nouns.verdict import Verdict
 from allmend.releases import container, gguf_files, licences, lineage, listing, modelfile, signing
 from allmend.releases.card import card
 from allmend.releases.expected import Expected, Marks
-from allmend.releases.facts import Facts, public_name
+from allmend.releases.facts import Facts, public, public_name
 from allmend.releases.gguf.settings import settings_of
 from allmend.releases.gguf.types import checked
 from allmend.releases.merge import merge
@@ -220,12 +220,13 @@ class Maker:
         order.stage(f"Asking the tested model {len(self.probes.rows)} held-out prompts")
         truth = ask_tested(order.loaded, order.weights, self.probes)
         proof = prove(case, artefacts, truth, order.stage)
-        text = json.dumps(report(proof, self.probes), indent=1, ensure_ascii=False)
+        text = json.dumps(report(proof, self.probes, texts=False), indent=1, ensure_ascii=False)
         (case.folder / listing.PARITY).write_text(text, "utf-8")
+        kept = order.report_to / "parity.json" if order.report_to is not None else None
+        if kept is not None:
+            text = json.dumps(report(proof, self.probes, texts=True), indent=1, ensure_ascii=False)
+            kept.write_text(text, "utf-8")
         if proof.breaches:
-            kept = order.report_to / "parity.json" if order.report_to is not None else None
-            if kept is not None:
-                kept.write_text(text, "utf-8")
             raise refusal(proof.breaches, kept)
         return proof
 
@@ -280,7 +281,7 @@ class Maker:
         )
         licences.put(self.terms, draft)
         if order.verdict is not None:
-            (draft / listing.VERDICT).write_text(order.verdict.to_json(), "utf-8")
+            (draft / listing.VERDICT).write_text(_leaving(order.verdict).to_json(), "utf-8")
         files = _artefact_files(draft, artefacts)
         (draft / listing.STATEMENT).write_text(lineage.statement(facts, files), "utf-8")
         (draft / listing.BOM).write_text(lineage.bill(facts, files), "utf-8")
@@ -314,6 +315,12 @@ def _artefact(draft: Path, name: str, kind: ArtefactKind, path: str, type_: str,
     digest = folder_digest(place) if place.is_dir() else file_digest(place)
     size = sum(file.stat().st_size for file in place.rglob("*")) if place.is_dir() else place.stat().st_size
     return Artefact(name=name, kind=kind, path=path, type=type_, on=on, bytes=size, sha256=digest)
+
+
+def _leaving(verdict: Verdict) -> Verdict:
+    """A verdict without rows of the data and without this machine's folders."""
+    places = {"adapter": public(verdict.adapter), "data": public(verdict.data), "model": public(verdict.model)}
+    return verdict.model_copy(update={"gained_examples": [], "lost_examples": [], **places})
 
 
 def _tokens(loaded: Loaded) -> int:

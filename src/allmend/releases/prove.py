@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,8 +214,12 @@ def _leading(ids: list[int], token: int) -> int:
     return count
 
 
-def report(proof: Proof, probes: Probes) -> dict[str, Any]:
-    """`parity.json`: every artefact's agreement, and its answer to every question."""
+def report(proof: Proof, probes: Probes, *, texts: bool) -> dict[str, Any]:
+    """`parity.json`: every artefact's agreement, and its answer to every question.
+
+    Args:
+        texts: with prompts and answers as texts. They are rows of somebody's data, so what leaves has their digests.
+    """
     truth = proof.replies["tested"]
     return {
         "schema": "allmend.parity/1",
@@ -223,14 +228,14 @@ def report(proof: Proof, probes: Probes) -> dict[str, Any]:
         "labels": probes.labels,
         "rows": [
             {
-                "prompt": row.text,
+                "prompt": row.text if texts else hashlib.sha256(row.text.encode()).hexdigest(),
                 "tokens": len(row.prompt),
                 "tested": {"loss": truth.losses[place], "label": _label(truth, place, probes)},
                 **{
                     name: {
                         "loss": made.losses[place],
                         "label": _label(made, place, probes),
-                        **({"answer": made.answers[place]} if place < len(made.answers) else {}),
+                        **({"answer": made.answers[place]} if texts and place < len(made.answers) else {}),
                     }
                     for name, made in proof.replies.items()
                     if name != "tested"

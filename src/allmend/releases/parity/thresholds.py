@@ -4,7 +4,8 @@ Set from measured noise: the default model tuned on the movie reviews, each arte
 (`bench/ship/noise.py` measures it again). On 12 reviews the mean and worst differences were: PEFT 0.00000 and 0.00001;
 merged in bf16 0.0013 and 0.012; GGUF in bf16 0.0011 and 0.008; q8_0 0.010 and 0.053; q4_k_m 0.050 and 0.39 (0.22 and
 0.56 before tensors in which rounding undid the adapter got finer formats, see `gguf/survival.py`); q4_0 as plain as
-that 0.090 and 0.39; the adapter on the base's own q4_k_m file 0.032 and 0.22. Limits are between three and ten times that: few rows were measured, and a sound artefact must pass.
+that 0.090 and 0.39; the adapter on the base's own q4_k_m file 0.032 and 0.22.
+Limits are between three and ten times that: few rows were measured, and a sound artefact must pass.
 
 Formats of 6 bits and below lose quality by themselves, more on small models; their limits bound what is worth shipping,
 and the cost is stated beside each file. Defects that stay below a limit are found by the audit of the files, which

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ def by_peft(base: Any, folder: Path, probes: Probes) -> Replies:
     begun = time.monotonic()
     tokenizer = _tokenizer(folder)
     try:
-        model = PeftModel.from_pretrained(base, str(folder)).eval()
+        with warnings.catch_warnings():
+            # PEFT and transformers warn each other of names that will change; none of it is about this adapter.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(base, str(folder)).eval()
     except Exception as error:  # PEFT raises whatever its parsers raise
         raise CannotLoad(_words(error)) from error
     try:
