@@ -54,6 +54,7 @@ HELD_OUT_ROWS = 1000
 _VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
 _TRAINING_SHARE = 0.3
 
+
 def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded | None = None) -> Run:
     """Do it; returns the finished Run.
 
