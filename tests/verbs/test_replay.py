@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_finished_run_replays_bit_for_bit(folder: Path) -> None:
     data = folder / "rows.jsonl"
-    first = tune(data, model=str(folder / "base"), budget=60, epochs=1, rank=2, batch=8, dtype="float32")
+    first = tune(data, model=str(folder / "base"), budget=60, epochs=1, rank=2, batch=8, dtype="float32", trials=1)
     assert first.choice("layers") == "lean"
     found = replay(first.id)
     assert found.equal, found
@@ -49,7 +49,7 @@ def test_a_finished_run_replays_bit_for_bit(folder: Path) -> None:
 
 def test_a_model_that_changed_is_said_before_training(folder: Path) -> None:
     data = folder / "rows.jsonl"
-    first = tune(data, model=str(folder / "base"), budget=60, epochs=0.1, rank=2, batch=8, dtype="float32")
+    first = tune(data, model=str(folder / "base"), budget=60, epochs=0.1, rank=2, batch=8, dtype="float32", trials=1)
     tiny.model("llama", seed=1, initializer_range=0.05).save_pretrained(folder / "base")
     with pytest.raises(InputError, match="the model has changed since the run"):
         replay(first.id)
