@@ -63,6 +63,10 @@ class BoxProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         if self.box is not None:
             await asyncio.to_thread(self.box.stop, "finished", "its client ended it")
 
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """The client is about to ask the kernel to end itself: that it then ends is no death."""
+        self._asked_to_end = True
+
     async def terminate(self, restart: bool = False) -> None:
         """End it."""
         await self.kill(restart)
@@ -87,6 +91,7 @@ class BoxProvisioner(KernelProvisionerBase):  # type: ignore[misc]
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         """Start the box; returns how to reach the kernel in it."""
         await self._close()
+        self._asked_to_end = False
         self.box = Box(self._settings)
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         await asyncio.to_thread(self.box.start)
@@ -111,12 +116,15 @@ class BoxProvisioner(KernelProvisionerBase):  # type: ignore[misc]
     def _receipt(self, box: Box) -> Receipt:
         settings = self._settings
         events = box.record.events()
+        ended, why = box.ended or "unfinished", box.ended_why
+        if ended == "kernel-died" and self._asked_to_end:
+            ended, why = "finished", "its client ended it"
         return Receipt(
             notebook="a kernel started through jupyter_client",
             sha256="",
             started=self.started,
-            ended=box.ended or "unfinished",
-            ended_why=box.ended_why,
+            ended=ended,
+            ended_why=why,
             enforcement=box.enforcement(),
             profile=settings.environment.profile,
             python=settings.environment.version,
