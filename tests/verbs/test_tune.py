@@ -319,7 +319,7 @@ def test_options_of_a_lora_come_out_as_peft_reads_them(
     config = loaded.peft_config["default"]
     assert (config.use_dora, config.use_rslora) == (settings.get("dora", False), settings.get("rslora", False))
     assert read(folder).base_bits == settings.get("base_bits")
-    again = verdict(run.id, free_text_rows=0)
+    again = verdict(run.id, free_text_rows=0, few_shot=0, forgetting=False)
     assert again.main == Verdict.from_json(Path(run.output("verdict") or "").read_text()).main
 
 
@@ -365,7 +365,7 @@ def test_full_and_what_belongs_to_a_lora_exclude_each_other(
 
 def interrupted(home: Path, data: Path, model: Path) -> Path:
     """A run that was killed with a checkpoint: its folder."""
-    words = ("tune", str(data), "--model", str(model), "--epochs", "5000", "--dtype", "float32")
+    words = ("tune", str(data), "--model", str(model), "--epochs", "5000", "--trials", "1", "--dtype", "float32")
     process = subprocess.Popen(
         [sys.executable, "-m", "allmend", *words],
         stdout=subprocess.DEVNULL,
@@ -387,7 +387,7 @@ def test_a_corrupt_checkpoint_is_told_and_a_fresh_start_works(home: Path, tmp_pa
     folder = interrupted(home, data, model)
     kept = (folder / "last.safetensors").read_bytes()
     (folder / "last.safetensors").write_bytes(kept[: len(kept) // 2])
-    settings: dict[str, Any] = {"model": str(model), "epochs": 5000, "dtype": "float32"}
+    settings: dict[str, Any] = {"model": str(model), "epochs": 5000, "trials": 1, "dtype": "float32"}
     with pytest.raises(InputError, match="checkpoint is damaged") as caught:
         tune(data, **settings)
     assert "--fresh" in (caught.value.hint or "")
@@ -406,7 +406,20 @@ def test_a_full_disk_leaves_the_checkpoint_before(home: Path, tmp_path: Path, mo
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))\n"
         "sys.exit(run(sys.argv[1:]))\n"
     )
-    words = ("tune", str(data), "--model", str(model), "--rank", "256", "--epochs", "2", "--dtype", "float32")
+    words = (
+        "tune",
+        str(data),
+        "--model",
+        str(model),
+        "--rank",
+        "256",
+        "--epochs",
+        "2",
+        "--trials",
+        "1",
+        "--dtype",
+        "float32",
+    )
     answer = subprocess.run(
         [sys.executable, "-c", script, *words],
         capture_output=True,
