@@ -144,6 +144,8 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
 
 def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Popen[bytes]]:
     cells = [
+        # The name of a process is bytes: one that is no text must not save it from the keeper.
+        "import ctypes\nctypes.CDLL(None).prctl(15, b'\\xff) \\xfe(', 0, 0, 0)\n"
         "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '654'])\nprint('begun')",
         "import time; open('ready', 'w'); time.sleep(100)",
     ]

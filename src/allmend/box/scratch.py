@@ -140,7 +140,7 @@ def _open_up(folder: int, name: str) -> bool:
 def _identity(pid: int) -> str:
     """A pid with its start time: a number that was given out again is told apart."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text("latin-1")  # a process may give itself a name that is no text
         return f"{pid} {stat.rpartition(')')[2].split()[19]}"
     except (OSError, IndexError):
         return ""

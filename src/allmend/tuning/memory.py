@@ -8,6 +8,7 @@ are made shorter, then activations are made again in the backward pass instead o
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ class Line:
         return int(self.fixed + self.each * tokens)
 
 
+_IN_A_BOX = "ALLMEND_CONTENT" in os.environ
+"""Whether this is a notebook's box: what the system says of memory is not shown there, and asking would be told."""
+
+
 def peak_memory(device: torch.device) -> int:
     """Peak bytes since `forget_peak`: of the GPU's allocator, or resident in this process."""
     if device.type == "cuda":
@@ -60,6 +65,8 @@ def forget_peak(device: torch.device) -> None:
     """Let the peak begin anew, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    if _IN_A_BOX:
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -102,6 +109,8 @@ def _field(path: Path, name: str) -> int | None:
 def _group_free() -> int | None:
     """What the control group that holds this process leaves (version 2 at its root, as containers see it)."""
     root = Path("/sys/fs/cgroup")
+    if _IN_A_BOX:
+        return None
     try:
         most = (root / "memory.max").read_text().strip()
         return None if most == "max" else max(0, int(most) - int((root / "memory.current").read_text()))

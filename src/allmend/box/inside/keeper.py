@@ -65,12 +65,13 @@ def descendants(root: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as file:
-                    fields = file.read().rpartition(")")[2].split()
-            except (OSError, IndexError):
+                # As bytes: a process may give itself a name that is no text.
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except (OSError, ValueError):
                 continue
-            if fields[0] != "Z":
-                parents[int(name)] = int(fields[1])
+            if state != b"Z":
+                parents[int(name)] = int(parent)
     found = {root}
     grown = True
     while grown:
