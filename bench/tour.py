@@ -72,9 +72,11 @@ def main() -> None:
 
 
 def shareable(text: str) -> str:
-    """What was shown, without this machine's paths and without the reviews, which others wrote."""
+    """What was shown, without this machine's paths, other libraries' warnings (which carry such paths), and the
+    reviews, which others wrote."""
     text = re.sub(r"(/[\w.~-]+)+/(?=(models|data|runs|converted|tour)/)", "~/.local/share/allmend/", text)
-    text = re.sub(r"(became \w+): .* (\(\w+ → \w+\))$", r"\1: (a review) \2", text, flags=re.MULTILINE)
+    text = re.sub(r"^(  (?:better|worse): ).* (expected .*)$", r"\1(a review) \2", text, flags=re.MULTILINE)
+    text = re.sub(r"^/\S+:\d+: \w*Warning: .*\n(?:  \S.*\(\n)?", "", text, flags=re.MULTILINE)
     lines, table = [], False
     for line in text.strip().splitlines():
         if line.startswith("Where things lie"):

@@ -131,7 +131,7 @@ class Passes:
     def close(self) -> None:
         """Give the model its own memory back."""
         self._while_recomputing.close()
-        if getattr(self.loaded.model, "is_gradient_checkpointing", False):
+        if self.recomputes and self.stack is None:
             self.loaded.model.gradient_checkpointing_disable()
         if self.stack is not None:
             self.stack.release()
