@@ -57,7 +57,7 @@ def place(tmp_path_factory, shared_home):
 
 def run(line: str, folder: Path, environment: dict[str, str]) -> str:
     # Where a number of trials is named, all of them must fit, also on a slow machine.
-    line = re.sub(r"--budget \w+", f"--budget {'150s' if '--trials' in line else '40s'}", line)
+    line = re.sub(r"--budget \w+", f"--budget {'300s' if '--trials' in line else '40s'}", line)
     line = re.sub(r"^allmend run .*", r"\g<0> --yes", line)  # There is nobody at a terminal to ask.
     done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
