@@ -7,6 +7,7 @@ and a terminal speak to every engine alike, and no tensor library is imported.
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -177,6 +178,26 @@ class TextEngine(Protocol):
 
     def close(self) -> None:
         """Stop; what still runs ends as `cancelled`."""
+
+
+def together(
+    submit: Callable[[TextRequest, Sink], Ticket], requests: Sequence[TextRequest]
+) -> Iterator[tuple[int, Piece]]:
+    """Submit requests and give (index of the request, piece) as they come; closing it cancels the rest."""
+    pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
+    tickets = [
+        submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
+        for index, request in enumerate(requests)
+    ]
+    left = len(tickets)
+    try:
+        while left:
+            index, piece = pieces.get()
+            left -= piece.finish is not None
+            yield index, piece
+    finally:
+        for ticket in tickets:
+            ticket.cancel()
 
 
 def gather(count: int, pieces: Iterator[tuple[int, Piece]]) -> list[Completion]:

@@ -8,7 +8,6 @@ asked with. Its adapters are named when it starts, so another adapter starts it 
 from __future__ import annotations
 
 import json
-import queue
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from allmend.engines.text import (
     TokenInfo,
     Usage,
     gather,
+    together,
 )
 from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, UsageError, nearest
 
@@ -126,20 +126,7 @@ class LlamaCppEngine:
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
         """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
-        pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
-        tickets = [
-            self.submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
-            for index, request in enumerate(requests)
-        ]
-        left = len(tickets)
-        try:
-            while left:
-                index, piece = pieces.get()
-                left -= piece.finish is not None
-                yield index, piece
-        finally:
-            for ticket in tickets:
-                ticket.cancel()
+        return together(self.submit, requests)
 
     def complete(self, requests: Tokens[TextRequest]) -> list[Completion]:
         """Run requests together and return whole answers, in order."""

@@ -25,6 +25,7 @@ from allmend.engines.text import (
     TextRequest,
     Ticket,
     gather,
+    together,
 )
 from allmend.engines.torch.lora import Lora, LoraHooks, Uses, from_weights
 from allmend.engines.torch.native.runner import NativeRunner
@@ -144,20 +145,7 @@ class TorchTextEngine:
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
         """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
-        pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
-        tickets = [
-            self.submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
-            for index, request in enumerate(requests)
-        ]
-        left = len(tickets)
-        try:
-            while left:
-                index, piece = pieces.get()
-                left -= piece.finish is not None
-                yield index, piece
-        finally:
-            for ticket in tickets:
-                ticket.cancel()
+        return together(self.submit, requests)
 
     def complete(self, requests: Tokens[TextRequest]) -> list[Completion]:
         """Run requests together and return whole answers, in order."""

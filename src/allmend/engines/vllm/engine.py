@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import queue
 import threading
 import uuid
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from allmend.engines.text import (
     TokenInfo,
     Usage,
     gather,
+    together,
 )
 from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, UsageError, nearest
 
@@ -125,20 +125,7 @@ class VllmEngine:
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
         """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
-        pieces: queue.SimpleQueue[tuple[int, Piece]] = queue.SimpleQueue()
-        tickets = [
-            self.submit(request, lambda piece, index=index: pieces.put((index, piece)))  # type: ignore[misc]
-            for index, request in enumerate(requests)
-        ]
-        left = len(tickets)
-        try:
-            while left:
-                index, piece = pieces.get()
-                left -= piece.finish is not None
-                yield index, piece
-        finally:
-            for ticket in tickets:
-                ticket.cancel()
+        return together(self.submit, requests)
 
     def complete(self, requests: Tokens[TextRequest]) -> list[Completion]:
         """Run requests together and return whole answers, in order."""
