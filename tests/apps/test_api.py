@@ -57,6 +57,9 @@ def test_events_are_taken_up_where_they_were_left(client: httpx.Client) -> None:
     _ended(client, address)
     every = _events(client, address)
     assert _events(client, address, **{"Last-Event-ID": "3"}) == every[4:]
+    for odd in ("²", "-1", "9" * 5000, "x"):
+        given = httpx.Headers([(b"Last-Event-ID", odd.encode("latin-1"))])
+        assert client.get(f"{address}/events", headers=given).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
     async def events(run_id: str, request: Request) -> StreamingResponse:
         """What happens, as server-sent events from the first on (or after Last-Event-ID)."""
         last = request.headers.get("last-event-id", "")
-        after = int(last) + 1 if last.isdigit() else 0
+        after = int(last) + 1 if last.isascii() and last.isdigit() and len(last) < 10 else 0
         return StreamingResponse(_stream(store.find(app.slug, run_id), after), media_type="text/event-stream",
                                  headers={"Cache-Control": "no-store"})  # fmt: skip
 
