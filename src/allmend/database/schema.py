@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0001"
+HEAD = "0004"
 """The newest migration; a database with this version needs no Alembic."""
 
 metadata = MetaData(
@@ -82,3 +82,6 @@ run_outputs = Table(
     Column("sha256", String(64)),
     Index(None, "run_id"),
 )
+
+# The hub's tables stand in a file of their own and register with the same metadata.
+from allmend.database import hub_repositories as _hub_repositories  # noqa: E402, F401
