@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.hub import start_hub
     from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
@@ -44,6 +45,7 @@ _HOMES = {
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
     "ship": "allmend.verbs.ship",
+    "start_hub": "allmend.verbs.hub",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
@@ -72,6 +74,7 @@ __all__ = [
     "runs",
     "serve",
     "ship",
+    "start_hub",
     "tour",
     "tune",
     "verdict",

@@ -95,8 +95,6 @@ run_outputs = Table(
     Index(None, "run_id"),
 )
 
-# The hub's tables stand in a file of their own and register with the same metadata.
-from allmend.database import hub_repositories as _hub_repositories  # noqa: E402, F401
 accounts = Table(
     "accounts",
     metadata,
@@ -197,3 +195,6 @@ prices = Table(
     Column("cached", Text, nullable=False),
     Column("completion", Text, nullable=False),
 )
+
+# The hub's tables stand in a file of their own and register with the same metadata.
+from allmend.database import hub_repositories as _hub_repositories  # noqa: E402, F401

@@ -78,7 +78,7 @@ def start_hub(
         listening = server.bind(settings.host, settings.port)
         undo.callback(listening.close)
         place = settings.store or str(home("hub"))
-        _use_database(settings.database, place)
+        use_database(settings.database, place)
         opened = server.open_hub(
             place,
             loopback=server.is_loopback(settings.host) and settings.url is None,
@@ -93,7 +93,7 @@ def start_hub(
     return running
 
 
-def _use_database(address: str | None, store: str) -> None:
+def use_database(address: str | None, store: str) -> None:
     """Name the database of this process: the one given, the environment's, or a file beside the store."""
     if address is not None:
         os.environ[_DATABASE] = address
@@ -101,3 +101,24 @@ def _use_database(address: str | None, store: str) -> None:
         folder = Path(store).expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[_DATABASE] = f"sqlite:///{folder / 'hub.sqlite'}"
+
+
+def wait(server: HubServer) -> None:
+    """Block until Ctrl-C or SIGTERM, then close; requests under way have a few seconds. Raises `KeyboardInterrupt`."""
+    import signal
+    import threading
+
+    asked = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        asked.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not asked.wait(0.5):
+            server.check_alive()
+        server.close(grace=5.0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    raise KeyboardInterrupt
