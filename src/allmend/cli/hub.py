@@ -10,7 +10,6 @@ from cyclopts import App, Parameter
 from allmend.cli.show import notes, out, print_json
 from allmend.verbs.hub import HubSettings, start_hub, wait
 from allmend.verbs.hub_collect import HubCollectSettings, hub_collect
-from allmend.verbs.settings import show_size
 
 if TYPE_CHECKING:
     from allmend.hub.server import HubServer
@@ -70,6 +69,7 @@ def collect_command(
         print_json(found)
         return
     out().print(
-        f"{found['objects']:,} objects, {show_size(found['bytes'])} taken away; {found['trees']:,} folders forgotten.",
+        f"{found['objects']:,} objects, {found['bytes'] / 2**20:,.0f} MiB taken away; "
+        f"{found['trees']:,} folders forgotten.",
         markup=False,
     )

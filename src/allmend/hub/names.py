@@ -14,7 +14,7 @@ KINDS = ("model", "dataset", "space")
 PLURALS = {f"{kind}s": kind for kind in KINDS}
 PREFIXES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 
-_OWNER = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
+_OWNER = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"(?!.*(?://|\.\.|@\{|\.lock(?:/|\Z)))[A-Za-z0-9_](?:[A-Za-z0-9_./+-]{0,198}[A-Za-z0-9_+-])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

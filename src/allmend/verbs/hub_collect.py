@@ -31,7 +31,8 @@ def hub_collect(
     Raises:
         Unavailable: the store or the database cannot be reached.
     """
-    settings = HubCollectSettings.of({"store": None if store is None else str(store), "database": database, "older": older})
+    given = {"store": None if store is None else str(store), "database": database, "older": older}
+    settings = HubCollectSettings.of(given)
     from allmend.hub.collecting import collect
     from allmend.hub.store import Store
 

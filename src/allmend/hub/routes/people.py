@@ -29,7 +29,7 @@ def routes(hub: Hub) -> APIRouter:
         person = who.principal
         writes = person.anywhere("hub:write")
         orgs = [
-            {"type": "org", "name": name, "fullname": name, "roleInOrg": role, "isEnterprise": False}
+            {"type": "org", "name": name, "fullname": accounts.get(name).display or name, "roleInOrg": role, "isEnterprise": False}
             for name, role in person.organisations.items()
         ]
         return JSONResponse({
