@@ -195,6 +195,7 @@ prices = Table(
     Column("prompt", Text, nullable=False),  # decimal, for a million tokens
     Column("cached", Text, nullable=False),
     Column("completion", Text, nullable=False),
+)
 
 # The hub's store. Names are in the protocol's text form; `touched` holds what is in use but not yet committed.
 

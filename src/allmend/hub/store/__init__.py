@@ -18,4 +18,8 @@ uploads and what is put here by other ways share one store and one name.
 
 from __future__ import annotations
 
+from allmend.hub.store.collect import Collected
+from allmend.hub.store.store import Store
+from allmend.hub.store.stored import Stored
 
+__all__ = ["Collected", "Store", "Stored"]

@@ -30,7 +30,7 @@ _TEXT = re.compile(r"[0-9a-f]{64}")
 
 def text(raw: bytes) -> str:
     """A hash as the protocol prints it."""
-    return "%016x%016x%016x%016x" % _FOUR.unpack(raw)
+    return "{:016x}{:016x}{:016x}{:016x}".format(*_FOUR.unpack(raw))
 
 
 def raw(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A client's claims, held against the chunks that are here. What does not hold is refused, and nothing of it is kept."""
+"""A client's claims, held against the chunks that are here. What does not hold is refused, nothing of it kept."""
 
 from __future__ import annotations
 

@@ -222,7 +222,9 @@ def drop_xorbs(before: float, most: int = 50) -> list[tuple[str, int]]:
         ids = [row[0] for row in connection.execute(some)]
         # The lease is asked for again in the statement that deletes: on PostgreSQL another may have renewed it since.
         gone = delete(hub_xorbs).where(hub_xorbs.c.id.in_(ids), hub_xorbs.c.touched < before)
-        return [(row[0], int(row[1])) for row in connection.execute(gone.returning(hub_xorbs.c.object, hub_xorbs.c.packed))]
+        return [
+            (row[0], int(row[1])) for row in connection.execute(gone.returning(hub_xorbs.c.object, hub_xorbs.c.packed))
+        ]
 
 
 def named_objects(names: Sequence[str]) -> set[str]:
