@@ -105,8 +105,8 @@ hub_refs = Table(
     Column("updated", Double, nullable=False),
 )
 
-hub_files = Table(
-    "hub_files",
+hub_owned = Table(
+    "hub_owned",
     metadata,
     _repository(True),
     Column("sha256", _SHA256, primary_key=True),

@@ -197,11 +197,11 @@ def keep_reachable(connection: Connection, repository: int) -> None:
 
 def own_files(connection: Connection, target: int, tree: str) -> None:
     """Let a repository commit the large files of a tree again: it has them already."""
-    from allmend.database.hub_repositories import hub_files
+    from allmend.database.hub_repositories import hub_owned
 
     now = time.time()
     for _, entry in trees.walk(connection, tree, recursive=True):
         if isinstance(entry, File) and entry.sha256:
             about = {"sha256": entry.sha256, "xet": entry.key, "size": entry.size}
             row = {"repository_id": target, **about, "created": now}
-            trees.put_once(connection, hub_files, row)
+            trees.put_once(connection, hub_owned, row)

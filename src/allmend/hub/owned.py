@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, select
 
-from allmend.database.hub_repositories import hub_files, hub_repositories
+from allmend.database.hub_repositories import hub_owned, hub_repositories
 from allmend.hub.faults import Fault
 from allmend.hub.objects import File, large_file
 from allmend.hub.trees import put_once
@@ -19,9 +19,9 @@ from allmend.hub.trees import put_once
 def own(connection: Connection, repository: int, sha256: str, xet: str, size: int) -> None:
     """Write down that the file was uploaded to the repository."""
     row = {"repository_id": repository, "sha256": sha256, "xet": xet, "size": size, "created": time.time()}
-    put_once(connection, hub_files, row)
-    same = (hub_files.c.repository_id == repository) & (hub_files.c.sha256 == sha256)
-    connection.execute(hub_files.update().where(same).values(xet=xet, created=time.time()))
+    put_once(connection, hub_owned, row)
+    same = (hub_owned.c.repository_id == repository) & (hub_owned.c.sha256 == sha256)
+    connection.execute(hub_owned.update().where(same).values(xet=xet, created=time.time()))
 
 
 def owned(connection: Connection, repository: int, sha256s: Iterable[str]) -> dict[str, File]:
@@ -30,7 +30,7 @@ def owned(connection: Connection, repository: int, sha256s: Iterable[str]) -> di
     found: dict[str, File] = {}
     for start in range(0, len(wanted), 500):
         chunk = wanted[start : start + 500]
-        rows = select(hub_files).where(hub_files.c.repository_id == repository, hub_files.c.sha256.in_(chunk))
+        rows = select(hub_owned).where(hub_owned.c.repository_id == repository, hub_owned.c.sha256.in_(chunk))
         for row in connection.execute(rows):
             found[row.sha256] = large_file(row.sha256, row.size, row.xet)
     return found
@@ -39,7 +39,7 @@ def owned(connection: Connection, repository: int, sha256s: Iterable[str]) -> di
 def used(connection: Connection, owner: str) -> int:
     """Bytes of the large files of an owner's repositories, each counted once a repository."""
     mine = select(hub_repositories.c.id).where(func.lower(hub_repositories.c.owner) == owner.lower())
-    total = connection.execute(select(func.sum(hub_files.c.size)).where(hub_files.c.repository_id.in_(mine))).scalar()
+    total = connection.execute(select(func.sum(hub_owned.c.size)).where(hub_owned.c.repository_id.in_(mine))).scalar()
     return int(total or 0)
 
 
@@ -55,5 +55,17 @@ def check_quota(connection: Connection, owner: str, coming: int, quota: int | No
 
 def used_by(connection: Connection, repository: int) -> int:
     """Bytes of a repository's large files."""
-    mine = select(func.sum(hub_files.c.size)).where(hub_files.c.repository_id == repository)
+    mine = select(func.sum(hub_owned.c.size)).where(hub_owned.c.repository_id == repository)
     return int(connection.execute(mine).scalar() or 0)
+
+
+def old(connection: Connection, repository: int, sha256s: Iterable[str], before: float) -> list[str]:
+    """Names in the store of the repository's files of these digests that came before a time."""
+    found: list[str] = []
+    wanted = list(dict.fromkeys(sha256s))
+    for start in range(0, len(wanted), 500):
+        chunk = wanted[start : start + 500]
+        same = (hub_owned.c.repository_id == repository) & hub_owned.c.sha256.in_(chunk)
+        rows = select(hub_owned.c.xet).where(same, hub_owned.c.created < before)
+        found.extend(row.xet for row in connection.execute(rows))
+    return found

@@ -20,6 +20,8 @@ from allmend.hub.names import check_path, is_commit
 if TYPE_CHECKING:
     from allmend.hub.state import Hub
 
+_BATCH = 16 * 2**20
+_MOST_AT_ONCE = 1000
 _SHA256_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -29,11 +31,27 @@ class Received:
 
     Attributes:
         large: files whose contents are to be in the repository's store already, by path: sha256 and stated size.
-        seen: bytes of the regular files, for what is looked at in small.
     """
 
     change: Change
     large: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    _waiting: list[tuple[str, bytes]] = field(default_factory=list)
+    _held: int = 0
+
+    async def keep(self, hub: Hub, path: str, data: bytes) -> None:
+        """Take a regular file; many are stored at once."""
+        self._waiting.append((path, data))
+        self._held += len(data)
+        if self._held > _BATCH or len(self._waiting) >= _MOST_AT_ONCE:
+            await self.store(hub)
+
+    async def store(self, hub: Hub) -> None:
+        """Store what was taken."""
+        waiting, self._waiting, self._held = self._waiting, [], 0
+        if not waiting:
+            return
+        for (path, data), stored in zip(waiting, await hub.store.put_many(data for _, data in waiting), strict=True):
+            self.change.files[path] = objects.File(objects.blob_id(data), len(data), stored.xet)
 
 
 async def receive(hub: Hub, body: AsyncIterator[bytes]) -> Received:
@@ -56,14 +74,17 @@ async def receive(hub: Hub, body: AsyncIterator[bytes]) -> Received:
         elif key == "file":
             await _file(hub, made, value)
         elif key == "lfsFile":
+            await made.store(hub)
             _large(made, value)
         elif key == "deletedFile":
+            await made.store(hub)
             path = check_path(_text(value, "path").strip("/"))
             made.change.files[path] = None
         elif key in ("deletedFolder", "deletedEntry"):
             made.change.folders.add(check_path(_text(value, "path").strip("/")))
         else:
             raise Fault(400, f"A commit has no lines of the kind {str(key)[:40]!r}.")
+    await made.store(hub)
     if not head:
         raise Fault(400, "A commit begins with a line `header` with a `summary`.")
     return made
@@ -129,9 +150,10 @@ async def _file(hub: Hub, made: Received, value: dict[str, Any]) -> None:
         raise Fault(400, f"The content of {path[:200]!r} is not base64.") from None
     if len(data) > hub.limits.regular:
         raise Fault(413, f"{path[:200]!r} is too large to travel inside a commit.")
-    file = objects.File(objects.blob_id(data), len(data), await hub.store.put_small(data))
     made.large.pop(path, None)
-    made.change.files[path] = file
+    # Its place in the order: a later line for the same path wins.
+    made.change.files.pop(path, None)
+    await made.keep(hub, path, data)
 
 
 def _large(made: Received, value: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def open_hub(
     from allmend.access import keys
     from allmend.hub.app import create_app
     from allmend.hub.cas import CasTokens, cas_router
-    from allmend.hub.registering import readable, registered
+    from allmend.hub.registering import admitting, visible
     from allmend.hub.state import Hub, Limits, shared_secret
     from allmend.hub.store import Store
 
@@ -75,7 +75,10 @@ def open_hub(
         from allmend.hub.mirror import Mirror
 
         hub.mirror = Mirror(hub, mirror, mirror_token)
-    app = create_app(hub, cas_router(hub.store, tokens=tokens, registered=registered, readable=readable))
+    # Addresses of chunks are below where the store answers.
+    base = None if url is None else url.rstrip("/") + hub.cas_path
+    admitted = admitting(hub.limits.quota)
+    app = create_app(hub, cas_router(hub.store, tokens=tokens, base_url=base, admitted=admitted, visible=visible))
     return Opened(hub, app, keys.first_administrator())
 
 

@@ -38,7 +38,7 @@ async def first_files(store: Store, kind: str) -> dict[str, File | None]:
 
 async def small_file(store: Store, data: bytes) -> File:
     """A regular file, stored."""
-    return File(objects.blob_id(data), len(data), await store.put_small(data))
+    return File(objects.blob_id(data), len(data), (await store.put_small(data)).xet)
 
 
 def patterns(text: str) -> list[str]:

@@ -71,6 +71,13 @@ def find(connection: Connection, root: str, path: str) -> Entry | None:
     return entry
 
 
+def entries(connection: Connection, tree: str) -> Iterator[tuple[str, Entry]]:
+    """What is in a folder itself, in git's order."""
+    for _, page in load(connection, tree).pages:
+        for _, name, entry in _page(connection, page):
+            yield name, entry
+
+
 def _one(connection: Connection, tree: Tree, name: str) -> Entry | None:
     """An entry by its name, as a file or as a folder."""
     firsts = [first.encode() for first, _ in tree.pages]
@@ -328,6 +335,11 @@ def _remember(name: str, page: _Page) -> None:
         for old in list(_held)[: _MOST_HELD // 4]:
             _held.pop(old, None)
     _held[name] = page
+
+
+def forget_pages() -> None:
+    """Forget what was read."""
+    _held.clear()
 
 
 def put_once(connection: Connection, table: Any, row: dict[str, Any]) -> None:

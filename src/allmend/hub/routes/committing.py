@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -26,6 +27,9 @@ from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
+
+_YOUNG = 3600.0
+"""Seconds in which the store takes nothing away that was uploaded."""
 
 _MOST_FILES = 10_000
 """Files of one question before an upload."""
@@ -82,7 +86,8 @@ def _add_commits(router: APIRouter, hub: Hub) -> None:
         # Who may not commit is told before the body is read.
         await run_in_threadpool(_check, place, revision, who, proposed)
         received = await receive(hub, request.stream())
-        made = await run_in_threadpool(_commit, hub, place, revision, received, who, proposed)
+        await _renew(hub, place, received, who)
+        made = await run_in_threadpool(_commit, place, revision, received, who, proposed)
         repository, done, number = made
         start = asking.base(request, hub.url)
         if revision == refs.MAIN and number is None:
@@ -182,8 +187,22 @@ def _asked(item: Any) -> tuple[str, int, bytes]:
         raise Fault(400, f"The sample of {item['path'][:200]!r} is not base64.") from None
 
 
+async def _renew(hub: Hub, place: tuple[str, str, str], received: Received, who: Visitor) -> None:
+    """Tell the store that files which came long ago are to be used again, before a commit leads to them."""
+    wanted = [sha256 for sha256, _ in received.large.values()]
+
+    def look() -> list[str]:
+        with looking() as connection:
+            found = asking.seen(connection, *place, who)
+            return owned.old(connection, found.id, wanted, time.time() - _YOUNG)
+
+    for xet in await run_in_threadpool(look) if wanted else []:
+        if await hub.store.stat(xet=xet) is None:
+            raise Fault(400, "A large file of this commit is no longer here; upload it again.")
+
+
 def _commit(
-    hub: Hub, place: tuple[str, str, str], revision: str, received: Received, who: Visitor, proposed: bool
+    place: tuple[str, str, str], revision: str, received: Received, who: Visitor, proposed: bool
 ) -> tuple[Repository, str, int | None]:
     change = received.change
     with database.writing() as connection:

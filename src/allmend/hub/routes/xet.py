@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from allmend.hub.cas.tokens import Scope
 from allmend.hub.encoded import plain
 from allmend.hub.looking import looking
 from allmend.hub.routes import asking
@@ -33,7 +34,7 @@ def routes(hub: Hub) -> APIRouter:
     return router
 
 
-def _token(hub: Hub, request: Request, repository: int, scope: str) -> Response:
+def _token(hub: Hub, request: Request, repository: int, scope: Scope) -> Response:
     token, until = hub.tokens.mint(str(repository), scope)
     url = asking.base(request, hub.url) + hub.cas_path
     shown = {"casUrl": url, "accessToken": token, "exp": until}

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -135,16 +135,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repository_id", "number", name=op.f("pk_hub_discussions")),
     )
     op.create_table(
-        "hub_files",
+        "hub_owned",
         sa.Column("repository_id", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("xet", sa.String(length=64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["repository_id"], ["hub_repositories.id"], name=op.f("fk_hub_files_repository_id"), ondelete="CASCADE"
+            ["repository_id"], ["hub_repositories.id"], name=op.f("fk_hub_owned_repository_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("repository_id", "sha256", name=op.f("pk_hub_files")),
+        sa.PrimaryKeyConstraint("repository_id", "sha256", name=op.f("pk_hub_owned")),
     )
     op.create_table(
         "hub_moved",
@@ -202,7 +202,7 @@ def downgrade() -> None:
     op.drop_table("hub_repository_commits")
     op.drop_table("hub_refs")
     op.drop_table("hub_moved")
-    op.drop_table("hub_files")
+    op.drop_table("hub_owned")
     op.drop_table("hub_discussions")
     op.drop_index(op.f("ix_hub_discussion_events_repository_id_number"), table_name="hub_discussion_events")
     op.drop_table("hub_discussion_events")
