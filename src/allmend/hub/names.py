@@ -20,7 +20,8 @@ _REF = re.compile(r"(?!.*(?://|\.\.|@\{|\.lock(?:/|\Z)))[A-Za-z0-9_](?:[A-Za-z0-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_PATH = 1024
 _LONGEST_PART = 255
-_RESERVED = frozenset({"api", "datasets", "spaces", "models", "resolve", "xet", "login", "settings", "docs", "static"})
+_RESERVED = frozenset({"api", "datasets", "spaces", "models", "resolve", "xet", "login", "settings", "docs", "static",
+                       "v1", "v2", "lfs", "health", "openapi.json"})  # fmt: skip
 _GIT_TRICK = re.compile(r"\.git[\s.]*(?:::?\$.*)?|git~[0-9]+", re.IGNORECASE)
 """Spellings that some file system takes for git's own folder."""
 

@@ -75,7 +75,6 @@ def open_hub(
         from allmend.hub.mirror import Mirror
 
         hub.mirror = Mirror(hub, mirror, mirror_token)
-    # Addresses of chunks are below where the store answers.
     base = None if url is None else url.rstrip("/") + hub.cas_path
     admitted = admitting(hub.limits.quota)
     app = create_app(hub, cas_router(hub.store, tokens=tokens, base_url=base, admitted=admitted, visible=visible))

@@ -66,7 +66,7 @@ class Hub:
     url: str | None = None
     limits: Limits = field(default_factory=Limits)
     loopback: bool = True
-    cas_path: str = "/xet"
+    cas_path: str = ""
     inspector: Inspector | None = None
     mirror: Mirror | None = None
 

@@ -29,9 +29,12 @@ def routes(hub: Hub) -> APIRouter:
         person = who.principal
         writes = person.anywhere("hub:write")
         orgs = [
-            {"type": "org", "name": name, "fullname": accounts.get(name).display or name, "roleInOrg": role, "isEnterprise": False}
+            {
+                "type": "org", "name": name, "fullname": accounts.get(name).display or name, "roleInOrg": role,
+                "isEnterprise": False,
+            }
             for name, role in person.organisations.items()
-        ]
+        ]  # fmt: skip
         return JSONResponse({
             "type": "user", "id": person.account, "name": person.account, "fullname": person.display or person.account,
             "email": person.email, "emailVerified": person.email is not None, "canPay": False, "isPro": False,
