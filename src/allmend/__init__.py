@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
-    from allmend.verbs.hub import start_hub
     from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
     from allmend.verbs.ship import ship
+    from allmend.verbs.start_hub import start_hub
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
@@ -45,7 +45,7 @@ _HOMES = {
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
     "ship": "allmend.verbs.ship",
-    "start_hub": "allmend.verbs.hub",
+    "start_hub": "allmend.verbs.start_hub",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",

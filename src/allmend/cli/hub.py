@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from allmend.cli.show import notes, out, print_json
-from allmend.verbs.hub import HubSettings, start_hub, wait
 from allmend.verbs.hub_collect import HubCollectSettings, hub_collect
+from allmend.verbs.start_hub import StartHubSettings, start_hub, wait
 
 if TYPE_CHECKING:
     from allmend.hub.server import HubServer
@@ -18,7 +18,7 @@ app = App(name="hub", help="A hub of your own, for the tools that everyone uses 
 
 
 @app.default
-def command(settings: Annotated[HubSettings, Parameter(name="*")] = HubSettings()) -> None:  # noqa: B008
+def command(settings: Annotated[StartHubSettings, Parameter(name="*")] = StartHubSettings()) -> None:  # noqa: B008
     """Serve repositories of models, data and notebooks, until Ctrl-C.
 
     `huggingface_hub`, `transformers`, `datasets` and the `hf` command work against it once HF_ENDPOINT names it. The

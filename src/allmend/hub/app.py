@@ -23,6 +23,11 @@ _DO_OTHER_HUBS = (
 )  # fmt: skip
 
 
+_PARTS = ("revision", "tree", "refs", "commits", "paths-info", "preupload", "commit", "branch", "tag", "settings",
+          "discussions", "xet-read-token", "xet-write-token", "super-squash", "auth-check", "like")  # fmt: skip
+"""What comes after OWNER/NAME: where it comes after one name, the repository is written without an owner."""
+
+
 def create_app(hub: Hub, cas: APIRouter) -> FastAPI:
     """The application over `hub`, with the routes of its content-addressed store."""
     app = FastAPI(
@@ -38,6 +43,7 @@ def create_app(hub: Hub, cas: APIRouter) -> FastAPI:
     _add_server_routes(app)
     _add_elsewhere(app)
     app.include_router(resolve.routes(hub))
+    _add_files_elsewhere(app)
     _add_handlers(app)
     app.add_middleware(Hosts, loopback=hub.loopback, first=hub.wake)
     app.add_middleware(EncodedPaths)
@@ -58,16 +64,29 @@ def _add_server_routes(app: FastAPI) -> None:
 
 
 def _add_elsewhere(app: FastAPI) -> None:
+    @app.api_route("/api/{kinds}", methods=["POST", "PUT", "PATCH", "DELETE"])
+    async def not_listed(kinds: str, request: Request) -> Response:
+        """What other hubs make here."""
+        kind_of(kinds)
+        raise Fault(405, f"{request.method} does nothing here.")
+
     @app.api_route("/api/{kinds}/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
     async def elsewhere(kinds: str, rest: str, request: Request) -> Response:
         """What other hubs have is named; the rest is not there."""
         kind = kind_of(kinds)
         parts = rest.split("/")
-        if len(parts) == 1:
+        if len(parts) == 1 or parts[1] in _PARTS:
             raise Fault(404 if request.headers.get("authorization") else 401, "Repository not found", "RepoNotFound")
         if len(parts) > 2 and parts[2] in _DO_OTHER_HUBS:
             raise Fault(501, f"This hub has no {parts[2]} for a {kind}.")
         raise Fault(404, f"There is nothing at this address of a {kind}, or not by {request.method}.")
+
+
+def _add_files_elsewhere(app: FastAPI) -> None:
+    @app.api_route("/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
+    async def no_owner(name: str, rest: str, request: Request) -> Response:
+        """A file of a repository written without an owner: every one here has one."""
+        raise Fault(404 if request.headers.get("authorization") else 401, "Repository not found", "RepoNotFound")
 
 
 def _add_handlers(app: FastAPI) -> None:

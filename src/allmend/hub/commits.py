@@ -86,8 +86,8 @@ def make(
     lock(connection, repository)
     at = refs.head(connection, repository, branch)
     if change.parent is not None and change.parent != at:
-        raise Fault(412, "A commit has happened since. Please refresh and try again.", headers={
-            "X-Repo-Commit": at or ""})  # fmt: skip
+        words = "The branch was updated since you opened this page. Please refresh and try again."
+        raise Fault(412, words, headers={"X-Repo-Commit": at or ""})
     if at is None and branch != f"refs/heads/{refs.MAIN}" and not branch.startswith("refs/pr/"):
         raise Fault(404, f"Invalid rev id: {branch.removeprefix('refs/heads/')}", "RevisionNotFound")
     before = load(connection, at).tree if at else EMPTY_TREE

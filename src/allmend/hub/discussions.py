@@ -16,7 +16,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from allmend.database.hub_repositories import hub_discussion_events, hub_discussions, hub_repositories
 from allmend.hub import commits, refs, trees
 from allmend.hub.commits import Change, Commit
-from allmend.hub.faults import Fault
+from allmend.hub.faults import Fault, no_revision
+from allmend.hub.names import is_commit
 from allmend.hub.objects import EMPTY_TREE, File
 from allmend.hub.repositories import Repository
 from allmend.hub.visitor import Visitor
@@ -146,10 +147,12 @@ def propose(
     connection: Connection, repository: Repository, revision: str, change: Change, who: Visitor
 ) -> tuple[int, Commit]:
     """Open a pull request with a commit in it; its number and the commit."""
+    if is_commit(revision):
+        raise no_revision(revision)
     base = refs.branch_name(revision)
     at = refs.head(connection, repository.id, base)
     if change.parent is not None and change.parent != at:
-        raise Fault(412, "A commit has happened since. Please refresh and try again.")
+        raise Fault(412, "The branch was updated since you opened this page. Please refresh and try again.")
     made = open_new(connection, repository, change.title, change.message, who, pull=True, base=base)
     change.parent = None
     commit = commits.make(connection, repository.id, made.ref, change, who.signed)

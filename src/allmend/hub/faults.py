@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 from starlette.responses import JSONResponse
 
@@ -29,7 +30,7 @@ class Fault(Exception):
     def response(self) -> JSONResponse:
         """The answer."""
         plain = re.sub(r"[^\x20-\x7e]+", " ", self.words)[:500]
-        headers = {"X-Error-Message": plain, **self.headers}
+        headers = {"X-Error-Message": plain, "X-Request-Id": secrets.token_hex(8), **self.headers}
         if self.code:
             headers["X-Error-Code"] = self.code
         return JSONResponse({"error": self.words}, self.status, headers=headers)

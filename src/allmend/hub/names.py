@@ -38,22 +38,22 @@ def check_repository(owner: str, name: str) -> None:
 
 
 def check_path(path: str) -> str:
-    """A file's path inside a repository as it is kept; raises a 400 for one that some machine reads otherwise."""
+    """A file's path inside a repository as it is kept; raises a 422 for one that some machine reads otherwise."""
     if not path or len(path) > _LONGEST_PATH:
-        raise Fault(400, f"A path has 1 to {_LONGEST_PATH} characters.")
+        raise Fault(422, f"A path has 1 to {_LONGEST_PATH} characters.")
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise Fault(400, "A path must be Unicode text.") from None
+        raise Fault(422, "A path must be Unicode text.") from None
     if any(ord(sign) < 32 or ord(sign) == 127 for sign in path) or "\\" in path:
-        raise Fault(400, f"{path[:80]!r} holds a control character or a backslash.")
+        raise Fault(422, f"{path[:80]!r} holds a control character or a backslash.")
     for part in path.split("/"):
         if part in ("", ".", ".."):
-            raise Fault(400, f"{path[:200]!r} is no path inside a repository.")
+            raise Fault(422, f"{path[:200]!r} is no path inside a repository.")
         if len(part.encode()) > _LONGEST_PART:
-            raise Fault(400, f"A file's name has at most {_LONGEST_PART} bytes.")
+            raise Fault(422, f"A file's name has at most {_LONGEST_PART} bytes.")
         if _GIT_TRICK.fullmatch(part):
-            raise Fault(400, f"{part!r} is git's own name.")
+            raise Fault(422, f"{part!r} is git's own name.")
     return path
 
 

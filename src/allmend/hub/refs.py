@@ -88,14 +88,14 @@ def create_branch(connection: Connection, repository: int, branch: str, start: s
     """Make a branch at a commit; 409 where there is one."""
     name = _HEADS + check_branch(branch)
     if head(connection, repository, name) is not None:
-        raise Fault(409, f"Reference already exists: {branch}")
+        raise Fault(409, f"Reference {name} already exists")
     set_to(connection, repository, name, start)
 
 
 def delete_branch(connection: Connection, repository: int, branch: str) -> None:
     """Take a branch away; its commits stay readable by their names until they are collected."""
     if branch == MAIN:
-        raise Fault(403, "The branch main cannot be deleted.")
+        raise Fault(403, "Cannot delete refs/heads/main: it is the repository's own.")
     _drop(connection, repository, _HEADS + branch, branch)
 
 
@@ -103,7 +103,7 @@ def create_tag(connection: Connection, repository: int, tag: str, commit: str, m
     """Make a tag; 409 where there is one."""
     name = _TAGS + check_branch(tag)
     if head(connection, repository, name) is not None:
-        raise Fault(409, f"Tag reference exists already: {tag}")
+        raise Fault(409, f"Tag {name} already exists")
     row = {"repository_id": repository, "name": name, "commit_id": commit, "message": (message or "")[:4000] or None,
            "updated": time.time()}  # fmt: skip
     put_once(connection, hub_refs, row)

@@ -155,7 +155,7 @@ def move(connection: Connection, visitor: Visitor, repository: Repository, owner
     key = key_of(repository.kind, owner, name)
     other = connection.execute(select(_T.id).where(_T.key == key)).scalar()
     if other is not None and other != repository.id:
-        raise Fault(409, f"There is already a {repository.kind} {owner}/{name}.")
+        raise Fault(409, f"A {repository.kind} repository called {owner}/{name} already exists")
     old = key_of(repository.kind, repository.owner, repository.name)
     changes = {"owner": owner, "name": name, "key": key, "updated": time.time()}
     connection.execute(update(hub_repositories).where(_T.id == repository.id).values(**changes))

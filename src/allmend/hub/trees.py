@@ -242,7 +242,8 @@ def _apply(
         here = None
         del entries[name]
     if change.take:
-        if not isinstance(here, File):
+        # Clients that do not know whether it is a file or a folder send the same line for both.
+        if here is None:
             raise Fault(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
         here = None
         del entries[name]

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from allmend.home import home
-from allmend.verbs.hub import use_database
 from allmend.verbs.settings import Duration, Settings
+from allmend.verbs.start_hub import use_database
 
 
 class HubCollectSettings(Settings):

@@ -136,10 +136,9 @@ async def _preupload(
     if not isinstance(files, list) or len(files) > _MOST_FILES:
         raise Fault(400, f"`files` is a list of at most {_MOST_FILES:,}.")
     rules = body.get("gitIgnore")
-    ignore = rules[:100_000].splitlines()[:1000] if isinstance(rules, str) else []
     asked = [_asked(each) for each in files]
 
-    def look() -> tuple[dict[str, File | None], File | None]:
+    def look() -> tuple[dict[str, File | None], dict[str, File]]:
         with looking() as connection:
             found = may_commit(connection, place, revision, who, proposed)
             try:
@@ -147,19 +146,22 @@ async def _preupload(
             except Fault:
                 if revision != refs.MAIN:
                     raise
-                return {}, None
+                return {}, {}
             tree = commits.load(connection, commit).tree
             here = {path: trees.find(connection, tree, path) for path, _, _ in asked}
-            rules = trees.find(connection, tree, ".gitattributes")
+            own = {name: trees.find(connection, tree, name) for name in (".gitattributes", ".gitignore")}
             known = {path: entry if isinstance(entry, File) else None for path, entry in here.items()}
             coming = sum(size for path, size, _ in asked)
             owned.check_quota(connection, found.owner, coming if coming > hub.limits.regular else 0, hub.limits.quota)
-            return known, rules if isinstance(rules, File) else None
+            return known, {name: file for name, file in own.items() if isinstance(file, File) and not file.sha256}
 
-    known, rules_file = await run_in_threadpool(look)
+    known, own = await run_in_threadpool(look)
     wanted = [f"*.{each}" for each in starting.LARGE]
-    if rules_file is not None and rules_file.sha256 is None:
-        wanted = starting.patterns((await hub.store.read_small(rules_file.key)).decode(errors="replace"))
+    if ".gitattributes" in own:
+        wanted = starting.patterns(await _text(hub, own[".gitattributes"]))
+    if not isinstance(rules, str):
+        rules = await _text(hub, own[".gitignore"]) if ".gitignore" in own else ""
+    ignore = rules[:100_000].splitlines()[:1000]
     shown = []
     for path, size, sample in asked:
         large = starting.is_large(path, size, sample, wanted, hub.limits.regular)
@@ -173,6 +175,10 @@ async def _preupload(
             item["oid"] = entry.etag
         shown.append(item)
     return JSONResponse({"files": shown})
+
+
+async def _text(hub: Hub, file: File) -> str:
+    return (await hub.store.read_small(file.key)).decode(errors="replace")
 
 
 def _asked(item: Any) -> tuple[str, int, bytes]:

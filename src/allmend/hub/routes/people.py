@@ -85,6 +85,10 @@ def routes(hub: Hub) -> APIRouter:
             raise Fault(403, f"You do not belong to {found.name}.")
         return JSONResponse(_storage(found.name))
 
+    @router.get("/api/users/{name}/likes")
+    def likes(name: str) -> Response:
+        return JSONResponse([])
+
     @router.get("/api/{kinds}-tags-by-type")
     def tags(kinds: str) -> Response:
         return JSONResponse({})

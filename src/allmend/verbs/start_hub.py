@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DATABASE = "ALLMEND_DATABASE"
 
 
-class HubSettings(Settings):
+class StartHubSettings(Settings):
     """Settings of `allmend hub`."""
 
     store: str | None = None
@@ -67,7 +67,7 @@ def start_hub(
     given = {key: value for key, value in locals().items() if value is not None}
     if "store" in given:
         given["store"] = str(store)
-    settings = HubSettings.of(given)
+    settings = StartHubSettings.of(given)
     try:
         from allmend.hub import server
         from allmend.hub.state import Limits
