@@ -70,7 +70,7 @@ def running(store: Path | str, **settings: Any) -> Iterator[Running]:
         patch.setattr(constants, "HF_HUB_CACHE", str(folder.parent / "hub-cache"))
         patch.setattr(constants, "HF_XET_CACHE", str(folder.parent / "xet-cache"), raising=False)
         patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-        server = start_hub(store, **settings)
+        server = start_hub(store=store, **settings)
         try:
             yield Running(server, folder, {"admin": server.token or ""})
         finally:

@@ -57,7 +57,7 @@ def test_a_folder_goes_up_and_comes_back_byte_for_byte(hub: hubs.Running, model:
     assert checked.checked_count == 6 and not checked.mismatches
 
 
-def test_many_files_in_parts_resume(hub: hubs.Running, tmp_path: Path) -> None:
+def test_a_large_folder_goes_up_in_several_commits(hub: hubs.Running, tmp_path: Path) -> None:
     api = hub.api()
     folder = tmp_path / "many"
     folder.mkdir()
@@ -65,8 +65,11 @@ def test_many_files_in_parts_resume(hub: hubs.Running, tmp_path: Path) -> None:
         (folder / f"row-{number:03d}.txt").write_text(f"{number}\n")
     (folder / "big.safetensors").write_bytes(os.urandom(300_000))
     api.create_repo("many", repo_type="dataset")
-    api.upload_large_folder(repo_id="anna/many", repo_type="dataset", folder_path=folder, print_report=False)
-    assert len(api.list_repo_files("anna/many", repo_type="dataset")) == 42
+    for number in range(300):
+        (folder / f"more-{number:03d}.bin").write_bytes(bytes([0, number % 256]) * 20)
+    # More than fit one commit of the client: it uploads and commits in several, side by side.
+    api.upload_folder(repo_id="anna/many", repo_type="dataset", folder_path=folder)
+    assert len(api.list_repo_files("anna/many", repo_type="dataset")) == 342
 
 
 def test_files_are_copied_moved_and_deleted(hub: hubs.Running, model: Path) -> None:
@@ -285,4 +288,7 @@ def test_spaces_are_kept_as_repositories(hub: hubs.Running) -> None:
     assert api.space_info("anna/page").sdk == "static"
     with hub.http() as client:
         answer = client.get("/spaces/anna/page/resolve/main/index.html")
-    assert answer.headers["content-type"].startswith("text/plain") and "sandbox" in answer.headers["content-security-policy"]
+    assert (
+        answer.headers["content-type"].startswith("text/plain")
+        and "sandbox" in answer.headers["content-security-policy"]
+    )

@@ -115,6 +115,14 @@ def write(
     return Commit(name, tree, parents, author, title, message, created)
 
 
+def adopt(connection: Connection, repository: int, commit: str, tree: str, author: str, title: str) -> None:
+    """Write a commit under the name that another hub gave it, and let the repository own it."""
+    row = {"id": commit, "tree_id": tree, "parents": "[]", "author": author, "title": title, "message": "",
+           "created": int(time.time())}  # fmt: skip
+    trees.put_once(connection, hub_commits, row)
+    own(connection, repository, commit)
+
+
 def own(connection: Connection, repository: int, commit: str) -> None:
     """Let a repository show a commit by its name."""
     trees.put_once(connection, hub_repository_commits, {"repository_id": repository, "commit_id": commit})

@@ -62,9 +62,7 @@ def tags_of(card: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     return found
 
 
-def full(
-    connection: Connection, repository: Repository, commit: str | None, *, blobs: bool = False
-) -> dict[str, Any]:
+def full(connection: Connection, repository: Repository, commit: str | None, *, blobs: bool = False) -> dict[str, Any]:
     """A repository with its files at a commit; None is a repository without commits."""
     tags = repositories.tags_of(connection, [repository.id])[repository.id]
     found = short(repository, tags, commit, full=True)
@@ -127,7 +125,8 @@ def entry(
         if found.sha256:
             pointer = len(objects.pointer(found.sha256, found.size))
             shown["lfs"] = {"oid": found.sha256, "size": found.size, "pointerSize": pointer}
-            shown["xetHash"] = found.key
+            if found.key:
+                shown["xetHash"] = found.key
         if security is not None:
             shown["securityFileStatus"] = security
     if last is not None:

@@ -36,6 +36,13 @@ def owned(connection: Connection, repository: int, sha256s: Iterable[str]) -> di
     return found
 
 
+def key_of(connection: Connection, repository: int, digest: str) -> str | None:
+    """The name in the store of a file of the repository."""
+    same = (hub_owned.c.repository_id == repository) & (hub_owned.c.sha256 == digest)
+    found: str | None = connection.execute(select(hub_owned.c.xet).where(same)).scalar()
+    return found
+
+
 def used(connection: Connection, owner: str) -> int:
     """Bytes of the large files of an owner's repositories, each counted once a repository."""
     mine = select(hub_repositories.c.id).where(func.lower(hub_repositories.c.owner) == owner.lower())

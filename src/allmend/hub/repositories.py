@@ -113,7 +113,6 @@ def check_gate(connection: Connection, repository: Repository, visitor: Visitor)
 def create(
     connection: Connection, visitor: Visitor, kind: str, owner: str, name: str, *, private: bool = False,
     sdk: str | None = None, parent: Repository | None = None, parent_commit: str | None = None,
-    mirror: dict[str, Any] | None = None,
 ) -> Repository:  # fmt: skip
     """Make a repository without commits.
 
@@ -128,7 +127,7 @@ def create(
         "kind": kind, "owner": owner, "name": name, "key": key_of(kind, owner, name), "private": private, "gated": "",
         "created": now, "updated": now, "creator": visitor.name or "", "sdk": sdk, "card": "{}", "facts": "{}",
         "downloads": 0, "numbers": 0, "parent_id": parent.id if parent else None, "parent_commit": parent_commit,
-        "mirror": json.dumps(mirror) if mirror else None,
+        "mirror": None,
     }  # fmt: skip
     if connection.execute(select(_T.id).where(_T.key == row["key"])).first() is not None:
         raise _taken(kind, owner, name)
@@ -139,6 +138,22 @@ def create(
     connection.execute(delete(hub_moved).where(hub_moved.c.key == row["key"]))
     assert made.inserted_primary_key is not None
     found = by_id(connection, made.inserted_primary_key[0])
+    assert found is not None
+    return found
+
+
+def insert_mirror(
+    connection: Connection, kind: str, owner: str, name: str, *, private: bool, mirror: dict[str, Any]
+) -> Repository:
+    """A repository that another hub has; nobody asked for it by a key, so no rights are asked."""
+    now = time.time()
+    row = {
+        "kind": kind, "owner": owner, "name": name, "key": key_of(kind, owner, name), "private": private, "gated": "",
+        "created": now, "updated": now, "creator": "mirror", "sdk": None, "card": "{}", "facts": "{}", "downloads": 0,
+        "numbers": 0, "parent_id": None, "parent_commit": None, "mirror": json.dumps(mirror),
+    }  # fmt: skip
+    connection.execute(insert(hub_repositories).values(**row))
+    found = lookup(connection, kind, owner, name)
     assert found is not None
     return found
 

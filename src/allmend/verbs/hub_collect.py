@@ -19,12 +19,12 @@ class HubCollectSettings(Settings):
     database: str | None = None
     """Its database, as given to `allmend hub`."""
 
-    older: Duration = 24 * 3600.0
+    older: Duration = 86400.0
     """Contents that came later than this before now are left alone."""
 
 
 def hub_collect(
-    *, store: str | Path | None = None, database: str | None = None, older: Duration | str = "24h"
+    *, store: str | Path | None = None, database: str | None = None, older: Duration | str = 86400.0
 ) -> dict[str, int]:
     """Take away contents that no reference of any repository reaches; what was taken: `objects`, `bytes`, `trees`.
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from allmend.verbs.watching import Watch
 
 
+def folder_of(to: str | None, run: str) -> Path:
+    """The folder that a release of `run` is made in."""
+    return Path(to or f"release-{run}").expanduser().absolute()
+
+
 def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     """Do it."""
     tuned = runs.show(reference)
@@ -40,7 +45,7 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
         )
     if not Path(folder).is_dir():
         raise NotFound("the run's adapter is gone", where=folder)
-    target = (settings.to or Path(f"release-{tuned.id}")).absolute()
+    target = folder_of(settings.to, tuned.id)
     # What a person wrote is looked at before anything is loaded.
     types = checked(settings.gguf)
     if settings.sign is not None:

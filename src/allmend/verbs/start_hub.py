@@ -47,8 +47,8 @@ class StartHubSettings(Settings):
 
 
 def start_hub(
-    store: str | Path | None = None,
     *,
+    store: str | Path | None = None,
     database: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8099,

@@ -85,6 +85,8 @@ def opened(connection: Connection, plural: str, owner: str, name: str, who: Visi
 def writable(connection: Connection, plural: str, owner: str, name: str, who: Visitor) -> Repository:
     """The repository, if the visitor may change it; 401 without a token, 403 with one that may not."""
     found = seen(connection, plural, owner, name, who)
+    if found.mirror is not None:
+        raise Fault(403, f"{found.full_name} mirrors another hub; fork it to change it.")
     if not who.writes(found.owner, found.name):
         raise _not_permitted(who, found, "write to")
     return found

@@ -293,5 +293,3 @@ def _add_listing(router: APIRouter, hub: Hub) -> None:
     @router.post("/api/{kinds}/{owner}/{name}/lfs-files/batch")
     def delete_files(kinds: str, owner: str, name: str, who: Who) -> Response:
         raise Fault(501, "This hub does not rewrite history: squash the branch, then collect.")
-
-

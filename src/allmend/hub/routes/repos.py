@@ -96,9 +96,7 @@ def _add_changes(router: APIRouter, hub: Hub) -> None:
             url = f"{start}/{PREFIXES[kind]}{owner}/{name}"
             try:
                 with database.writing() as connection:
-                    made = repositories.create(
-                        connection, who, kind, owner, name, private=bool(private), sdk=body.sdk
-                    )
+                    made = repositories.create(connection, who, kind, owner, name, private=bool(private), sdk=body.sdk)
                     change = commits.Change("initial commit", files=files)
                     commits.make(connection, made.id, "refs/heads/main", change, who.signed)
                     _note(connection, who, "repo.create", made, private=bool(private))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -23,6 +24,9 @@ from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
+
+if TYPE_CHECKING:
+    from allmend.hub.mirror import Mirror
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SHOWN = ("text/", "image/", "audio/", "video/", "application/json", "application/pdf")
@@ -49,6 +53,8 @@ def routes(hub: Hub) -> APIRouter:
         if hub.mirror is not None:
             await run_in_threadpool(hub.mirror.refresh_file, kinds, owner, name, *split_revision(rest))
         hit = await run_in_threadpool(_find, kinds, owner, name, rest, who)
+        if hub.mirror is not None and not hit.file.key:
+            hit = await _fetched(hub, hub.mirror, hit, head=request.method == "HEAD")
         return await _answer(hub, hit, request)
 
     for prefix, kinds in (("datasets", "datasets"), ("spaces", "spaces"), ("", "models")):
@@ -78,6 +84,13 @@ def _find(kinds: str, owner: str, name: str, rest: str, who: Visitor) -> _Hit:
         fault.headers["X-Repo-Commit"] = commit
         raise fault
     return _Hit(repository, commit, path, found)
+
+
+async def _fetched(hub: Hub, mirror: Mirror, hit: _Hit, *, head: bool) -> _Hit:
+    """A mirrored file that may not be here yet; for its headers alone it is not fetched."""
+    if head:
+        return hit
+    return replace(hit, file=await mirror.here(hit.repository, hit.commit, hit.path, hit.file))
 
 
 async def _answer(hub: Hub, hit: _Hit, request: Request) -> Response:
@@ -125,7 +138,7 @@ def _headers(hub: Hub, hit: _Hit, request: Request) -> dict[str, str]:
         "Access-Control-Expose-Headers": "X-Repo-Commit,X-Linked-Size,X-Linked-ETag,X-Xet-Hash,ETag,Link",
         **_SAFE,
     }
-    if file.sha256 is not None:
+    if file.sha256 is not None and file.key:
         start = asking.base(request, hub.url)
         route = f"{start}/api/{repository.kind}s/{repository.full_name}/xet-read-token/{hit.commit}"
         headers |= {

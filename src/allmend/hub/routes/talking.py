@@ -139,9 +139,7 @@ def _add_speaking(router: APIRouter) -> None:
     def comment(kinds: str, owner: str, name: str, number: int, body: Comment, who: Who) -> Response:
         with database.writing() as connection:
             found, talk = _talk(connection, kinds, owner, name, number, who)
-            made = discussions.say(
-                connection, found, talk.number, "comment", who, {"text": body.comment, "edits": []}
-            )
+            made = discussions.say(connection, found, talk.number, "comment", who, {"text": body.comment, "edits": []})
             return JSONResponse({"newMessage": _event(made)})
 
     @router.post(base + "/{number}/comment/{event}/{verb}")
