@@ -50,7 +50,7 @@ def front_matter(text: str) -> dict[str, Any]:
 def _loader() -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Without references: a few of them unfold to gigabytes."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:

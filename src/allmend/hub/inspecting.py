@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -111,7 +112,7 @@ class Inspector:
                 skipped.append(f"{path}: {why}")
                 continue
             target = folder / path
-            await asyncio.to_thread(lambda target=target: target.parent.mkdir(parents=True, exist_ok=True))
+            await asyncio.to_thread(os.makedirs, target.parent, exist_ok=True)
             spans = [(0, file.size)] if whole or file.size <= _WHOLE else [(0, _HEAD), (file.size - _TAIL, file.size)]
             if len(spans) > 1:
                 skipped.append(f"{path}: its beginning and its end were looked at, not what is between")

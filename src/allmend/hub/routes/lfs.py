@@ -74,7 +74,7 @@ def _asked(body: Any) -> list[tuple[str, int]]:
     for each in objects:
         oid, size = (each.get("oid"), each.get("size")) if isinstance(each, dict) else (None, None)
         right = isinstance(oid, str) and len(oid) == 64 and set(oid) <= set("0123456789abcdef")
-        if not right or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**50:
+        if not right or not isinstance(oid, str) or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**50:
             raise Fault(422, "Each object has an `oid`, a SHA-256, and a `size`.")
         asked.append((oid, size))
     return asked
@@ -108,7 +108,7 @@ def _upload(
     item: dict[str, Any] = {"oid": oid, "size": size, "authenticated": True}
     if have is not None:
         return item
-    claims = {"repository": found.id, "oid": oid, "size": size}
+    claims: dict[str, Any] = {"repository": found.id, "oid": oid, "size": size}
 
     def address(what: str, **more: Any) -> str:
         return f"{start}/lfs/{what}/{oid}?signed={hub.sign(what=what, **claims, **more)}"
@@ -133,7 +133,7 @@ def _download(
 ) -> dict[str, Any]:
     if have is None:
         return {"oid": oid, "size": size, "error": {"code": 404, "message": "The repository has no such file."}}
-    claims = {"repository": found.id, "oid": oid, "size": have.size}
+    claims: dict[str, Any] = {"repository": found.id, "oid": oid, "size": have.size}
     signed = hub.sign(what="get", **claims)
     return {"oid": oid, "size": have.size, "authenticated": True,
             "actions": {"download": {"href": f"{start}/lfs/get/{oid}?signed={signed}"}}}  # fmt: skip
