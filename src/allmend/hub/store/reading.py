@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allmend.errors import InputError, NotFound
+from allmend.errors import InputError, NotFound, Unavailable
 from allmend.hub.store import hashes, tables, xorbs
 from allmend.hub.store.objects import Objects
 from allmend.hub.store.shards import Term
@@ -45,7 +45,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive chunks of a xorb that are fetched together; `skip` unpacked bytes of them come before the range."""
+    """Consecutive chunks of a xorb that are fetched together: `start` to before `end`."""
 
     xorb: tables.Xorb
     start: int
@@ -75,9 +75,9 @@ def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
     return found
 
 
-async def packed(objects: Objects, parts: Sequence[Piece]) -> AsyncIterator[bytes]:
+async def packed(objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]) -> AsyncIterator[bytes]:
     """The packed bytes of `parts`, held against their digests; the next is fetched while one is used."""
-    async for piece, data in _fetched(objects, parts):
+    async for piece, data in _fetched(objects, catalogue, parts):
         await asyncio.to_thread(_check, data, piece)
         yield bytes(data)
 
@@ -96,16 +96,24 @@ def _unpacked(data: memoryview, piece: Piece) -> bytes:
     return b"".join(found)
 
 
-async def _fetched(objects: Objects, parts: Sequence[Piece]) -> AsyncIterator[tuple[Piece, memoryview]]:
-    async def fetch(piece: Piece) -> memoryview:
-        return await objects.read(piece.xorb.object, *piece.span)
+async def _fetched(
+    objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]
+) -> AsyncIterator[tuple[Piece, memoryview]]:
+    async def fetch(piece: Piece) -> tuple[Piece, memoryview]:
+        try:
+            return piece, await objects.read(piece.xorb.object, *piece.span)
+        except Unavailable:
+            # Collected and uploaded again since it was looked up: it lies in another object now.
+            catalogue.forget(piece.xorb.hash)
+            again = Piece(await catalogue.xorb(piece.xorb.hash), piece.start, piece.end)
+            return again, await objects.read(again.xorb.object, *again.span)
 
-    ahead: asyncio.Task[memoryview] | None = None
+    ahead: asyncio.Task[tuple[Piece, memoryview]] | None = None
     try:
         for index, piece in enumerate(parts):
-            data = await (ahead or fetch(piece))
+            fetched = await (ahead or fetch(piece))
             ahead = asyncio.create_task(fetch(parts[index + 1])) if index + 1 < len(parts) else None
-            yield piece, data
+            yield fetched
     finally:
         if ahead is not None:
             ahead.cancel()
@@ -155,7 +163,7 @@ async def read(
     parts = []
     for term in wanted.terms:
         parts += pieces(await catalogue.xorb(hashes.text(term.xorb)), term.start, term.end)
-    async for piece, data in _fetched(objects, parts):
+    async for piece, data in _fetched(objects, catalogue, parts):
         plain = await asyncio.to_thread(_unpacked, data, piece)
         if skip or len(plain) > left:
             plain = plain[skip : skip + left]
