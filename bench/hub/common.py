@@ -1,4 +1,4 @@
-"""What the hub's figures share: a server of the Xet routes in a process of its own, and one that discards everything."""
+"""What the hub's figures share: servers and clients in processes of their own, and how a figure is written."""
 
 from __future__ import annotations
 

@@ -64,7 +64,9 @@ def fetch(url: str, path: str, size: int) -> float:
 def main() -> None:
     flags = rounds(__doc__ or "")
     size = flags.megabytes * 1_000_000
-    times: dict[str, list[float]] = {name: [] for name in ("ours_up", "discard", "ours_down", "prebuilt", "ours_get", "sendfile")}
+    times: dict[str, list[float]] = {
+        name: [] for name in ("ours_up", "discard", "ours_down", "prebuilt", "ours_get", "sendfile")
+    }
     with folder() as place:
         for turn in range(flags.rounds):
             file = noise(place / "file.bin", size, turn)

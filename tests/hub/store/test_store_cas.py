@@ -177,7 +177,7 @@ def test_damaged_bodies_never_break_the_server_or_get_in(tmp_path, serve):
                     continue
                 answer = client.post(path, content=bytes(damaged[:cut]))
                 assert answer.status_code == 400, answer.text
-    assert list(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == []
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 
 def test_tokens_allow_what_they_say_and_no_more(tmp_path, serve):
