@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from common import SECRET
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 
 Scope, Receive, Send = Any, Any, Any
 
@@ -38,9 +40,6 @@ async def drained(receive: Receive) -> int:
 
 
 def store_app(place: Path) -> Any:
-    from fastapi import FastAPI, Request
-    from fastapi.responses import StreamingResponse
-
     from allmend.hub.cas import CasTokens, cas_router
     from allmend.hub.store import Store
 

@@ -116,8 +116,15 @@ async def _check_file(objects: Objects, catalogue: reading.Catalogue, claimed: s
 async def _read_through(
     objects: Objects, catalogue: reading.Catalogue, claimed: shards.ClaimedFile, name: str
 ) -> Stored:
-    # The SHA-256 is a second name under which others find the file, so it is computed, not believed.
+    # The SHA-256 is a second name under which others find the file, so it is computed, not believed. Where it was
+    # claimed it is what these bytes are held against, and the chunks' own digests are not computed once more.
     digest, size = hashlib.sha256(), sum(term.unpacked for term in claimed.terms)
-    async for data in reading.read(objects, catalogue, claimed.terms, 0, size):
-        await asyncio.to_thread(digest.update, data)
+    before: asyncio.Future[None] | None = None
+    async for data in reading.read(objects, catalogue, claimed.terms, 0, size, check=claimed.sha256 is None):
+        if before is not None:
+            await before
+        # While one piece is hashed the next is unpacked.
+        before = asyncio.ensure_future(asyncio.to_thread(digest.update, data))
+    if before is not None:
+        await before
     return Stored(name, digest.hexdigest(), size)
