@@ -15,7 +15,7 @@ from allmend.hub.store.objects import Objects, Writer
 from allmend.hub.store.shards import Term
 from allmend.hub.store.stored import Stored
 
-_BLOCK = 4 * 1024 * 1024
+_BLOCK = 2 * 1024 * 1024
 _FULL = 60 * 1024 * 1024  # unpacked bytes after which a xorb is closed: below the protocol's 64 MiB
 
 
