@@ -111,7 +111,11 @@ def prebuilt_app(place: Path) -> Any:
         elif "/xorbs/" in path:
             first, last = (part.partition("=")[2] for part in query.split("&")[:2])
             body = bodies[recorded["bytes"][f"{path.split('/')[-1]} {first}-{last}"]]
-            await answer(send, 206, body, b"application/octet-stream")
+            head = [(b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 206, "headers": head})
+            for at in range(0, len(body), 1 << 18):  # as much as a socket takes at once: the fastest of several tried
+                piece = body[at : at + (1 << 18)]
+                await send({"type": "http.response.body", "body": piece, "more_body": at + (1 << 18) < len(body)})
         else:
             await answer(send, 404, b"{}")
 

@@ -21,7 +21,7 @@ from allmend.errors import InputError, Unavailable, UsageError
 _PART = 5 * 1024 * 1024
 """Held for each object being written to a bucket: the least that S3 takes as one part."""
 
-_PAGE = 1024 * 1024
+_PAGE = 256 * 1024
 """Held for each object being written to a folder."""
 
 
