@@ -72,7 +72,7 @@ def store_app(place: Path) -> Any:
     async def counting(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("POST", "PUT"):
             length = int(dict(scope["headers"]).get(b"content-length", b"0"))
-            kind = scope["path"].split("/")[2] if scope["path"].startswith("/v1/") else "plain"
+            kind = "/".join(scope["path"].split("/")[1:3])
             counted[kind] = counted.get(kind, 0) + length
         if scope["type"] == "http" and scope["path"].startswith("/v1/reconstructions/"):
             counted["reconstruction " + dict(scope["headers"]).get(b"range", b"").decode()] = 1
