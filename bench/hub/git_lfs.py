@@ -1,4 +1,4 @@
-"""The same two versions of a file of 100 MB, one byte apart, by git-lfs to a bare repository and by the stock client to us.
+"""Two versions of a file of 100 MB, one byte apart, by git-lfs to a bare repository and by the stock client to us.
 
 git-lfs pushes by its own transfer for `file://` remotes: no server and no network, the least that it can take. Bytes
 are what the bare repository's objects, and our store, grow by; seconds are add, commit and push (git-lfs), and
