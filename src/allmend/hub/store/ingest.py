@@ -1,6 +1,6 @@
 """Bytes that came by any way but Xet: cut, compared with what is here, packed, and known as a file.
 
-Work goes in blocks of a few megabytes, so memory does not grow with the file; hashing and packing run in threads.
+Work goes in blocks of a megabyte, so memory does not grow with the file; hashing and packing run in threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from allmend.hub.store.objects import Objects, Writer
 from allmend.hub.store.shards import Term
 from allmend.hub.store.stored import Stored
 
-_BLOCK = 4 * 1024 * 1024
+_BLOCK = 1024 * 1024
 _FULL = 60 * 1024 * 1024  # unpacked bytes after which a xorb is closed: below the protocol's 64 MiB
 
 
@@ -123,7 +123,7 @@ class Ingest:
         return found
 
     async def finish(self) -> Stored:
-        """Cut what is left; the file's names. It is known only after `tables.add_file` with `terms`."""
+        """Cut what is left; the file's names. It is known only after `tables.add_files` with `terms`."""
         await self._cut(last=True)
         xet = await asyncio.to_thread(hashes.file_hash, self._names)
         return Stored(hashes.text(xet), self._sha256.hexdigest(), self._size)
@@ -191,7 +191,6 @@ async def put_many(objects: Objects, blobs: Iterable[bytes]) -> list[Stored]:
 
 
 async def known(files: list[tuple[Stored, list[Term]]]) -> None:
-    """Make files known; raises `Unavailable` when a xorb they need was collected meanwhile."""
-    for stored, terms in files:
-        if not await asyncio.to_thread(tables.add_file, stored, terms):
-            raise Unavailable("a part of this file was just removed from the store", hint="Upload it once more.")
+    """Make files known, all or none; raises `Unavailable` when a xorb they need was collected meanwhile."""
+    if not await asyncio.to_thread(tables.add_files, files):
+        raise Unavailable("a part of this upload was just removed from the store", hint="Upload it once more.")

@@ -18,8 +18,11 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 
 from allmend.errors import InputError, Unavailable, UsageError
 
-_BUFFER = 5 * 1024 * 1024
-"""Held for each object being written; the least that S3 takes as one part."""
+_PART = 5 * 1024 * 1024
+"""Held for each object being written to a bucket: the least that S3 takes as one part."""
+
+_PAGE = 256 * 1024
+"""Held for each object being written to a folder."""
 
 
 class Objects:
@@ -108,15 +111,16 @@ class Writer:
         self._objects, self.name = objects, name
         self._pieces: list[bytes] = []
         self._held = 0
+        self._room = _PAGE if objects.folder else _PART
         self._parts: Any = None
         self.length = 0
 
     async def write(self, data: bytes) -> None:
-        """Take the next bytes; holds at most 5 MiB of them."""
+        """Take the next bytes; holds a few megabytes of them at most."""
         self._pieces.append(data)
         self._held += len(data)
         self.length += len(data)
-        if self._held >= _BUFFER:
+        if self._held >= self._room:
             await self._flush()
 
     async def _flush(self) -> None:
@@ -125,7 +129,7 @@ class Writer:
         try:
             if self._parts is None:
                 self._parts = obstore.open_writer_async(
-                    self._objects.store, self.name, buffer_size=_BUFFER, max_concurrency=1
+                    self._objects.store, self.name, buffer_size=self._room, max_concurrency=1
                 )
             await self._parts.write(data)
         except (BaseError, OSError) as error:

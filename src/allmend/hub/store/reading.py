@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from allmend.errors import InputError, NotFound
+from allmend.errors import InputError, NotFound, Unavailable
 from allmend.hub.store import hashes, tables, xorbs
 from allmend.hub.store.objects import Objects
 from allmend.hub.store.shards import Term
 
-_PIECE = 2 * 1024 * 1024
-"""Packed bytes fetched at a time; one such piece is fetched while the one before is handed out."""
+_PIECE = 1024 * 1024
+"""Packed bytes fetched at a time; the next piece is fetched and verified while the one before is sent."""
+
+_SENT = 256 * 1024
+"""Bytes handed out at a time: about what a socket takes at once; what it does not take is copied."""
+
+
+Data = TypeVar("Data")
 
 
 class Catalogue:
@@ -45,7 +53,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive chunks of a xorb that are fetched together; `skip` unpacked bytes of them come before the range."""
+    """Consecutive chunks of a xorb that are fetched together: `start` to before `end`."""
 
     xorb: tables.Xorb
     start: int
@@ -75,37 +83,46 @@ def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
     return found
 
 
-async def packed(objects: Objects, parts: Sequence[Piece]) -> AsyncIterator[bytes]:
-    """The packed bytes of `parts`, held against their digests; the next is fetched while one is used."""
-    async for piece, data in _fetched(objects, parts):
-        await asyncio.to_thread(_check, data, piece)
-        yield bytes(data)
+async def packed(objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]) -> AsyncIterator[bytes]:
+    """The packed bytes of `parts`, held against their digests."""
+    async for data in _prepared(objects, catalogue, parts, _checked):
+        for at in range(0, len(data), _SENT):
+            yield bytes(data[at : at + _SENT])
 
 
-def _check(data: memoryview, piece: Piece) -> None:
+def _checked(data: memoryview, piece: Piece) -> memoryview:
     for _ in xorbs.split(data, piece.xorb.chunks[piece.start : piece.end]):
         pass
+    return data
 
 
-def _unpacked(data: memoryview, piece: Piece) -> bytes:
-    found = []
-    for one, record in xorbs.split(data, piece.xorb.chunks[piece.start : piece.end]):
-        found.append(xorbs.unpack(one))
-        if len(found[-1]) != int(record["unpacked"]):
-            raise InputError("stored bytes are not what was written: the store is damaged")
-    return b"".join(found)
+def _unpacked(data: memoryview, piece: Piece, check: bool) -> bytes:
+    rows = piece.xorb.chunks[piece.start : piece.end]
+    plain = b"".join([xorbs.unpack(one) for one in xorbs.split(data, rows, check=check)])
+    if len(plain) != int(rows["unpacked"].sum(dtype=np.int64)):
+        raise InputError("stored bytes are not what was written: the store is damaged")
+    return plain
 
 
-async def _fetched(objects: Objects, parts: Sequence[Piece]) -> AsyncIterator[tuple[Piece, memoryview]]:
-    async def fetch(piece: Piece) -> memoryview:
-        return await objects.read(piece.xorb.object, *piece.span)
+async def _prepared(
+    objects: Objects, catalogue: Catalogue, parts: Sequence[Piece], work: Callable[[memoryview, Piece], Data]
+) -> AsyncIterator[Data]:
+    async def prepare(piece: Piece) -> Data:
+        try:
+            data = await objects.read(piece.xorb.object, *piece.span)
+        except Unavailable:
+            # Collected and uploaded again since it was looked up: it lies in another object now.
+            catalogue.forget(piece.xorb.hash)
+            piece = Piece(await catalogue.xorb(piece.xorb.hash), piece.start, piece.end)
+            data = await objects.read(piece.xorb.object, *piece.span)
+        return await asyncio.to_thread(work, data, piece)
 
-    ahead: asyncio.Task[memoryview] | None = None
+    ahead: asyncio.Task[Data] | None = None
     try:
         for index, piece in enumerate(parts):
-            data = await (ahead or fetch(piece))
-            ahead = asyncio.create_task(fetch(parts[index + 1])) if index + 1 < len(parts) else None
-            yield piece, data
+            ready = await (ahead or prepare(piece))
+            ahead = asyncio.create_task(prepare(parts[index + 1])) if index + 1 < len(parts) else None
+            yield ready
     finally:
         if ahead is not None:
             ahead.cancel()
@@ -147,19 +164,19 @@ async def _trimmed(catalogue: Catalogue, term: Term, start: int, end: int) -> tu
 
 
 async def read(
-    objects: Objects, catalogue: Catalogue, terms: Sequence[Term], start: int, end: int
+    objects: Objects, catalogue: Catalogue, terms: Sequence[Term], start: int, end: int, *, check: bool = True
 ) -> AsyncIterator[bytes]:
-    """The bytes from `start` to before `end` of a file with these terms."""
+    """The bytes from `start` to before `end` of a file with these terms.
+
+    `check=False` is for who holds the whole against a digest of its own before anyone sees it.
+    """
     wanted = await within(catalogue, terms, start, end)
     skip, left = wanted.skip, wanted.length
     parts = []
     for term in wanted.terms:
         parts += pieces(await catalogue.xorb(hashes.text(term.xorb)), term.start, term.end)
-    async for piece, data in _fetched(objects, parts):
-        plain = await asyncio.to_thread(_unpacked, data, piece)
-        if skip or len(plain) > left:
-            plain = plain[skip : skip + left]
-            skip = 0
-        left -= len(plain)
-        if plain:
-            yield plain
+    async for plain in _prepared(objects, catalogue, parts, partial(_unpacked, check=check)):
+        view = memoryview(plain)[skip : skip + left]
+        skip, left = 0, left - len(view)
+        for at in range(0, len(view), _SENT):
+            yield bytes(view[at : at + _SENT])

@@ -11,7 +11,8 @@ from allmend.hub.store import hashes, ingest, reading, shards, tables, xorbs
 from allmend.hub.store.objects import Objects
 from allmend.hub.store.stored import Stored
 
-_STEP = 1024 * 1024
+_STEP = 256 * 1024
+"""Bytes of a xorb taken at a time: small, since a client sends many at once and there are many clients."""
 
 Allowed = Callable[[Sequence[Stored]], Awaitable[None]]
 """Asked with the files of a shard before they become known; raises to refuse them (a quota, say)."""
@@ -20,10 +21,15 @@ Allowed = Callable[[Sequence[Stored]], Awaitable[None]]
 async def take_xorb(objects: Objects, name: str, body: AsyncIterator[bytes]) -> bool:
     """Take a xorb as it arrives; True when it is new.
 
-    Every chunk is unpacked and its name computed before the next is taken, and the xorb appears only if its own name
-    is the one it was sent under. Raises `InputError` when anything does not hold; then nothing is stored.
+    One that is here already is read off the line and dropped. Of a new one every chunk is unpacked and its name
+    computed before the next is taken, and the xorb appears only if its own name is the one it was sent under. Raises
+    `InputError` when anything does not hold; then nothing is stored.
     """
     expected = hashes.raw(name)
+    if await asyncio.to_thread(tables.hold, [name]):
+        async for _ in body:
+            pass
+        return False
     reader = xorbs.Reader()
     writer = objects.writer(objects.name("xorbs"))
     try:
@@ -83,8 +89,8 @@ async def _check_xorb(catalogue: reading.Catalogue, claimed: shards.ClaimedXorb)
         xorb = await catalogue.xorb(hashes.text(claimed.hash))
     except NotFound:
         raise _missing() from None
-    real = [(row["hash"].tobytes(), int(row["unpacked"])) for row in xorb.chunks]
-    if list(claimed.chunks) != real:
+    told, real = claimed.chunks, xorb.chunks
+    if told["hash"].tobytes() != real["hash"].tobytes() or told["unpacked"].tobytes() != real["unpacked"].tobytes():
         raise InputError("a xorb does not hold the chunks that the shard says", where=xorb.hash)
 
 
@@ -116,8 +122,15 @@ async def _check_file(objects: Objects, catalogue: reading.Catalogue, claimed: s
 async def _read_through(
     objects: Objects, catalogue: reading.Catalogue, claimed: shards.ClaimedFile, name: str
 ) -> Stored:
-    # The SHA-256 is a second name under which others find the file, so it is computed, not believed.
+    # The SHA-256 is a second name under which others find the file, so it is computed, not believed. Where it was
+    # claimed it is what these bytes are held against, and the chunks' own digests are not computed once more.
     digest, size = hashlib.sha256(), sum(term.unpacked for term in claimed.terms)
-    async for data in reading.read(objects, catalogue, claimed.terms, 0, size):
-        await asyncio.to_thread(digest.update, data)
+    before: asyncio.Future[None] | None = None
+    async for data in reading.read(objects, catalogue, claimed.terms, 0, size, check=claimed.sha256 is None):
+        if before is not None:
+            await before
+        # While one piece is hashed the next is unpacked.
+        before = asyncio.ensure_future(asyncio.to_thread(digest.update, data))
+    if before is not None:
+        await before
     return Stored(name, digest.hexdigest(), size)

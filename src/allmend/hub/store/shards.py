@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from allmend.errors import InputError
 from allmend.hub.store import hashes
 
@@ -26,6 +28,10 @@ _FILE = struct.Struct("<32sIIQ")
 _TERM = struct.Struct("<32sIIII")
 _FOOTER = struct.Struct("<9Q32s2Q6Q3QQ")
 _PROOFS, _SHA256 = 1 << 31, 1 << 30
+_MOST_FILE_RECORDS = 256 * 1024  # what the terms of files of 100 GB and more need; each takes memory here
+
+CHUNK = np.dtype([("hash", "V32"), ("at", "<u4"), ("unpacked", "<u4"), ("flags", "<u4"), ("unused", "<u4")])
+"""A chunk in a shard's list of a xorb."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,10 @@ class ClaimedFile:
 
 @dataclass(frozen=True)
 class ClaimedXorb:
-    """A xorb as a client describes it: names and lengths of its chunks."""
+    """A xorb as a client describes it: names and lengths of its chunks, as `CHUNK` records."""
 
     hash: bytes
-    chunks: tuple[tuple[bytes, int], ...]
+    chunks: np.ndarray[Any, np.dtype[np.void]]
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,19 @@ def parse(data: bytes) -> Shard:
     tag, version, _ = cursor.read(_HEAD)
     if tag != _TAG or version != _VERSION:
         raise InputError("this is no shard of version 2")
-    files = []
+    files, taken = [], 0
     while (head := cursor.read(_FILE))[0] != hashes.BOOKEND:
         name, flags, count, _ = head
+        taken += 1 + 2 * count
+        if taken > _MOST_FILE_RECORDS:
+            raise InputError("a shard's files have too many ranges of chunks", hint="Upload fewer files at once.")
         terms = tuple(Term(xorb, start, end, size) for xorb, _, size, start, end in cursor.many(_TERM, count))
         proofs = tuple(row[0] for row in cursor.many(_TERM, count if flags & _PROOFS else 0))
         extra = cursor.read(_TERM)[0] if flags & _SHA256 else None
         files.append(ClaimedFile(name, terms, proofs, extra))
     xorbs = []
     while (row := cursor.read(_TERM))[0] != hashes.BOOKEND:
-        chunks = tuple((name, size) for name, _, size, _, _ in cursor.many(_TERM, row[2]))
-        xorbs.append(ClaimedXorb(row[0], chunks))
+        xorbs.append(ClaimedXorb(row[0], np.frombuffer(cursor.bytes(row[2] * CHUNK.itemsize), dtype=CHUNK)))
     return Shard(tuple(files), tuple(xorbs))
 
 
@@ -97,13 +105,14 @@ class _Cursor:
         self._at += form.size
         return row
 
-    def many(self, form: struct.Struct, count: int) -> list[tuple[Any, ...]]:
-        end = self._at + count * form.size
-        if end > len(self._data):
+    def bytes(self, length: int) -> memoryview:
+        if self._at + length > len(self._data):
             raise InputError("a shard ends in the middle of a record")
-        rows = list(form.iter_unpack(self._data[self._at : end]))
-        self._at = end
-        return rows
+        self._at += length
+        return memoryview(self._data)[self._at - length : self._at]
+
+    def many(self, form: struct.Struct, count: int) -> list[tuple[Any, ...]]:
+        return list(form.iter_unpack(self.bytes(count * form.size)))
 
 
 def answer(xorbs: Sequence[tuple[bytes, Sequence[tuple[bytes, int]], int]], *, seconds: int) -> bytes:

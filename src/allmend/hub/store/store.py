@@ -38,7 +38,9 @@ class Store:
         """
         if database is not None and database != databases.address():
             raise UsageError("the store uses allmend's database", where=database, hint="Set ALLMEND_DATABASE to it.")
-        return cls(Objects(place, **options))
+        store = cls(Objects(place, **options))
+        tables.hold(())
+        return store
 
     async def put(
         self,

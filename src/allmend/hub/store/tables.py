@@ -28,6 +28,9 @@ TERM = np.dtype([("xorb", "V32"), ("start", "<u4"), ("end", "<u4"), ("unpacked",
 
 _AT_ONCE = 500  # values in one statement
 
+LEASE_STEP = 60.0
+"""Seconds before a file's lease is renewed again by being found: finding must not write each time."""
+
 
 @dataclass(frozen=True)
 class Xorb:
@@ -135,22 +138,26 @@ def neighbours(chunk: bytes, most: int) -> list[Xorb]:
     return [_xorb(row) for row in rows]
 
 
-def add_file(stored: Stored, terms: Sequence[Term]) -> bool:
-    """Make a file known; False when a xorb of it is not (or no longer) here, and then nothing is changed."""
-    used = {hashes.text(term.xorb) for term in terms}
-    array = np.array([(term.xorb, term.start, term.end, term.unpacked) for term in terms], dtype=TERM)
+def add_files(files: Sequence[tuple[Stored, Sequence[Term]]]) -> bool:
+    """Make files known, all or none; False when a xorb of theirs is not (or no longer) here."""
+    used = {hashes.text(term.xorb) for _, terms in files for term in terms}
     with writing() as connection:
         if touch(connection, used) != len(used):
             return False
-        values = {"sha256": stored.sha256, "size": stored.size, "terms": array.tobytes(), "touched": now()}
-        if _touch_file(connection, stored.xet):
-            return True
-        insert_new(connection, hub_files, [{"xet": stored.xet, **values}])
-        wanted, ids = sorted(used), []
+        wanted, ids = sorted(used), dict[str, int]()
         for at in range(0, len(wanted), _AT_ONCE):
-            query = select(hub_xorbs.c.id).where(hub_xorbs.c.hash.in_(wanted[at : at + _AT_ONCE]))
-            ids += [row[0] for row in connection.execute(query)]
-        insert_new(connection, hub_file_xorbs, [{"xet": stored.xet, "xorb_id": id_} for id_ in sorted(ids)])
+            some = hub_xorbs.c.hash.in_(wanted[at : at + _AT_ONCE])
+            rows = connection.execute(select(hub_xorbs.c.hash, hub_xorbs.c.id).where(some))
+            ids |= {row.hash: row.id for row in rows}
+        # In one order everywhere, as for chunks.
+        for stored, terms in sorted(files, key=lambda file: file[0].xet):
+            if _touch_file(connection, stored.xet):
+                continue
+            array = np.array([(term.xorb, term.start, term.end, term.unpacked) for term in terms], dtype=TERM)
+            values = {"sha256": stored.sha256, "size": stored.size, "terms": array.tobytes(), "touched": now()}
+            insert_new(connection, hub_files, [{"xet": stored.xet, **values}])
+            uses = sorted({ids[hashes.text(term.xorb)] for term in terms})
+            insert_new(connection, hub_file_xorbs, [{"xet": stored.xet, "xorb_id": id_} for id_ in uses])
     return True
 
 
@@ -161,12 +168,13 @@ def _touch_file(connection: Connection, xet: str) -> bool:
 def find(*, xet: str | None = None, sha256: str | None = None, renew: bool = False) -> Stored | None:
     """A file by either name; with `renew`, its lease is renewed, so that whoever found it may refer to it."""
     column, value = (hub_files.c.xet, xet) if xet is not None else (hub_files.c.sha256, sha256)
-    query = select(hub_files.c.xet, hub_files.c.sha256, hub_files.c.size).where(column == value)
+    query = select(hub_files.c.xet, hub_files.c.sha256, hub_files.c.size, hub_files.c.touched)
+    query = query.where(column == value)
     with reading() as connection:
         row = connection and connection.execute(query.order_by(hub_files.c.xet).limit(1)).first()
     if not row:
         return None
-    if renew:
+    if renew and now() - row.touched > LEASE_STEP:
         with writing() as connection:
             if not _touch_file(connection, row.xet):
                 return None

@@ -29,7 +29,7 @@ RAW, LZ4, GROUPED = 0, 1, 2
 _FRAME = b"\x04\x22\x4d\x18"
 
 RECORD = np.dtype([("hash", "V32"), ("digest", "V16"), ("packed", "<u4"), ("unpacked", "<u4")])
-"""What the catalogue knows of each chunk of a xorb: name, digest of its packed bytes with header, both lengths."""
+"""What the catalogue knows of each chunk of a xorb: name, `digest`, length packed (header included) and unpacked."""
 
 Records = np.ndarray[Any, np.dtype[np.void]]
 
@@ -67,7 +67,7 @@ def pack(data: bytes | memoryview, name: bytes) -> tuple[Packed, bytes]:
             scheme = RAW
     head = bytes([0]) + len(body).to_bytes(3, "little") + bytes([scheme]) + len(data).to_bytes(3, "little")
     packed = head + body
-    return Packed(name, hashes.packed_digest(packed), len(packed), len(data)), packed
+    return Packed(name, digest(packed, name), len(packed), len(data)), packed
 
 
 def unpack(packed: bytes | memoryview) -> bytes | memoryview:
@@ -133,7 +133,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._rest = b""
         self._footer = 0
         self._bytes = 0
         self.chunks: list[Packed] = []
@@ -145,10 +145,9 @@ class Reader:
             self._footer += len(piece)
             self._check_footer()
             return []
-        self._rest += piece
         whole: list[bytes] = []
         at = 0
-        view = memoryview(bytes(self._rest))
+        view = memoryview(self._rest + piece if self._rest else piece)
         while len(view) - at >= _HEADER:
             if view[at : at + len(_FOOTER)] == _FOOTER:
                 self._footer = len(view) - at
@@ -162,13 +161,12 @@ class Reader:
             packed = bytes(view[at:end])
             name = hashes.chunk_hash(unpack(packed))
             whole.append(packed)
-            self.chunks.append(Packed(name, hashes.packed_digest(packed), len(packed), unpacked))
+            self.chunks.append(Packed(name, digest(packed, name), len(packed), unpacked))
             self._bytes += len(packed)
             if len(self.chunks) > MOST_CHUNKS or self._bytes > MOST_BYTES + MOST_CHUNKS * _HEADER:
                 raise InputError("a xorb has more than 8,192 chunks or 64 MiB")
             at = end
-        view.release()
-        del self._rest[:at]
+        self._rest = bytes(view[at:])
         return whole
 
     def finish(self) -> bytes:
@@ -182,13 +180,30 @@ class Reader:
             raise InputError("a xorb's footer is longer than its chunks can need")
 
 
-def split(data: memoryview, array: Records) -> Iterator[tuple[memoryview, np.void]]:
-    """The packed chunks in `data`, whose records are `array`; each as it was written, or `InputError`."""
+def digest(packed: bytes | memoryview, name: bytes) -> bytes:
+    """The digest of a packed chunk that is called `name`: for a raw one its name says it, and is not computed again."""
+    raw = packed[4] == RAW
+    return name[:16] if raw else hashes.packed_digest(packed)
+
+
+def split(data: memoryview, array: Records, *, check: bool = True) -> Iterator[memoryview]:
+    """The packed chunks in `data`, whose records are `array`; each as it was written, or `InputError`.
+
+    `check=False` leaves the digests to whoever holds the unpacked whole against one of its own.
+    """
     at = 0
-    for record in array:
-        end = at + int(record["packed"])
-        packed = data[at:end]
-        if hashes.packed_digest(packed) != record["digest"].tobytes():
+    for name, told, length, unpacked in array.tolist():
+        packed = data[at : at + length]
+        if check and not _as_written(packed, name, told, unpacked):
             raise InputError("stored bytes are not what was written: the store is damaged")
-        yield packed, record
-        at = end
+        yield packed
+        at += length
+
+
+def _as_written(packed: memoryview, name: bytes, told: bytes, unpacked: int) -> bool:
+    if len(packed) <= _HEADER:
+        return False
+    if told != name[:16]:
+        return hashes.packed_digest(packed) == told
+    head = bytes([0]) + unpacked.to_bytes(3, "little") + bytes([RAW]) + unpacked.to_bytes(3, "little")
+    return packed[:_HEADER] == head and hashes.chunk_hash(packed[_HEADER:]) == name
