@@ -1,10 +1,10 @@
 """How long a page of a repository's listing takes, for 100,000 files.
 
-Run: python bench/hub/listing.py [--files 100000] [--rounds 5]
+Run: python bench/hub/listing.py
 
-A hub on a loopback port; files in 100 folders, and as many in one folder. Each page is asked for over HTTP, its JSON read,
-the next one by the address that the page names. Beside it: the repository's whole description, a question about 1,000
-paths, and a commit of one file more.
+A hub on a loopback port; files in 100 folders, and as many in one folder. Each page is asked for over HTTP, its JSON
+read, the next one by the address that the page names. Beside it: the repository's whole description, a question about
+1,000 paths, and a commit of one file more.
 """
 
 from __future__ import annotations
