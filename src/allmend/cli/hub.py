@@ -37,6 +37,8 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _show(server: HubServer) -> None:
+    from allmend.database import shown_address
+
     show = out().print
     show(f"[bold]The hub answers at {server.url}[/bold]  (Ctrl-C ends it)")
     if server.first is not None:
@@ -45,7 +47,9 @@ def _show(server: HubServer) -> None:
     token = server.token or "YOUR_KEY"
     show(f"export HF_TOKEN={token}", markup=False, soft_wrap=True)
     if server.first is None:
-        notes().print("  `allmend keys create NAME --scope hub:write` makes a key.", style="dim", markup=False)
+        place = shown_address()
+        words = f"  ALLMEND_DATABASE={place} allmend keys create NAME --scope hub:write   makes a key"
+        notes().print(words, style="dim", markup=False, soft_wrap=True)
     out().file.flush()
 
 

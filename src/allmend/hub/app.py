@@ -14,6 +14,7 @@ from allmend.hub.faults import Fault, of_error
 from allmend.hub.hosts import Hosts
 from allmend.hub.routes import committing, gates, lfs, people, reading, repos, resolve, talking, xet
 from allmend.hub.routes.asking import kind_of
+from allmend.hub.routes.bodies import Bounded
 from allmend.hub.state import Hub
 
 _DO_OTHER_HUBS = (
@@ -45,6 +46,7 @@ def create_app(hub: Hub, cas: APIRouter) -> FastAPI:
     app.include_router(resolve.routes(hub))
     _add_files_elsewhere(app)
     _add_handlers(app)
+    app.add_middleware(Bounded)
     app.add_middleware(Hosts, loopback=hub.loopback, first=hub.wake)
     app.add_middleware(EncodedPaths)
     return app

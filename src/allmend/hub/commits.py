@@ -203,13 +203,18 @@ def keep_reachable(connection: Connection, repository: int) -> None:
         connection.execute(table.delete().where(table.c.repository_id == repository, table.c.commit_id.in_(chunk)))
 
 
-def own_files(connection: Connection, target: int, tree: str) -> None:
-    """Let a repository commit the large files of a tree again: it has them already."""
+def own_files(connection: Connection, target: int, commit: str) -> None:
+    """Let a repository read and commit again the large files of a commit and of those before it."""
     from allmend.database.hub_repositories import hub_owned
 
     now = time.time()
-    for _, entry in trees.walk(connection, tree, recursive=True):
-        if isinstance(entry, File) and entry.sha256:
-            about = {"sha256": entry.sha256, "xet": entry.key, "size": entry.size}
-            row = {"repository_id": target, **about, "created": now}
-            trees.put_once(connection, hub_owned, row)
+    before = EMPTY_TREE
+    seen: set[str] = set()
+    for each in history(connection, commit):
+        # What two commits have in common is looked at once.
+        for _, _, file in trees.changed(connection, before, each.tree):
+            if file is not None and file.sha256 and file.sha256 not in seen:
+                seen.add(file.sha256)
+                about = {"sha256": file.sha256, "xet": file.key, "size": file.size}
+                trees.put_once(connection, hub_owned, {"repository_id": target, **about, "created": now})
+        before = each.tree

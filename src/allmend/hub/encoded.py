@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
+from allmend.hub.faults import Fault
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -27,7 +29,15 @@ class EncodedPaths:
         raw = scope.get("raw_path")
         if scope["type"] == "http" and raw:
             parts = raw.split(b"?")[0].decode("latin-1").split("/")
-            scope = {**scope, "path": "/".join(_kept(unquote(part, errors="surrogateescape")) for part in parts)}
+            try:
+                path = "/".join(_kept(unquote(part, errors="strict")) for part in parts)
+            except UnicodeDecodeError:
+                path = "\0"
+            if "\0" in path or b"%00" in scope.get("query_string", b""):
+                fault = Fault(400, "The address is no text.")
+                await fault.response()(scope, receive, send)
+                return
+            scope = {**scope, "path": path}
         await self._app(scope, receive, send)
 
 

@@ -85,6 +85,8 @@ class Inspector:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                if self._closed:
+                    return
                 await asyncio.to_thread(_fail, commit, f"it could not be looked at ({type(error).__name__})")
 
     async def _inspect(self, commit: str) -> None:

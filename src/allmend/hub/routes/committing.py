@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
@@ -25,6 +25,7 @@ from allmend.hub.receiving import Received, receive
 from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
+from allmend.hub.routes.bodies import Body
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
 
@@ -35,20 +36,20 @@ _MOST_FILES = 10_000
 """Files of one question before an upload."""
 
 
-class Start(BaseModel):
+class Start(Body):
     """Where a branch begins."""
 
     startingPoint: str | None = Field(None, max_length=300)  # noqa: N815
 
 
-class Tag(BaseModel):
+class Tag(Body):
     """A tag."""
 
     tag: str = Field(max_length=300)
     message: str | None = Field(None, max_length=100_000)
 
 
-class Message(BaseModel):
+class Message(Body):
     """A commit's message."""
 
     message: str = Field("", max_length=10_000)

@@ -7,7 +7,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection, delete, insert, select, update
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
@@ -23,13 +23,14 @@ from allmend.hub.noting import note
 from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
+from allmend.hub.routes.bodies import Body
 from allmend.hub.state import Hub
 
 _T = hub_access_requests
 _STATUS = ("pending", "accepted", "rejected")
 
 
-class Handle(BaseModel):
+class Handle(Body):
     """What becomes of a request."""
 
     status: Literal["pending", "accepted", "rejected"]
@@ -38,7 +39,7 @@ class Handle(BaseModel):
     rejectionReason: str | None = Field(None, max_length=1000)  # noqa: N815
 
 
-class Grant(BaseModel):
+class Grant(Body):
     """Who is let in without having asked."""
 
     user: str = Field(max_length=200)

@@ -74,7 +74,13 @@ def _asked(body: Any) -> list[tuple[str, int]]:
     for each in objects:
         oid, size = (each.get("oid"), each.get("size")) if isinstance(each, dict) else (None, None)
         right = isinstance(oid, str) and len(oid) == 64 and set(oid) <= set("0123456789abcdef")
-        if not right or not isinstance(oid, str) or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**50:
+        if (
+            not right
+            or not isinstance(oid, str)
+            or not isinstance(size, int)
+            or isinstance(size, bool)
+            or not 0 <= size < 2**50
+        ):
             raise Fault(422, "Each object has an `oid`, a SHA-256, and a `size`.")
         asked.append((oid, size))
     return asked

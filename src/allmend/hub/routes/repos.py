@@ -6,7 +6,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response
 
@@ -18,6 +18,7 @@ from allmend.hub.names import PREFIXES
 from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who, kind_named, kind_of
+from allmend.hub.routes.bodies import Body
 from allmend.hub.starting import first_files
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
@@ -26,11 +27,7 @@ _MOST_LISTED = 1000
 _Name = Field(max_length=200)
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=False)
-
-
-class Create(_Body):
+class Create(Body):
     """A new repository."""
 
     name: str = _Name
@@ -41,7 +38,7 @@ class Create(_Body):
     sdk: str | None = Field(None, max_length=32)
 
 
-class Delete(_Body):
+class Delete(Body):
     """A repository to be deleted."""
 
     name: str = _Name
@@ -49,7 +46,7 @@ class Delete(_Body):
     type: str | None = Field(None, max_length=20)
 
 
-class Move(_Body):
+class Move(Body):
     """A repository's other name."""
 
     fromRepo: str = _Name  # noqa: N815
@@ -57,7 +54,7 @@ class Move(_Body):
     type: str | None = Field(None, max_length=20)
 
 
-class Change(_Body):
+class Change(Body):
     """Settings of a repository."""
 
     private: bool | None = None
@@ -65,7 +62,7 @@ class Change(_Body):
     gated: Literal["auto", "manual", False] | None = None
 
 
-class Duplicate(_Body):
+class Duplicate(Body):
     """A fork."""
 
     repository: str = _Name
@@ -176,7 +173,7 @@ def _fork(
     if head is not None:
         repositories.fork_commits(connection, source, made, [each.id for each in commits.history(connection, head)])
         refs.set_to(connection, made.id, "refs/heads/main", head)
-        commits.own_files(connection, made.id, commits.load(connection, head).tree)
+        commits.own_files(connection, made.id, head)
     repositories.change(connection, made, card=_json(source.card), facts=_json(source.facts))
     repositories.set_tags(connection, made, repositories.tags_of(connection, [source.id])[source.id])
     return made
@@ -192,7 +189,8 @@ def _add_reading(router: APIRouter, hub: Hub) -> None:
     @router.get("/api/{kinds}")
     def listing(kinds: str, request: Request, who: Who) -> Response:
         kind, asked = kind_of(kinds), request.query_params
-        limit = max(1, min(_number(asked.get("limit"), 100), _MOST_LISTED))
+        most = 100 if asked.get("full") else _MOST_LISTED
+        limit = max(1, min(_number(asked.get("limit"), 100), most))
         offset = _number(asked.get("cursor"), 0)
         gated = asked.get("gated")
         filters = [*asked.getlist("filter"), *asked.getlist("pipeline_tag"), *asked.getlist("library")]

@@ -107,7 +107,18 @@ async def _answer(hub: Hub, hit: _Hit, request: Request) -> Response:
     status = 206 if span is not None else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(contents(hub, file, start, end), status, headers=headers)
+    if not file.key:
+        raise Fault(502, "This file of another hub has not been fetched, and no other hub is named now.")
+    stream = contents(hub, file, start, end)
+    # What cannot be read is told before an answer begins.
+    first = await anext(stream, b"")
+    return StreamingResponse(_from(first, stream), status, headers=headers)
+
+
+async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 async def contents(hub: Hub, file: File, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:

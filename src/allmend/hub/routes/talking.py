@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response
 
@@ -18,6 +18,7 @@ from allmend.hub.noting import note
 from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
+from allmend.hub.routes.bodies import Body
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
 
@@ -25,7 +26,7 @@ _PAGE = 50
 _Text = Field(max_length=100_000)
 
 
-class New(BaseModel):
+class New(Body):
     """A discussion to be opened."""
 
     title: str = Field(max_length=1000)
@@ -33,26 +34,26 @@ class New(BaseModel):
     pullRequest: bool = False  # noqa: N815
 
 
-class Comment(BaseModel):
+class Comment(Body):
     """A comment."""
 
     comment: str = _Text
 
 
-class Title(BaseModel):
+class Title(Body):
     """Another title."""
 
     title: str = Field(min_length=1, max_length=1000)
 
 
-class Status(BaseModel):
+class Status(Body):
     """Another status."""
 
     status: Literal["open", "closed"]
     comment: str = Field("", max_length=100_000)
 
 
-class Edit(BaseModel):
+class Edit(Body):
     """A comment's other text."""
 
     content: str = _Text
