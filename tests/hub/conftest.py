@@ -22,6 +22,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("ALLMEND_DATABASE", raising=False)
         for name in ("HF_TOKEN", "HF_ENDPOINT"):
             patch.delenv(name, raising=False)
+        import huggingface_hub.constants as constants
+
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield folder
         os.environ.pop("ALLMEND_DATABASE", None)
 

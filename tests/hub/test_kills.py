@@ -44,6 +44,8 @@ def process(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str]
     finally:
         made.kill()
         made.wait()
+        if made.stdout is not None:
+            made.stdout.close()
 
 
 def test_a_killed_server_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ class HubCollectSettings(Settings):
     database: str | None = None
     """Its database, as given to `allmend hub`."""
 
-    older: Duration = 86400.0
-    """Contents that came later than this before now are left alone."""
+    older: Duration = 22 * 86400.0
+    """Contents that came later than this before now are left alone. The stock client remembers for three weeks what it
+    uploaded, and refers to it without asking: with less, its next upload of the same may fail once."""
 
 
 def hub_collect(
-    *, store: str | Path | None = None, database: str | None = None, older: Duration | str = 86400.0
+    *, store: str | Path | None = None, database: str | None = None, older: Duration | str = 22 * 86400.0
 ) -> dict[str, int]:
     """Take away contents that no reference of any repository reaches; what was taken: `objects`, `bytes`, `trees`.
 
