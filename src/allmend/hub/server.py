@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,12 @@ class HubServer(Listener):
         self.hub = hub
         self.first = first
         self.token: str | None = first.text if first else None
+        self.after: Callable[[], None] = lambda: None
+
+    def close(self, *, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """Stop; see `Listener.close`. The process's own database is in use again afterwards."""
+        super().close(grace=grace, hurry=hurry)
+        self.after()
 
     def end_what_is_left(self) -> None:
         """Inspections that have not begun are left for the next start."""

@@ -77,6 +77,8 @@ def start_hub(
     with ExitStack() as undo:
         listening = server.bind(settings.host, settings.port)
         undo.callback(listening.close)
+        before = os.environ.get(_DATABASE)
+        undo.callback(_restore, before)
         place = settings.store or str(home("hub"))
         use_database(settings.database, place)
         opened = server.open_hub(
@@ -89,8 +91,17 @@ def start_hub(
             inspect=settings.inspect,
         )
         running = server.HubServer(opened.app, opened.hub, listening, settings.host, opened.first).start()
+        running.after = lambda: _restore(before)
         undo.pop_all()
     return running
+
+
+def _restore(address: str | None) -> None:
+    """Name the database that this process used before."""
+    if address is None:
+        os.environ.pop(_DATABASE, None)
+    else:
+        os.environ[_DATABASE] = address
 
 
 def use_database(address: str | None, store: str) -> None:
