@@ -28,6 +28,7 @@ from allmend.search.upper import cache_file
 from allmend.search.words import bought, planned
 from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST
+from allmend.tuning.rates import first_rate
 from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
@@ -53,9 +54,7 @@ class Searching:
         self.probed: Probed | None = None
         self.wanted = False
         settings = tuning.settings
-        self.space = space_of(
-            len(rows), rate=settings.learning_rate, rank=settings.rank, batch=settings.batch, epochs=settings.epochs
-        )
+        self.space = self._space()
         self.shared = Shared(
             config=tuning.config(),
             seed=settings.seed,
@@ -106,10 +105,7 @@ class Searching:
         self.costs = Costs(row, once, switch)
         self.earlier = self._earlier()
         passes_bought = self._time() / max(1e-9, row) / len(self.rows)
-        self.space = space_of(
-            len(self.rows), rate=settings.learning_rate, rank=settings.rank, batch=settings.batch,
-            epochs=settings.epochs, passes=passes_bought / 2,
-        )  # fmt: skip
+        self.space = self._space(passes_bought / 2)
         count, why = how_many(self._time(), self.costs, len(self.rows), self.space, settings.trials)
         tuning.choose("trials", count, why)
         self.limits = Limits(first=count, most=settings.trials or MOST)
@@ -119,6 +115,14 @@ class Searching:
             self.siblings.select = self.select
         else:
             self.siblings.close()
+
+    def _space(self, passes: float | None = None) -> Space:
+        settings, config = self.tuning.settings, self.tuning.loaded.model.config.get_text_config()
+        middle, _ = first_rate(int(config.hidden_size), str(config.model_type))
+        return space_of(
+            len(self.rows), middle=middle, rate=settings.learning_rate, rank=settings.rank, batch=settings.batch,
+            epochs=settings.epochs, passes=passes,
+        )  # fmt: skip
 
     def _choose_select(self) -> None:
         """So many selection rows that measuring them a dozen times takes a small share of the time."""

@@ -77,6 +77,7 @@ def make_plan(
     choose("predicted_peak_mib", fit.peak_bytes >> 20, "peak while trying the largest batch")
     return Plan(
         steps=steps,
+        most_steps=wanted,
         rate=settings.learning_rate or _rate(passes, settings, choose),
         batch_rows=batch,
         seed=settings.seed,
