@@ -44,6 +44,8 @@ WHOLE_ROWS = 3000
 """Rows that a winner should see, where there are so many: below it, searching costs more than it finds."""
 _EVALUATION_SHARE = 0.15
 _LEAST_SELECT = 50
+_FEWEST_SELECT = 20
+"""Selection rows below which the lowest loss of several settings is luck."""
 
 
 class Searching:
@@ -72,7 +74,7 @@ class Searching:
     def of(cls, tuning: Tuning, rows: list[Tokens], select: list[Tokens]) -> Searching | None:
         """Decide, with reasons; None where no search was asked for at all."""
         settings = tuning.settings
-        why = _why_none(settings.trials, settings.learning_rate, bool(select))
+        why = _why_none(settings.trials, settings.learning_rate, len(select))
         if settings.workers > 1 and (tuning.dataset.examples.source == "-" or why):
             reason = why or "rows from standard input cannot be read by several processes"
             raise UsageError(f"--workers is for a search: {reason}", where="--workers")
@@ -292,7 +294,7 @@ CURVE_SHARE = 0.6
 """Seconds of a learning curve for each second of trials, at most: halves and quarters of the winner's own training."""
 
 
-def _why_none(trials: int | None, rate: float | None, select: bool) -> str:
+def _why_none(trials: int | None, rate: float | None, select: int) -> str:
     """Why there is no search; empty where there is one."""
     if trials == 1:
         return "asked for"
@@ -300,6 +302,8 @@ def _why_none(trials: int | None, rate: float | None, select: bool) -> str:
         return "several processes train one setting together"
     if not select:
         return "there are no selection rows to compare by"
+    if trials is None and select < _FEWEST_SELECT:
+        return f"{select} selection rows are too few to tell settings apart by; --trials searches all the same"
     if trials is None and rate is not None:
         return "a learning rate was named; --trials searches the rest"
     return ""

@@ -45,15 +45,14 @@ def paired_interval(
         resamples: of a paired bootstrap; 0 takes the formulas.
     """
     before, after = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
-    if resamples:
-        differences = after - before
-        if len(differences) < 2 or np.ptp(differences) == 0:
-            return _without_spread(differences)
+    differences = after - before
+    # Where no row differs from another there is nothing to resample.
+    if resamples and len(differences) > 1 and np.ptp(differences) > 0:
         return bootstrap_interval(differences, confidence, resamples, seed)
     if len(before) and is_yes_no(before) and is_yes_no(after):
         gained, lost = int(((after == 1) & (before == 0)).sum()), int(((before == 1) & (after == 0)).sum())
         return yes_no_interval(gained, lost, len(before), confidence)
-    return mean_interval(after - before, confidence)
+    return mean_interval(differences, confidence)
 
 
 def is_yes_no(values: Floats) -> bool:
