@@ -1,11 +1,11 @@
 """How often intervals hold the truth that they were made for: 95 of 100 is what they promise.
 
-    python bench/verdict/coverage.py [--sets 10000] [--bootstrap-sets 1000]
+    python bench/verdict/coverage.py [--sets 10000] [--bootstrap-sets 1000] [--minutes 8]
 
 Data sets are drawn from models of paired rows whose true difference is known, for each kind of metric and several
 numbers of rows; `paired_interval` and `f1_interval`, as a verdict calls them, are asked for 95 %. Beside them,
 on fewer sets, stand the paired bootstrap that `--bootstrap` asks for, and scipy's BCa bootstrap.
-The result goes to `coverage.json` beside this file.
+The result goes to `coverage.json` beside this file. Works in parts: run it again until nothing is left.
 """
 
 from __future__ import annotations
@@ -195,16 +195,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", type=int, default=10_000)
     parser.add_argument("--bootstrap-sets", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=8.0)
     asked = parser.parse_args()
-    began, cells = time.monotonic(), []
-    for name in KINDS:
+    began = time.monotonic()
+    kept = Path.home() / ".cache" / "allmend-bench" / f"coverage-{asked.sets}-{asked.bootstrap_sets}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[str, dict[str, object]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name in (*KINDS, *LABELS):
         for rows in ROWS:
-            cells.append(of_numbers(name, rows, asked.sets, asked.bootstrap_sets if rows <= 200 else 0))
-            print(cells[-1], flush=True)
-    for name in LABELS:
-        for rows in ROWS:
-            cells.append(of_labels(name, rows, asked.sets // 4, asked.bootstrap_sets // 2 if rows <= 200 else 0))
-            print(cells[-1], flush=True)
+            key, boots = f"{name}, {rows}", asked.bootstrap_sets if rows <= 200 else 0
+            if key in done:
+                continue
+            if time.monotonic() - began > asked.minutes * 60:
+                print("More is left: run it again.")
+                return
+            numeric = name in KINDS
+            done[key] = (
+                of_numbers(name, rows, asked.sets, boots)
+                if numeric
+                else of_labels(name, rows, asked.sets // 4, boots // 2)
+            )
+            kept.write_text(json.dumps(done))
+            print(done[key], flush=True)
+    cells = list(done.values())
     made = [cell for cell in cells if cell["coverage"] is not None]
     within = [cell for cell in made if abs(float(cell["coverage"]) - 0.95) <= 0.01]
     both = [cell for cell in made if "--bootstrap" in cell]
@@ -229,7 +242,6 @@ def main() -> None:
         "standard_error_of_a_cell": round(math.sqrt(0.95 * 0.05 / asked.sets), 4),
         "standard_error_of_an_f1_cell": round(math.sqrt(0.95 * 0.05 / (asked.sets // 4)), 4),
         "cells": cells,
-        "seconds": round(time.monotonic() - began, 1),
         "machine": machine(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
