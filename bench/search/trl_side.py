@@ -41,7 +41,7 @@ def main() -> None:
     loaded = load(resolve(model))
     folder, tokenizer, kind = loaded.folder, loaded.tokenizer, str(loaded.dtype).removeprefix("torch.")
     template, context = data.of_tokenizer(tokenizer), loaded.context
-    found = dataset(task, seed)
+    found = dataset(task, seed, shuffled=True)
     del loaded
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 

@@ -57,7 +57,7 @@ def main() -> None:
     begun_all = time.monotonic()
     for task in given.tasks:
         for seed in given.seeds:
-            found = dataset(task, seed)
+            found = dataset(task, seed, shuffled=True)
             train, select = (
                 list(data.encode_rows(part, loaded.tokenizer, template, context=loaded.context))
                 for part in (found.train[: given.rows], found.select)

@@ -372,8 +372,8 @@ class Tuning:
             self.choose("continues", earlier.name, "it was interrupted, and its settings, data and model are the same")
             plan = self._continue(earlier)
         else:
-            budget = self.seconds_to_train()
-            return make_plan(passes, rows, select, self.settings, budget, self._probed, self.choose, self.watch)
+            left = self.seconds_to_train
+            return make_plan(passes, rows, select, self.settings, left, self._probed, self.choose, self.watch)
         passes.pack_tokens = plan.pack_tokens
         if plan.recompute:
             passes.recompute("as recorded")
