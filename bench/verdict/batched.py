@@ -4,9 +4,9 @@
 
 The default model, greedy, prompts of the movie reviews, as many tokens for each (no answer ends early). Both sides have
 the same weights in the same type and the same threads: `together` is the engine that a verdict uses, with its start and
-its self-test counted, on as many prompts as a verdict reads in free text; `one at a time` is `generate` of transformers,
-a prompt after another, with its key/value cache, on the first `--alone` of them, since its speed does not depend on how
-many there are.
+its self-test counted, on as many prompts as a verdict reads in free text; `one at a time` is `generate` of
+transformers, a prompt after another, with its key/value cache, on the first `--alone` of them, since its speed does not
+depend on how many there are.
 Rounds are interleaved; medians count. The result goes to `batched.json` beside this file.
 """
 
