@@ -86,10 +86,9 @@ class Task:
             search = Search(run="bench", train_rows=len(self.siblings.rows), select_rows=len(self.siblings.select))
         keeper = Keeper(folder, search, self.loaded.about, self.shared.of, ("", "plain"))
         sampler = Sampler(folder / FILE, self.space(rows), self.seed)
-        spent = lambda: sum(trial.rows for trial in keeper.search.trials)
         scheduler = ByRows(
             keeper, sampler, [HereWorker(self.siblings, stopping=over)], len(self.siblings.rows), A_ROW,
-            Limits(trials, trials), left=lambda: max(0.5, rows / 0.98 - spent()), stopping=over,
+            Limits(trials, trials), left=lambda: max(0.5, rows / 0.98 - seen(keeper.search)), stopping=over,
         )  # fmt: skip
         try:
             found = scheduler.go()
@@ -109,6 +108,11 @@ class Task:
             detach(self.loaded.model, lora)
 
 
+def seen(search: Search) -> int:
+    """Rows that all trials have seen."""
+    return sum(trial.rows for trial in search.trials)
+
+
 def cell(task: Task, rows: int, trials: int, folder: Path, over: Any) -> dict[str, Any] | None:
     """One number of trials within one number of rows."""
     found = task.search(rows, trials, folder, over)
@@ -117,7 +121,7 @@ def cell(task: Task, rows: int, trials: int, folder: Path, over: Any) -> dict[st
     winner = found.trial(found.winner if found.winner is not None else 0)
     right = task.right(folder)
     return {
-        "trials": trials, "rows_seen": sum(one.rows for one in found.trials), "winner_rows": winner.rows,
+        "trials": trials, "rows_seen": seen(found), "winner_rows": winner.rows,
         "winner": winner.point.model_dump(), "select_loss": winner.best, "accuracy": statistics.mean(right),
         "right": "".join(str(int(one)) for one in right),
     }  # fmt: skip
@@ -132,7 +136,7 @@ def compared(cells: dict[str, Any]) -> list[dict[str, Any]]:
         if trials == "1" or one is None:
             continue
         sides = [[float(sign) for sign in side["right"]] for side in (one, value)]
-        low, high = paired_interval(*sides)
+        low, high = paired_interval(sides[0], sides[1])
         sums.append({"task": name, "rows": int(rows), "seed": int(seed), "trials": int(trials),
                      "one_setting": one["accuracy"], "search": value["accuracy"],
                      "difference_interval": [round(low, 4), round(high, 4)]})  # fmt: skip
@@ -152,7 +156,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "allmend-bench" / "small_budgets")
     given = parser.parse_args()
     begun = time.monotonic()
-    over = lambda: time.monotonic() - begun > given.minutes * 60
+
+    def over() -> bool:
+        return time.monotonic() - begun > given.minutes * 60
+
     given.work.mkdir(parents=True, exist_ok=True)
     kept = given.work / "cells.json"
     cells: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
