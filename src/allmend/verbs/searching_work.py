@@ -74,7 +74,7 @@ class Searching:
     def of(cls, tuning: Tuning, rows: list[Tokens], select: list[Tokens]) -> Searching | None:
         """Decide, with reasons; None where no search was asked for at all."""
         settings = tuning.settings
-        why = _why_none(settings.trials, settings.learning_rate, len(select))
+        why = why_no_search(settings.trials, settings.learning_rate, len(select))
         if settings.workers > 1 and (tuning.dataset.examples.source == "-" or why):
             reason = why or "rows from standard input cannot be read by several processes"
             raise UsageError(f"--workers is for a search: {reason}", where="--workers")
@@ -302,7 +302,7 @@ def why_one_a_step(device: str) -> str:
     return "several at once were not measured on such a device yet"
 
 
-def _why_none(trials: int | None, rate: float | None, select: int) -> str:
+def why_no_search(trials: int | None, rate: float | None, select: int) -> str:
     """Why there is no search; empty where there is one."""
     if trials == 1:
         return "asked for"
