@@ -182,7 +182,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     kept = work / "cells.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    loaded = load(resolve(given.model))
+    loaded: Loaded | None = None
     left = 0
     for seed in given.seeds:
         for name in given.tasks:
@@ -195,6 +195,7 @@ def main() -> None:
             if over():
                 left += len(wanted) + (not compared)
                 continue
+            loaded = loaded or load(resolve(given.model))
             task = Task(loaded, name, seed, given.rows, given.select, work)
             for number in wanted:
                 if over():
@@ -222,12 +223,13 @@ def main() -> None:
         "machine": machine(),
         "scaled_down": f"{given.rows} rows for a full training, {given.rows // 9} for the first rung, {given.select} "
         "selection rows",
+        "seconds_are": "of the wall, on a machine that others used as well; cost_in_full_runs counts rows",
         "comparisons": len(comparisons),
         "most_cost_in_full_runs": max((one["cost_in_full_runs"] for one in comparisons), default=None),
         "most_cost_by_seconds": max((one["cost_by_seconds"] for one in comparisons), default=None),
         "within_interval": sum(one["within_interval"] for one in comparisons),
         "results": found,
-        "cells": {key: value for key, value in done.items() if key not in found},
+        "cells": {key: value for key, value in sorted(done.items()) if key not in found},
     }
     (HERE / "halving.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"{left} parts are left: run it again." if left else "Nothing is left.")
