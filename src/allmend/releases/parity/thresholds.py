@@ -46,12 +46,22 @@ ON_ROUNDED = Limit(0.1, 0.7)
 """Of an adapter in GGUF on a base that was tuned in the very same rounding: only llama.cpp's arithmetic is left."""
 
 
-def allowed(type_: str, on: str | None = None) -> Limit:
+BASE_ROUNDED = {8: Limit(0.05, 0.3), 4: Limit(0.5, 2.5)}
+"""Of an adapter that was tested on the base rounded to so many bits, on the base itself."""
+
+
+def allowed(type_: str, on: str | None = None, bits: int | None = None) -> Limit:
     """The threshold of a format.
 
     Args:
         on: of an adapter in GGUF, the format of the base's file.
+        bits: 8 or 4 where what was tested stood on a base rounded so: the wider of both limits holds.
     """
-    if on is None:
-        return LIMITS[type_]
-    return LIMITS[on] if on in ("f32", "f16", "bf16") else ON_ROUNDED
+    if on is None or on in ("f32", "f16", "bf16"):
+        limit = LIMITS[on or type_]
+    else:
+        limit = ON_ROUNDED
+    if bits is None:
+        return limit
+    other = BASE_ROUNDED[bits]
+    return Limit(max(limit.mean, other.mean), max(limit.worst, other.worst))
