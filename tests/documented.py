@@ -49,6 +49,8 @@ class Reader:
 
     folder: Path
     environment: dict[str, str]
+    model: str | None = None
+    """A model to take in the place of the default one, where a page is not about what the default model answers."""
     tried: dict[str, str] = field(default_factory=dict)
     """What each line printed."""
 
@@ -60,6 +62,8 @@ class Reader:
 
     def run(self, line: str) -> str:
         """What the command prints; it must end well."""
+        if self.model is not None:
+            line = line.replace("gemma-3-270m", self.model)
         # Where a number of trials is named, all of them must fit, also on a slow machine.
         line = re.sub(r"--budget \w+", f"--budget {'300s' if '--trials' in line else '20s'}", line)
         line = re.sub(r"^allmend run .*", r"\g<0> --yes", line)  # There is nobody at a terminal to ask.
