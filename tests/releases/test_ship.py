@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import small
 from safetensors.torch import load_file
 
 from allmend import runs
-from allmend.errors import InputError, NotFound, Refused, UsageError
+from allmend.errors import DoesNotFit, InputError, NotFound, Refused, UsageError
 from allmend.models import resolve
 from allmend.nouns.release import Release
 from allmend.releases import make as making
@@ -113,13 +114,29 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(
 ) -> None:
     import shutil
 
-    from allmend.errors import DoesNotFit
-
     usage = shutil.disk_usage(place)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(DoesNotFit, match="MiB are free"):
         ship(run, merge=True, to=place / "out", prompts=2)
     assert left(place) == []
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(place: Path) -> None:
+    run = small.run(place, hidden_size=256, intermediate_size=512)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(DoesNotFit, match="the disk took no more"):
+            ship(run, merge=True, gguf="f16", to=place / "out", prompts=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(place) == []
+
+
+def test_a_place_that_cannot_be_written_is_said(place: Path, run: str) -> None:
+    (place / "file").write_text("")
+    with pytest.raises(InputError, match="the release could not be made"):
+        ship(run, to=place / "file" / "out", prompts=2)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from allmend import __version__
 from allmend.adapters import AdapterWeights
 from allmend.data import Row, Template
 from allmend.data.tokens import marks
-from allmend.errors import InputError, Refused
+from allmend.errors import AllmendError, DoesNotFit, InputError, Refused
 from allmend.models.loading import Loaded, load
 from allmend.nouns.release import Agreement, Artefact, Breach, Release
 from allmend.nouns.run import Run
@@ -89,17 +90,34 @@ def make(order: Order) -> Release:
         signing.load_key(order.sign)
     if order.target.exists():
         raise InputError("there is something of that name already", where=str(order.target), hint="Name another --to.")
-    order.target.parent.mkdir(parents=True, exist_ok=True)
     draft = order.target.with_name(f".{order.target.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     try:
+        order.target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         release = maker.make(draft)
         draft.rename(order.target)
+    except OSError as error:
+        raise _unwritten(error, order.target) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(maker.scratch, ignore_errors=True)
     return release
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def _unwritten(error: OSError, target: Path) -> AllmendError:
+    """What the system said about a file that could not be written or read, in words."""
+    where, words = str(error.filename or target), error.strerror or str(error)
+    if error.errno in _FULL:
+        return DoesNotFit(
+            f"the disk took no more ({words}), and what was made of the release is gone again",
+            where=str(target),
+            hint="Free some space, or name another disk with --to.",
+        )
+    return InputError(f"the release could not be made: {words}", where=where, hint="Name another place with --to.")
 
 
 class Maker:
