@@ -239,10 +239,17 @@ class Maker:
         if pieces is None:
             self.notes.append("The chat template cannot be said in Ollama's language; its Modelfile has none.")
         text = modelfile.modelfile(
-            f"{self.name}-{self.types[0]}.gguf", pieces, self.expected.generation, [self.eos_text], self.terms.notice
+            f"{self.name}-{self.types[0]}.gguf", pieces, self.expected.generation, self._stops(), self.terms.notice
         )
         (folder / modelfile.NAME).write_text(text, "utf-8")
         return base_gguf
+
+    def _stops(self) -> list[str]:
+        """What ends an answer: the tokenizer's end mark, and those that the makers name beside it."""
+        named = self.expected.generation.get("eos_token_id")
+        ids = [token for token in (named if isinstance(named, list) else [named]) if isinstance(token, int)]
+        texts = [self.eos_text, *self.order.loaded.tokenizer.convert_ids_to_tokens(ids)]
+        return list(dict.fromkeys(text for text in texts if text))
 
     def _prove(self, case: Case, artefacts: list[Artefact]) -> Proof:
         order = self.order
