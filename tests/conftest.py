@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from documented import Reader, commands, furnish
+from documented import Reader, commands, furnish, reading
 
 # One thread: tests run beside each other, and tiny matrices are faster without a crew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,8 +55,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory, shared_home: Callable[[Path
     """A reader of the pages who has tuned the default model as docs/tune.md says: one real tune for all tests."""
     folder = tmp_path_factory.mktemp("reader")
     furnish(folder)
-    environment = {**os.environ, **shared_home(folder / "home"), "OMP_NUM_THREADS": "2"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    made = Reader(folder, environment)
+    made = Reader(folder, reading(shared_home(folder / "home")))
     made.try_line(next(line for line in commands("docs/tune.md") if line.startswith("allmend tune ")))
     return made

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,12 @@ def furnish(folder: Path) -> None:
     (folder / "norms.toml").write_text(norms.group(1))
     cells = [nbformat.v4.new_code_cell('print("hello")'), nbformat.v4.new_code_cell("!pip --version")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebook.ipynb")
+
+
+def reading(home: dict[str, str]) -> dict[str, str]:
+    """The environment of somebody who has allmend installed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **home, "OMP_NUM_THREADS": "2", "PATH": path}
 
 
 @dataclass

@@ -7,12 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import tiny
-from documented import ROOT, Reader, commands, furnish
+from documented import ROOT, Reader, commands, furnish, reading
 
 PAGES = [
     "README.md",
@@ -41,17 +40,16 @@ def test_every_command_of_the_page_works(reader, page):
 
 
 @pytest.fixture(scope="module")
-def small_reader(tmp_path_factory, reader):
+def small_reader(tmp_path_factory, model_cache):
     """A reader with a model of two layers, and a search in the record."""
     folder = tmp_path_factory.mktemp("small")
     furnish(folder)
     tiny.model("llama", initializer_range=0.15, max_position_embeddings=4096).save_pretrained(folder / "tiny")
     tiny.tokenizer().save_pretrained(folder / "tiny")
-    home = folder / "home"
-    home.mkdir()
+    (folder / "home").mkdir()
     for name in ("data", "cache"):
-        (home / name).symlink_to(Path(reader.environment["ALLMEND_HOME"]) / name)
-    made = Reader(folder, {**reader.environment, "ALLMEND_HOME": str(home)}, model="./tiny")
+        (folder / "home" / name).symlink_to(model_cache / name)
+    made = Reader(folder, reading({"ALLMEND_HOME": str(folder / "home")}), model="./tiny")
     made.try_line(commands("docs/search.md")[0])
     return made
 
