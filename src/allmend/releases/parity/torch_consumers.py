@@ -11,6 +11,7 @@ from typing import Any
 
 from allmend.errors import Unavailable
 from allmend.releases.parity.probes import Probe, Probes, Replies
+from allmend.releases.tokenizer_files import tokenizer_of
 
 _ROWS = 8
 """Rows that go together."""
@@ -72,10 +73,8 @@ def by_transformers(folder: Path, probes: Probes, dtype: str = "float32") -> Rep
 
 
 def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return tokenizer_of(folder)
     except Exception as error:
         raise CannotLoad(f"its tokenizer: {_words(error)}") from error
 
