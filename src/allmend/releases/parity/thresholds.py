@@ -5,11 +5,11 @@ Set from measured noise: the default model tuned on the movie reviews, each arte
 merged in bf16 0.0013 and 0.012; GGUF in bf16 0.0011 and 0.008; q8_0 0.010 and 0.053; q4_k_m 0.050 and 0.39 (0.22 and
 0.56 before tensors in which rounding undid the adapter got finer formats, see `gguf/survival.py`); q4_0 as plain as
 that 0.090 and 0.39; the adapter on the base's own q4_k_m file 0.032 and 0.22.
-A model tuned for two steps only, still unsure of every answer, was further off on 8 rows: bf16 0.007 and 0.02, q8_0 0.036
-and 0.07, q4_k_m 0.155 and 0.375, the adapter on the base's file 0.023 and 0.07.
+A model tuned for two steps only, still unsure of every answer, was further off on 8 rows: bf16 0.007 and 0.02, q8_0
+0.036 and 0.07, q4_k_m 0.155 and 0.375, the adapter on the base's file 0.023 and 0.07.
 Limits are about three times the largest mean that was seen, and more for the worst row: few rows were measured, and a
-sound artefact must pass. Those of q6_k, q5_k_m, q5_0, q4_k_s, q3_k_m and q2_k, and of bases rounded while tuning, are not
-from a measurement of their own but stand between those of their neighbours in bits.
+sound artefact must pass. Those of q6_k, q5_k_m, q5_0, q4_k_s, q3_k_m and q2_k, and of bases rounded while tuning, are
+not from a measurement of their own but stand between those of their neighbours in bits.
 
 Formats of 6 bits and below lose quality by themselves, more on small models; their limits bound what is worth shipping,
 and the cost is stated beside each file. Defects that stay below a limit are found by the audit of the files, which
