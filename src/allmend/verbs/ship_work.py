@@ -49,8 +49,9 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     model = resolve(before.model, watch.amount)
     watch.model(model)
     if weights.base_digest and weights.base_digest != model.digest:
+        what = "training began with" if whole else "the adapter was trained on"
         raise InputError(
-            f"{before.model} is not the model that training began with (SHA-256 {model.digest[:12]}… "
+            f"{before.model} is not the model that {what} (SHA-256 {model.digest[:12]}… "
             f"instead of {weights.base_digest[:12]}…)",
             hint="The model behind that name has changed; put the old one back.",
         )
