@@ -102,5 +102,6 @@ def push(url: str, head: dict[str, str], round_: int, acknowledged: dict[str, by
 def test_what_cannot_be_used_is_said(tmp_path: Path, flag: str) -> None:
     value = {"--port": "99999", "--database": "mysql://x"}[flag]
     command = [sys.executable, "-m", "allmend", "hub", "--store", str(tmp_path / "s"), flag, value]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ALLMEND_HOME": str(tmp_path)})
+    environment = {**os.environ, "ALLMEND_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode in (2, 9) and "Traceback" not in done.stderr

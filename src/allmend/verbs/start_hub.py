@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from allmend.errors import Unavailable
 from allmend.home import home
 from allmend.verbs.settings import Settings, Size
@@ -30,7 +32,7 @@ class StartHubSettings(Settings):
     host: str = "127.0.0.1"
     """The address to listen on. The default is reachable from this machine only."""
 
-    port: int = 8099
+    port: int = Field(8099, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
 
     url: str | None = None
