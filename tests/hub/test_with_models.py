@@ -73,7 +73,10 @@ def test_a_pushed_adapter_is_a_running_model(
     import tiny
     from allmend.verbs.serve import start
 
+    # What HF_ENDPOINT sets when the client is imported.
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template[1] + template[2])
     monkeypatch.setenv("HF_TOKEN", hub.person("petra"))
     api = hub.api("petra")
     # The base comes from the hub, too.
