@@ -17,7 +17,7 @@ import datasets, tiny, transformers
 from huggingface_hub import HfApi
 
 base = tiny.model("llama")
-base.push_to_hub("mona/tiny", safe_serialization=True)
+base.push_to_hub("mona/tiny")
 tiny.tokenizer().push_to_hub("mona/tiny")
 again = transformers.AutoModelForCausalLM.from_pretrained("mona/tiny")
 words = transformers.AutoTokenizer.from_pretrained("mona/tiny")
@@ -41,11 +41,11 @@ def hf(*words):
 
 assert "mona" in hf("auth", "whoami")
 open("note.txt", "w").write("by hand")
-hf("repo", "create", "mona/by-hand")
+hf("repos", "create", "mona/by-hand")
 hf("upload", "mona/by-hand", "note.txt")
 hf("download", "mona/by-hand", "note.txt", "--local-dir", "fetched")
 assert open("fetched/note.txt").read() == "by hand"
-hf("repo", "tag", "create", "mona/by-hand", "v1")
+hf("repos", "tag", "create", "mona/by-hand", "v1")
 assert [tag.name for tag in HfApi().list_repo_refs("mona/by-hand").tags] == ["v1"]
 print("all of it")
 """
