@@ -60,6 +60,8 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _show(server: Server, *, with_key: bool) -> None:
+    from allmend.models.kind import SAID
+
     registry = server.registry
     show = out().print
     show(f"[bold]Serving at {server.url}/v1[/bold]  (Ctrl-C ends it)")
@@ -69,6 +71,14 @@ def _show(server: Server, *, with_key: bool) -> None:
             if adapter.base == base.name:
                 template = adapter.template.name if adapter.template else base.template.name
                 show(f"    {adapter.name}  adapter {adapter.digest[:12]}, template {template}", markup=False)
+    for service in registry.services.all():
+        show(f"  {service.name}  {SAID[service.kind]}", markup=False)
+    for name in registry.stores.shared if registry.stores else ():
+        show(f"  {name}  documents to search in", markup=False)
+    if not registry.bases():
+        show(f"Try it: curl {server.url}/v1/models", markup=False)
+        out().file.flush()
+        return
     asked = (registry.adapters() or registry.bases())[-1].name
     key = "$ALLMEND_API_KEY" if with_key else "none"
     header = f' -H "Authorization: Bearer {key}"' if with_key else ""

@@ -10,7 +10,6 @@ import tomllib
 from functools import cache
 from importlib import resources
 from importlib.metadata import entry_points
-from typing import Literal
 
 from pydantic import Field
 

@@ -33,7 +33,9 @@ def parse(text: str) -> ModelRef:
     if text in catalogue().models:
         return ModelRef(source="catalogue", name=text)
     path = _path(text)
-    written_as_path = text.startswith(("./", "../", "/", "~")) or text.endswith((".gguf", ".onnx", "/")) or text in {".", ".."}
+    written_as_path = (
+        text.startswith(("./", "../", "/", "~")) or text.endswith((".gguf", ".onnx", "/")) or text in {".", ".."}
+    )
     if path and path.is_dir():
         return ModelRef(source="folder", name=text)
     if path and path.is_file():

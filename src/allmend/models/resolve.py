@@ -223,9 +223,7 @@ def _voice(path: Path, *, name: str, source: Any) -> Model:
             where=str(path),
             hint=f"A Piper voice is two files: {path.name} and {path.name}.json.",
         )
-    return Model(
-        name=name, source=source, format="onnx", path=path, digest=file_digest(path), size=path.stat().st_size
-    )
+    return Model(name=name, source=source, format="onnx", path=path, digest=file_digest(path), size=path.stat().st_size)
 
 
 def _folder_digest(folder: Path) -> str:

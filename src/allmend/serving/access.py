@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from allmend.serving.faults import Fault
+from allmend.serving.inside import MARK
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,7 +35,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here."""
-        if scope["type"] == "http" and (fault := self._fault(scope)) is not None:
+        if scope["type"] == "http" and not scope.get(MARK) and (fault := self._fault(scope)) is not None:
             await _answer(fault, send)
             return
         await self._app(scope, self._counted(receive), send)

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from allmend import __version__
 from allmend.errors import AllmendError
-from allmend.serving import adapter_refs, chat, completions, faults, respond
+from allmend.serving import adapter_refs, chat, completions, faults, more, respond
 from allmend.serving.access import Access
 from allmend.serving.answering import ClientGone
 from allmend.serving.faults import Fault, FaultBody
@@ -26,15 +26,10 @@ _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""
 
 _ELSEWHERE = (
-    "/v1/embeddings",
     "/v1/images",
     "/v1/audio",
-    "/v1/moderations",
-    "/v1/files",
     "/v1/uploads",
-    "/v1/batches",
     "/v1/fine_tuning",
-    "/v1/vector_stores",
     "/v1/assistants",
     "/v1/threads",
     "/v1/conversations",
@@ -64,7 +59,13 @@ _STREAMED = {
 
 
 def create_app(
-    registry: Registry, *, key: str | None = None, loopback: bool = True, loading: bool = True, log: bool = False
+    registry: Registry,
+    *,
+    key: str | None = None,
+    loopback: bool = True,
+    loading: bool = True,
+    log: bool = False,
+    kept: more.Kept | None = None,
 ) -> FastAPI:
     """The application over `registry`.
 
@@ -73,6 +74,7 @@ def create_app(
         loopback: answer only to this machine's own names while there is no key.
         loading: let clients load and unload adapters.
         log: write a line of JSON to stderr for every request.
+        kept: where files and batches lie, and what else the routes beside text need.
     """
     app = FastAPI(
         title="allmend",
@@ -88,6 +90,7 @@ def create_app(
     _add_handlers(app)
     _add_routes(app, registry)
     _add_server_routes(app, registry, meter)
+    more.add_routes(app, registry, kept)
     if loading:
         _add_loading(app, registry)
     _describe_truthfully(app)
@@ -99,11 +102,14 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
     async def list_models() -> ModelList:
         """Models and adapters that can be asked for."""
         cards = [_base_card(base) for base in registry.bases()]
-        return ModelList(data=cards + [_adapter_card(adapter, registry) for adapter in registry.adapters()])
+        cards += [_adapter_card(adapter, registry) for adapter in registry.adapters()]
+        return ModelList(data=cards + more.cards(registry))
 
     @app.get("/v1/models/{model:path}", tags=["models"], responses={key: _WRONG[key] for key in (401, 403, 404)})
     async def retrieve_model(model: str) -> ModelCard:
         """One of them, by any of its spellings."""
+        if registry.services.get(model) is not None:
+            return next(card for card in more.cards(registry) if card.id == model)
         target = registry.find(model, fetch=False)
         return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
 
@@ -127,7 +133,7 @@ def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter) -> None:
     @app.get("/health", tags=["server"])
     async def health() -> Health:
         """Whether the server is up, and what it serves."""
-        return Health(models=[base.name for base in registry.bases()])
+        return Health(models=[served.name for served in (*registry.bases(), *registry.services.all())])
 
     @app.get("/ready", tags=["server"], responses={503: _WRONG[503]})
     async def ready() -> Health:
@@ -166,6 +172,7 @@ def _add_handlers(app: FastAPI) -> None:
         "/v1/chat/completions": ChatRequest.model_fields,
         "/v1/completions": CompletionRequest.model_fields,
         "/v1/responses": ResponseRequest.model_fields,
+        **more.FIELDS,
     }
 
     @app.exception_handler(RequestValidationError)

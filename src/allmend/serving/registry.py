@@ -17,6 +17,7 @@ from allmend.data.templates import PLAIN, Template, of_tokenizer
 from allmend.engines.text import AdapterUse, TextEngine
 from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError, NotFound, UsageError, nearest
+from allmend.serving.services import Services
 from allmend.serving.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from allmend.nouns.model import Model
     from allmend.serving.meter import Meter
     from allmend.serving.requests import LoraUse
+    from allmend.serving.vector_stores import Stores
 
 
 _PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
@@ -118,6 +120,8 @@ class Registry:
         self.closing = False
         self._bases: dict[str, Base] = {}
         self._adapters: dict[str, ServedAdapter] = {}
+        self.services = Services()
+        self.stores: Stores | None = None
         self._lock = threading.Lock()
 
     def add_base(
@@ -202,6 +206,7 @@ class Registry:
         Args:
             fetch: look for an adapter that is not known yet where adapters are looked for on demand; takes its time.
         """
+        self.services.refuse_text(model)
         if fetch and self._fetch is not None:
             self._fetch_unknown(model, lora or ())
         base, adapter = self._split(model)
@@ -216,6 +221,7 @@ class Registry:
         self.closing = True
         for base in self._bases.values():
             base.engine.close()
+        self.services.close()
 
     def _fetch_unknown(self, model: str, lora: Sequence[LoraUse]) -> None:
         """Put adapters into service that are asked for by where they are."""
@@ -296,7 +302,7 @@ class Registry:
         )
 
     def _free(self, name: str) -> None:
-        if name in self._bases or name in self._adapters:
+        if name in self._bases or name in self._adapters or self.services.get(name) is not None:
             raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
 
 

@@ -197,6 +197,9 @@ class ModelCard(_Answer):
     """Tokens that fit, prompt and answer together."""
     digest: str
     template: str
+    """The chat template's name; empty where there is none."""
+    kind: Literal["text", "embed", "rank", "transcribe", "speak"] = "text"
+    """What the model does."""
 
 
 class ModelList(_Answer):

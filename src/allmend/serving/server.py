@@ -35,7 +35,7 @@ class Server(Listener):
     """
 
     def __init__(self, app: FastAPI, registry: Registry, listening: socket.socket, host: str) -> None:
-        super().__init__(app, listening, host)
+        super().__init__(app, listening, host, lifespan="on")
         self.registry = registry
 
     def end_what_is_left(self) -> None:

@@ -80,6 +80,12 @@ class ServeSettings(Settings):
     loading: bool = True
     """Let clients load and unload adapters by /v1/load_lora_adapter and /v1/unload_lora_adapter."""
 
+    index: tuple[str, ...] = ()
+    """Documents to search in: an index by its NAME, or NAME=FOLDER, which is indexed first. May be given many times."""
+
+    norms: str | None = None
+    """A file of norms that /v1/moderations holds texts against."""
+
     log: bool = False
     """Write a line of JSON to stderr for every request."""
 
@@ -106,6 +112,8 @@ def serve(
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
+    index: Sequence[str] = (),
+    norms: str | None = None,
     log: bool = False,
     grace: float | str = 10.0,
 ) -> None:
@@ -141,6 +149,8 @@ def start(
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
+    index: Sequence[str] = (),
+    norms: str | None = None,
     log: bool = False,
     grace: float | str = 10.0,
     progress: Progress | None = None,
@@ -153,9 +163,14 @@ def start(
     if not names:
         raise UsageError("name at least one model", hint="Try: allmend serve gemma-3-270m")
     key = settings.api_key or os.environ.get(KEY_VARIABLE) or None
+    from allmend.models.kind import kind_of
+    from allmend.models.resolve import resolve
     from allmend.serving import adapter_refs, server
     from allmend.serving.app import create_app
+    from allmend.serving.more import Kept
     from allmend.serving.registry import Registry
+    from allmend.verbs.serve_services import load_service, open_indexes
+    from allmend.verdicts.norms import read as read_norms
 
     # Everything that can be refused is refused before a model is fetched or loaded.
     server.check_key(settings.host, key)
@@ -168,9 +183,15 @@ def start(
         folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
         registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
         undo.callback(registry.close)
+        rules = read_norms(settings.norms) if settings.norms is not None else None
         for name in names:
-            loaded, made = load_engine(name, settings, progress=progress, note=note)
+            found = resolve(name, progress)
+            if (kind := kind_of(found)) != "text":
+                registry.services.add(found, kind, load_service(found, kind, dtype=settings.dtype, note=note))
+                continue
+            loaded, made = load_engine(found, settings, progress=progress, note=note)
             registry.add_base(loaded, made, answer_limit=settings.answer)
+        indexes = open_indexes(settings.index, registry, progress=progress, note=note)
         for name, read in adapters:
             registry.add_adapter(name, read)
         app = create_app(
@@ -179,6 +200,7 @@ def start(
             loopback=server.is_loopback(settings.host),
             loading=settings.loading,
             log=settings.log,
+            kept=Kept(norms=rules, indexes=indexes),
         )
         running = server.Server(app, registry, listening, settings.host).start()
         undo.pop_all()
@@ -201,7 +223,7 @@ def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str]
 
 
 def load_engine(
-    model: str,
+    model: str | Model,
     settings: ServeSettings,
     *,
     progress: Progress | None = None,
@@ -213,7 +235,7 @@ def load_engine(
     from allmend.models.loading import load
     from allmend.models.resolve import resolve
 
-    found = resolve(model, progress)
+    found = resolve(model, progress) if isinstance(model, str) else model
     engine_choice = _engine(found, settings)
     if engine_choice.value != "torch" or settings.engine != "torch":
         note(found.name, engine_choice)
