@@ -46,3 +46,19 @@ def shared_home(model_cache: Path) -> Callable[[Path], dict[str, str]]:
         return {"ALLMEND_HOME": str(folder)}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_models(model_cache: Path) -> dict[str, object]:
+    """The catalogue's models beside text, fetched once a machine, by name."""
+    before = os.environ.get("ALLMEND_HOME")
+    os.environ["ALLMEND_HOME"] = str(model_cache)
+    try:
+        from allmend.models.resolve import resolve
+
+        return {name: resolve(name) for name in ("all-minilm-l6-v2", "whisper-base", "piper-joe")}
+    finally:
+        if before is None:
+            del os.environ["ALLMEND_HOME"]
+        else:
+            os.environ["ALLMEND_HOME"] = before

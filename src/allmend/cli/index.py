@@ -39,7 +39,7 @@ def command(
     if folder is None and settings.name is None:
         _list(json)
         return
-    done = index(folder, **dict(settings), progress=show_progress(), told=_Told())
+    done = index(folder, **dict(settings), progress=show_progress(), watch=_Told())
     if json:
         print_json(done)
         return

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from allmend.errors import InputError, Unavailable
 
@@ -124,8 +124,8 @@ class Limited:
                         pass  # Bytes that it never read.
 
 
-def _exactly(stream: BinaryIO | object, count: int) -> bytes:
-    data: bytes = stream.read(count)  # type: ignore[attr-defined]
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
     if len(data) < count:
         raise EOFError
     return data

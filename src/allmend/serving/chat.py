@@ -20,6 +20,8 @@ from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError
 from allmend.serving import answering, tools
 from allmend.serving.faults import Fault, unsupported
+from allmend.serving.file_search import searched
+from allmend.serving.inside import owner_of
 from allmend.serving.registry import Registry, Target
 from allmend.serving.requests import ChatMessage, ChatRequest
 from allmend.serving.responses import (
@@ -31,6 +33,7 @@ from allmend.serving.responses import (
     ChatDelta,
     ChatLogprobs,
     FinishReason,
+    Provenance,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -52,6 +55,7 @@ class Prepared:
 
 async def answer(request: Request, body: ChatRequest, registry: Registry) -> ChatCompletion | StreamingResponse:
     """Answer a chat, whole or as a stream."""
+    body = await searched(body, registry, owner_of(request))
     prepared, running = await begin(body, registry)
     if body.stream:
         return answering.stream(_chunks(prepared, running))
@@ -155,6 +159,13 @@ def _message(message: ChatMessage, place: int) -> dict[str, Any]:
     return values
 
 
+def provenance(prepared: Prepared) -> Provenance:
+    """What answers, and what was looked up for it."""
+    made = answering.provenance(prepared.target, prepared.template)
+    made.searched = prepared.body.searched
+    return made
+
+
 def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatCompletion:
     target = prepared.target
     identity, created = answering.new_id("chatcmpl")
@@ -177,7 +188,7 @@ def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatComple
         choices=choices,
         usage=answering.count_usage([given.usage for given in answers]),
         system_fingerprint=answering.fingerprint(target),
-        allmend=answering.provenance(target, prepared.template),
+        allmend=provenance(prepared),
     )
 
 
@@ -192,7 +203,7 @@ async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterat
     for index in range(len(prepared.requests)):
         first = chunk([ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content=""))])
         if index == 0:
-            first.allmend = answering.provenance(target, prepared.template)
+            first.allmend = provenance(prepared)
         yield first
     usages: list[Usage] = []
     quick = answering.QuickEvents(chunk([]), '"delta":{"content":%s}')

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from allmend.serving.searching import SearchCall
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -28,6 +30,8 @@ class Provenance(_Answer):
     """The chat template that was used; none for plain completions."""
     template_digest: str | None = None
     """SHA-256 of the template's text."""
+    searched: SearchCall | None = None
+    """What was looked up in documents, and the passages that the model was shown."""
 
 
 class PromptDetails(_Answer):

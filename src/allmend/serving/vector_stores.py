@@ -21,6 +21,7 @@ from allmend.errors import AllmendError, InputError, NotFound, Refused, UsageErr
 from allmend.serving.embeddings import vectors_of
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.files import Files, Page, paged
+from allmend.serving.searching import Ranking
 from allmend.serving.services import Service, Services
 
 if TYPE_CHECKING:
@@ -69,15 +70,6 @@ class AddFile(_Body):
     file_id: Annotated[str, Field(min_length=1, max_length=200)]
     attributes: Attributes | None = None
     chunking_strategy: dict[str, JsonValue] | None = None
-
-
-class Ranking(_Body):
-    """How results are ranked."""
-
-    ranker: Literal["auto", "none", "default-2024-11-15"] | None = None
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    hybrid_search: dict[str, JsonValue] | None = None
-    """Accepted; meaning and words count alike."""
 
 
 class SearchRequest(_Body):

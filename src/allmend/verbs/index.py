@@ -87,7 +87,7 @@ def index_folder(name: str) -> Path:
 
 
 def index(
-    folder: str | Path | None = None,
+    folder: str | Path | None,
     *,
     name: str | None = None,
     model: str | None = None,
@@ -95,7 +95,7 @@ def index(
     most: int = 5,
     rebuild: bool = False,
     progress: Progress | None = None,
-    told: Callable[[str, int, int], None] = lambda path, done, total: None,
+    watch: Callable[[str, int, int], None] = lambda path, done, total: None,
 ) -> Indexed:
     """Index a folder, or bring its index up to date; with `ask`, search in it.
 
@@ -113,7 +113,7 @@ def index(
     if path is not None and not path.is_dir():
         raise NotFound("there is no such folder", where=str(folder))
     called = settings.name or (path.name if path is not None else "") or "root"
-    return _indexed(path, called, settings, progress, told)
+    return _indexed(path, called, settings, progress, watch)
 
 
 def _indexed(
@@ -121,7 +121,7 @@ def _indexed(
     called: str,
     settings: IndexSettings,
     progress: Progress | None,
-    told: Callable[[str, int, int], None],
+    watch: Callable[[str, int, int], None],
 ) -> Indexed:
     from allmend.documents import build
     from allmend.documents.asking import ask as search
@@ -155,7 +155,7 @@ def _indexed(
             )  # fmt: skip
             home("indexes")
             found = Index.create(at, about)
-        changes = build.update(found, path, engine, told) if path is not None else build.Changes()
+        changes = build.update(found, path, engine, watch) if path is not None else build.Changes()
         passages: list[Passage] = []
         if settings.ask is not None:
             (vector,) = engine.submit(engine.rows([settings.ask[:_LONGEST]], "query").tokens).result()

@@ -62,7 +62,7 @@ def encoded(sound: Sound, form: str) -> bytes:
         rate = 48_000 if form == "opus" else sound.rate
         stream = container.add_stream(codec, rate=rate, layout="mono")
         for frame in (*_frames(sound), None):
-            for packet in stream.encode(frame):  # type: ignore[attr-defined]
+            for packet in stream.encode(frame):
                 container.mux(packet)
     return out.getvalue()
 
