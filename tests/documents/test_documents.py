@@ -123,7 +123,7 @@ def test_meaning_and_words_are_joined(tmp_path: Path) -> None:
     put(found, "a", ["the quick fox", "order 4711"], [[1, 0, 0, 0], [0, 1, 0, 0]])
     put(found, "b", ["slow snail"], [[0.9, 0.1, 0, 0]])
     best = ask(found, "4711", np.array([1.0, 0, 0, 0]), most=3)
-    assert [hit.text for hit in best][0] in ("order 4711", "the quick fox")
+    assert best[0].text in ("order 4711", "the quick fox")
     assert {hit.text for hit in best} == {"order 4711", "the quick fox", "slow snail"}
     assert ask(found, 'fox" OR NEAR(', np.array([1.0, 0, 0, 0]))[0].text == "the quick fox"
     assert ask(found, "fox", np.array([1.0, 0, 0, 0]))[0].score == pytest.approx(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from openai import OpenAI
 
+import encoders
 import tiny
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
@@ -70,3 +72,42 @@ def client(server: Server) -> Iterator[OpenAI]:
     """The stock client, without retries: a failure shows at once."""
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
         yield made
+
+
+NORMS = """
+[[must_not]]
+name = "no phone numbers"
+on = "held-out"
+pattern = '\\d{3}-\\d{4}'
+
+[[must]]
+name = "is polite"
+on = "held-out"
+pattern = "(?i)please|thank"
+"""
+NOTES = {
+    "garden.md": "# Garden\n\nTomatoes need sun and water every day.\n\n# Bread\n\nIt bakes for forty minutes.",
+    "train.html": "<head><script>evil()</script></head><body><p>The train to Bern leaves at nine.</p></body>",
+    "deep/cell.ipynb": json.dumps({"cells": [{"cell_type": "markdown", "source": ["A notebook on whales."]}]}),
+    "broken.pdf": "this is no pdf",
+    "picture.png": "no text",
+}
+
+
+@pytest.fixture(scope="session")
+def more(tmp_path_factory: pytest.TempPathFactory, folders: Folders) -> Iterator[Server]:
+    """A language model, an embedding model, a cross-encoder, norms and an index in one server."""
+    root = tmp_path_factory.mktemp("more")
+    (root / "norms.toml").write_text(NORMS)
+    for name, text in NOTES.items():
+        (root / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "notes" / name).write_text(text)
+    models = [str(folders.base), str(encoders.folder(root / "embed")), str(encoders.ranker(root / "rank"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLMEND_HOME", str(root / "home"))
+        from allmend.verbs.index import index
+
+        index(root / "notes", name="notes", model=models[1])
+        running = start(models, port=0, dtype="float32", memory="64M", norms=str(root / "norms.toml"), index=["notes"])
+    with running:
+        yield running

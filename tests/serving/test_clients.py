@@ -49,3 +49,19 @@ def test_twenty_calls_of_stock_clients_work(client: str, python: Path, server: S
     )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert done.stdout.count("ok ") >= 20
+
+
+def test_stock_clients_embed_texts_and_tokens(python: Path, more: Server) -> None:
+    script = Path(__file__).parent / "clients" / "embedding_calls.py"
+    model = next(service.name for service in more.registry.services.all() if service.kind == "embed")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OPENAI"))}
+    environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false", "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        [str(python), str(script), f"{more.url}/v1", model],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.count("ok ") == 8

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,47 +14,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-import encoders
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
-
-NORMS = """
-[[must_not]]
-name = "no phone numbers"
-on = "held-out"
-pattern = '\\d{3}-\\d{4}'
-
-[[must]]
-name = "is polite"
-on = "held-out"
-pattern = "(?i)please|thank"
-"""
-NOTES = {
-    "garden.md": "# Garden\n\nTomatoes need sun and water every day.\n\n# Bread\n\nIt bakes for forty minutes.",
-    "train.html": "<html><head><script>evil()</script></head><body><p>The train to Bern leaves at nine.</p></body></html>",
-    "deep/cell.ipynb": json.dumps({"cells": [{"cell_type": "markdown", "source": ["A notebook on whales."]}]}),
-    "broken.pdf": "this is no pdf",
-    "picture.png": "no text",
-}
-
-
-@pytest.fixture(scope="module")
-def more(tmp_path_factory: pytest.TempPathFactory, folders: Any) -> Iterator[Server]:
-    """A language model, an embedding model, a cross-encoder, norms and an index in one server."""
-    root = tmp_path_factory.mktemp("more")
-    (root / "norms.toml").write_text(NORMS)
-    for name, text in NOTES.items():
-        (root / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "notes" / name).write_text(text)
-    models = [str(folders.base), str(encoders.folder(root / "embed")), str(encoders.ranker(root / "rank"))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALLMEND_HOME", str(root / "home"))
-        from allmend.verbs.index import index
-
-        index(root / "notes", name="notes", model=models[1])
-        running = start(models, port=0, dtype="float32", memory="64M", norms=str(root / "norms.toml"), index=["notes"])
-    with running:
-        yield running
 
 
 @pytest.fixture
