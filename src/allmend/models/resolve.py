@@ -229,7 +229,9 @@ def _voice(path: Path, *, name: str, source: Any) -> Model:
 def _folder_digest(folder: Path) -> str:
     """SHA-256 of the sorted lines `NAME SHA-256` of the files that make the model what it is."""
     files = [path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}]
-    lines = "".join(f"{path.name} {file_digest(path)}\n" for path in sorted(files))
+    # How a sentence-transformers model pools decides what its vectors are.
+    files += folder.glob("*_Pooling/config.json")
+    lines = "".join(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
