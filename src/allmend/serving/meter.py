@@ -19,7 +19,22 @@ if TYPE_CHECKING:
 
 Scope = MutableMapping[str, Any]
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_KNOWN = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/health", "/ready", "/metrics")
+_KNOWN = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/models",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/moderations",
+    "/v1/audio",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/vector_stores",
+    "/health",
+    "/ready",
+    "/metrics",
+)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 

@@ -21,7 +21,7 @@ from allmend.serving.batches import Batch, Batches, BatchList, BatchRequest
 from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
 from allmend.serving.faults import FaultBody
 from allmend.serving.files import FileDeleted, FileList, FileObject, Files, Page, Purpose
-from allmend.serving.inside import owner_of
+from allmend.serving.inside import MARK, owner_of, principal_of
 from allmend.serving.moderations import Moderation, ModerationRequest
 from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
@@ -142,9 +142,9 @@ def cards(registry: Registry) -> list[ModelCard]:
 
 def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
     @app.post("/v1/embeddings", tags=["embeddings"], response_model=EmbeddingList, responses=_WRONG)
-    async def create_embeddings(body: EmbeddingRequest) -> Response:
+    async def create_embeddings(request: Request, body: EmbeddingRequest) -> Response:
         """Texts or tokens to vectors."""
-        return await embeddings.answer(body, registry)
+        return await embeddings.answer(body, registry, low=bool(request.scope.get(MARK)))
 
     @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
     @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
@@ -249,8 +249,7 @@ def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
     @app.post("/v1/batches", tags=["batches"], responses=_WRONG)
     async def create_batch(request: Request, body: BatchRequest) -> Batch:
         """Have a file of requests worked through when nobody waits."""
-        principal = getattr(request.state, "principal", None)
-        made = await run_in_threadpool(batches.create, body, owner_of(request), principal)
+        made = await run_in_threadpool(batches.create, body, owner_of(request), principal_of(request))
         wake()
         return made
 

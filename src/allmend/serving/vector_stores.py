@@ -235,6 +235,8 @@ class Stores:
         if len(self._mine(owner)) >= _MOST_STORES:
             raise UsageError(f"{_MOST_STORES} stores are kept here; delete some first")
         service = self._embedder(body.model)
+        for file_id in body.file_ids or ():
+            self._files.get(file_id, owner)
         identity = f"vs_{secrets.token_hex(12)}"
         about = About(
             name=body.name or identity,
@@ -380,6 +382,7 @@ class Stores:
 async def search(stores: Stores, identity: str, body: SearchRequest, owner: str) -> SearchPage:
     """Search a store."""
     index = await run_in_threadpool(stores.find, identity, owner)
+    _matches({}, body.filters)  # A wrong filter is wrong whatever is found.
     queries = [body.query] if isinstance(body.query, str) else body.query
     most = body.max_num_results or 10
     best: dict[int, Found] = {}

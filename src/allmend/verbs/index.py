@@ -17,6 +17,7 @@ from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
     from allmend.models.fetch import Progress
+    from allmend.nouns.model import Model
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 _LONGEST = 2000
@@ -150,7 +151,7 @@ def _indexed(
     try:
         if found is None:
             about = About(
-                name=called, model=chosen.name, digest=chosen.digest, width=engine.width, folder=str(path),
+                name=called, model=_lasting(chosen), digest=chosen.digest, width=engine.width, folder=str(path),
                 created=int(time.time()),
             )  # fmt: skip
             home("indexes")
@@ -179,6 +180,11 @@ def _indexed(
         seconds=round(time.perf_counter() - began, 3),
         found=passages,
     )
+
+
+def _lasting(model: Model) -> str:
+    """A model as it is found again from anywhere."""
+    return model.name if model.source in ("catalogue", "hub") else str(model.path)
 
 
 def indexes() -> Indexes:

@@ -55,7 +55,9 @@ def build_embedder(
         raise InputError("embeddings need a tokenizer.json", where=str(model.path))
     pooling = pooling_of(model.path)
     kind, why = chosen_dtype(dtype, device)
-    rows = sorted((tokenizer(text)["input_ids"] for text in _PROBES), key=lambda row: -len(row))
+    limit = _limit(network, tokenizer, pooling)
+    encoded = (tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in _PROBES)
+    rows = sorted(encoded, key=lambda row: -len(row))
     oracle = encoder.plain(network, tokenizer.pad_token_id or 0)
     with torch.inference_mode():
         wanted = _vectors(pooling, oracle(rows), rows)
@@ -71,9 +73,7 @@ def build_embedder(
     chosen(Choice(name="dtype", value=str(kind).removeprefix("torch."), reason=why))
     chosen(Choice(name="pooling", value=pooling.mode, reason="the model's own files" if pooling.limit else "default"))
     more = {} if pack is None else {"pack": pack}
-    return TorchEmbedder(
-        run, pooling, tokenizer, limit=_limit(network, tokenizer, pooling), width=wanted.shape[1], **more
-    )
+    return TorchEmbedder(run, pooling, tokenizer, limit=limit, width=wanted.shape[1], **more)
 
 
 def _pass(
@@ -165,5 +165,8 @@ def _narrow(network: Any) -> bool:
 
 
 def _limit(network: Any, tokenizer: Any, pooling: Pooling) -> int:
-    stated = [pooling.limit, getattr(network.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    places = getattr(network.config, "max_position_embeddings", None)
+    if places and "roberta" in str(getattr(network.config, "model_type", "")):
+        places -= (tokenizer.pad_token_id or 0) + 1  # its table begins with places that no token has
+    stated = [pooling.limit, places, tokenizer.model_max_length]
     return min(int(value) for value in stated if value and value < 1 << 30)
