@@ -85,19 +85,19 @@ def test_a_batch_is_answered_with_errors_beside(begin: Begin) -> None:
 def test_a_restart_goes_on_where_it_was_and_asks_nothing_twice(begin: Begin) -> None:
     server = begin()
     base = server.registry.bases()[0].name
-    body = {"model": base, "prompt": "go on", "max_tokens": 40, "ignore_eos": True}
+    body = {"model": base, "prompt": "go on", "max_tokens": 16, "ignore_eos": True}
     with client_of(server) as client:
-        file = client.files.create(file=("b.jsonl", lines(24, "/v1/completions", body)), purpose="batch")
+        file = client.files.create(file=("b.jsonl", lines(16, "/v1/completions", body)), purpose="batch")
         made = client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
     for _ in range(2):
         time.sleep(0.3)
         server = begin()  # ends the one before, in the middle or at its end
     with client_of(server) as client:
         batch = ended(client, made.id)
-        assert batch.status == "completed" and batch.request_counts.completed == 24
+        assert batch.status == "completed" and batch.request_counts.completed == 16
         assert batch.error_file_id is None
         answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
-    assert sorted(answer["custom_id"] for answer in answers) == sorted(f"r{n}" for n in range(24))
+    assert sorted(answer["custom_id"] for answer in answers) == sorted(f"r{n}" for n in range(16))
 
 
 def test_a_cancelled_batch_begins_no_more(begin: Begin) -> None:
