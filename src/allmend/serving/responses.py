@@ -28,6 +28,8 @@ class Provenance(_Answer):
     """The chat template that was used; none for plain completions."""
     template_digest: str | None = None
     """SHA-256 of the template's text."""
+    fallback_from: str | None = None
+    """The model that was asked for, where another answers because that one was overloaded."""
 
 
 class PromptDetails(_Answer):
@@ -211,3 +213,12 @@ class Health(_Answer):
 
     status: Literal["ok"] = "ok"
     models: list[str]
+
+
+class Replaced(_Answer):
+    """A model that answers under a name from now on."""
+
+    model: str
+    digest: str
+    adapters_gone: list[str]
+    """Adapters that do not fit it and are no longer served."""
