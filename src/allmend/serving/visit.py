@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from allmend.access import users
+from allmend.access.limits import Limits
 from allmend.access.principal import Principal
-from allmend.access.quotas import Admission, Exceeded
+from allmend.access.quotas import Admission, Exceeded, Holder
 from allmend.errors import AllmendError
 from allmend.serving.desk import OPEN, Desk
 from allmend.serving.faults import Fault
@@ -60,7 +61,7 @@ class Visit:
         if self.principal.key is None or not self.desk.keys:
             return
         limits, key = self.principal.limits, self.principal.key
-        holders = [((key, None), limits)]
+        holders: list[tuple[Holder, Limits]] = [((key, None), limits)]
         named = users.named(headers) if limits.forwarded_users else None
         if named is not None:
             self.principal = self.principal.behalf_of(named)

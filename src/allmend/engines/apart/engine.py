@@ -206,10 +206,10 @@ class ApartEngine:
 
     def _run(self) -> None:
         """Hand pieces on; when the process is gone, tell those it left, and start another."""
-        while not self._closing:
+        while not self._is_closing():
             self._listen(self._connection)
             self._up.clear()
-            if self._closing:
+            if self._is_closing():
                 return
             self._fail("lost", "the engine's process ended")
             _end(self._process)
@@ -258,7 +258,7 @@ class ApartEngine:
     def _start_again(self) -> bool:
         for attempt in itertools.count():
             time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-            if self._closing:
+            if self._is_closing():
                 return False
             try:
                 process, connection, self._ready = self._start()
@@ -267,7 +267,7 @@ class ApartEngine:
                 continue
             with self._lock:
                 self._process, self._connection = process, connection
-                if self._closing:
+                if self._is_closing():
                     _hang_up(connection)
                     _end(process)
                     return False
@@ -288,6 +288,9 @@ class ApartEngine:
                 return  # It ended again; `_run` sees that too.
             if isinstance(answer, Answer) and answer.error is not None:
                 self._adapters.pop(name, None)
+
+    def _is_closing(self) -> bool:
+        return self._closing
 
     def _fail(self, how: Any, why: str) -> None:
         with self._lock:
