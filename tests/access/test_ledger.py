@@ -120,3 +120,12 @@ def test_a_server_that_lives_keeps_what_is_open(ledger):
     ledger.open(opening(1)).result(timeout=60)
     assert recover() == 0
     assert [row["state"] for row in usage.rows()] == ["open"]
+
+
+def test_who_waits_no_longer_does_not_stop_the_ledger(ledger):
+    for number in range(50):
+        ledger.open(opening(number)).cancel()
+        ledger.settle(f"use-{number}", Settled(1, 0, 1)).cancel()
+    ledger.open(opening("last")).result(timeout=60)
+    ledger.settle("use-last", Settled(1, 0, 1)).result(timeout=60)
+    assert sum(row.answers for row in usage.summary(["state"]) if row.group["state"] == "settled") == 51

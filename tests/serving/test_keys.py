@@ -32,7 +32,7 @@ def server(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         accounts.create("anna")
         adapters = [f"{name}={folder}" for name, folder in folders.adapters.items()]
         options: dict[str, Any] = {"dtype": "float32", "memory": "64M", "isolate": False, "context": 512}
-        with start(str(folders.base), adapter=adapters, port=0, keys=True, **options) as running:
+        with start(str(folders.base), adapter=adapters, port=0, with_keys=True, **options) as running:
             yield running
         database.forget()
         keys.forget()

@@ -129,10 +129,10 @@ class Ledger:
                     connection.execute(update(usage).where(same), settled)
         except BaseException as error:
             for job in jobs:
-                job.done.set_exception(error)
+                _finish(job.done, error)
             return
         for job in jobs:
-            job.done.set_result(None)
+            _finish(job.done, None)
 
     def _look_up_prices(self) -> None:
         if time.monotonic() - self._priced > _PRICES_SECONDS:
@@ -188,6 +188,16 @@ class Ledger:
             "cost": cost,
             "currency": price.currency if price else None,
         }
+
+
+def _finish(done: Future[None], error: BaseException | None) -> None:
+    """Tell who waits; who waits no longer (a client that hung up) must not stop the ledger."""
+    if not done.set_running_or_notify_cancel():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def used_today(holder: Holder, day: str) -> int:

@@ -30,7 +30,7 @@ def command(
         Models to serve: a name from `allmend models`, OWNER/NAME on a hub, a folder, a .gguf file.
     """
     signal.signal(signal.SIGTERM, _stop)
-    if settings.keys:
+    if settings.with_keys:
         _first_key()
     server = start(models, **dict(settings), progress=show_progress(), note=show_choice)
     _show(server, with_key=not server.desk.is_open)

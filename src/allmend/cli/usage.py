@@ -54,7 +54,7 @@ def summary_command(
     elif csv:
         _csv(values)
     elif not found:
-        notes().print("Nothing in the ledger yet: it is kept by a server with --keys.", markup=False)
+        notes().print("Nothing in the ledger yet: it is kept by a server with --with-keys.", markup=False)
     else:
         from rich.table import Table
 

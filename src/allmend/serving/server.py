@@ -27,7 +27,7 @@ def check_exposure(host: str, *, key: bool, tls: bool, insecure: bool) -> None:
         raise Refused(
             f"{host} can be reached by others, so a key is needed",
             where="--host",
-            hint="--keys asks for keys of `allmend keys`; --api-key, or ALLMEND_API_KEY, is one for all.",
+            hint="--with-keys asks for keys of `allmend keys`; --api-key, or ALLMEND_API_KEY, is one for all.",
         )
     if not (tls or insecure):
         raise Refused(

@@ -45,7 +45,7 @@ class ServeSettings(Settings):
     api_key: str | None = None
     """What clients must send as their key; also read from ALLMEND_API_KEY."""
 
-    keys: bool = False
+    with_keys: bool = False
     """Ask for keys of `allmend keys`, hold them to their limits, and keep the ledger of usage."""
 
     tls_cert: str | None = None
@@ -58,7 +58,7 @@ class ServeSettings(Settings):
     """Listen for others without TLS: for a server behind something that encrypts."""
 
     isolate: bool | None = None
-    """Compute in a process of its own, which is started again when it crashes; done with --keys when not given."""
+    """Compute in a process of its own, which is started again when it crashes; done with --with-keys when not given."""
 
     queue: int = Field(1024, ge=0)
     """Answers that may wait for their turn; beyond that requests are refused with 429."""
@@ -119,7 +119,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
-    keys: bool = False,
+    with_keys: bool = False,
     tls_cert: str | None = None,
     tls_key: str | None = None,
     insecure: bool = False,
@@ -162,7 +162,7 @@ def start(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
-    keys: bool = False,
+    with_keys: bool = False,
     tls_cert: str | None = None,
     tls_key: str | None = None,
     insecure: bool = False,
@@ -200,7 +200,7 @@ def start(
 
     # Everything that can be refused is refused before a model is fetched or loaded.
     tls = server.tls_options(settings.tls_cert, settings.tls_key)
-    has_key = settings.keys or key is not None
+    has_key = settings.with_keys or key is not None
     server.check_exposure(settings.host, key=has_key, tls=bool(tls), insecure=settings.insecure)
     fallbacks = dict(adapter_refs.split(text, "--fallback") for text in settings.fallback)
     wanted = [adapter_refs.split(text) for text in settings.adapter]
@@ -246,11 +246,11 @@ def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -
         "queue": settings.queue,
         "fallbacks": fallbacks,
     }
-    return with_keys(**options) if settings.keys else Desk(**options)
+    return with_keys(**options) if settings.with_keys else Desk(**options)
 
 
 def _load(name: str, settings: ServeSettings, progress: Progress | None, note: Note) -> tuple[Served, TextEngine]:
-    isolate = settings.keys if settings.isolate is None else settings.isolate
+    isolate = settings.with_keys if settings.isolate is None else settings.isolate
     if not isolate:
         return load_engine(name, settings, progress=progress, note=note)
     from allmend.engines.apart.engine import start as start_apart
