@@ -91,7 +91,7 @@ class Listener:
         port = listening.getsockname()[1]
         self.port: int = port
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        self.url = f"http://{shown}:{port}"
+        self.url = f"{'https' if options.get('ssl_certfile') else 'http'}://{shown}:{port}"
         self._socket = listening
         options.setdefault("lifespan", "off")
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, **options)

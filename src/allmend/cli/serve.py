@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from allmend.cli.show import notes, out
-from allmend.verbs.serve import ServeSettings, start, wait
+from allmend.verbs.serve import ServeSettings, start, wait_for_end
 
 if TYPE_CHECKING:
     from allmend.nouns.choice import Choice
@@ -30,9 +30,21 @@ def command(
         Models to serve: a name from `allmend models`, OWNER/NAME on a hub, a folder, a .gguf file.
     """
     signal.signal(signal.SIGTERM, _stop)
+    if settings.with_keys:
+        _first_key()
     server = start(models, **dict(settings), progress=show_progress(), note=show_choice)
-    _show(server, with_key=bool(settings.api_key))
-    wait(server, grace=settings.grace)
+    _show(server, with_key=not server.desk.is_open)
+    wait_for_end(server, grace=settings.grace)
+
+
+def _first_key() -> None:
+    """The administrator's key, where there is no account at all yet."""
+    from allmend.access import keys
+
+    made = keys.first_administrator()
+    if made is not None:
+        out().print("The administrator's key, shown this once (`allmend keys create` makes others):", markup=False)
+        out().print(f"  {made.text}", markup=False)
 
 
 def show_choice(model: str, choice: Choice) -> None:

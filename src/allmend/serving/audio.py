@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from allmend.engines.speak import SpeakEngine
 from allmend.engines.transcribe import Heard, Hearing, Segment, TranscribeEngine
 from allmend.errors import InputError, nearest
 from allmend.serving import services
+from allmend.serving.charge import charged
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.registry import Registry
 
@@ -64,7 +66,9 @@ class SpeechRequest(BaseModel):
     stream_format: Literal["audio", "sse"] | None = None
 
 
-async def transcribe(registry: Registry, file: UploadFile, form: dict[str, Any], *, translate: bool) -> Response:
+async def transcribe(
+    request: Request, registry: Registry, file: UploadFile, form: dict[str, Any], *, translate: bool
+) -> Response:
     """Text of a recording.
 
     Args:
@@ -85,14 +89,16 @@ async def transcribe(registry: Registry, file: UploadFile, form: dict[str, Any],
     )
     engine: TranscribeEngine = service.engine
     recording = await file.read()
-    try:
-        heard = await run_in_threadpool(engine.hear, recording, hearing)
-    except InputError as error:
-        words_ = f"{error.message}. {error.hint}" if error.hint else error.message
-        raise Fault(400, words_, param="language" if "language" in error.message else "file") from None
-    if form.get("stream"):
-        return _streamed(heard)
-    segments = await run_in_threadpool(list, heard.segments)
+    async with charged(request, "serve:audio", service) as charge:
+        try:
+            heard = await run_in_threadpool(engine.hear, recording, hearing)
+        except InputError as error:
+            words_ = f"{error.message}. {error.hint}" if error.hint else error.message
+            raise Fault(400, words_, param="language" if "language" in error.message else "file") from None
+        if form.get("stream"):
+            return _streamed(heard)
+        segments = await run_in_threadpool(list, heard.segments)
+        charge.completion = sum(len(segment.tokens) for segment in segments)
     return _rendered(heard, segments, wanted, translate)
 
 
@@ -163,7 +169,7 @@ def _event(values: dict[str, Any]) -> str:
     return f"data: {json.dumps(values, ensure_ascii=False)}\n\n"
 
 
-async def speak(body: SpeechRequest, registry: Registry) -> Response:
+async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Response:
     """Say a text."""
     from allmend.engines.speech import sound
 
@@ -179,9 +185,10 @@ async def speak(body: SpeechRequest, registry: Registry) -> Response:
         hint = nearest(voice, own)
         raise Fault(400, f"There is no voice {voice!r}. {hint}".rstrip(), param="voice", code="invalid_value")
     form = body.response_format or "mp3"
-    spoken = await run_in_threadpool(
-        lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
-    )
+    async with charged(request, "serve:audio", service):
+        spoken = await run_in_threadpool(
+            lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
+        )
     try:
         made = await asyncio.to_thread(sound.encoded, spoken, form)
     except ImportError:

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from allmend.serving import inside
 from allmend.serving.batches import Batch, BatchErrors, Batches, Counts, Invalid, Line
+from allmend.serving.faults import Fault
 from allmend.serving.registry import Registry
 
 _AT_ONCE = 8
@@ -30,7 +31,8 @@ class Runner:
 
     Args:
         app: the application, which answers their requests.
-        principal: who a batch's key stands for today; a batch without a key is the operator's.
+        principal: who a batch's key stands for today, or None where it may do nothing any more; a batch without a
+            key is the operator's.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Runner:
         app: Any,
         registry: Registry,
         batches: Batches,
-        principal: Callable[[str | None, str], Any] = lambda key, owner: None,
+        principal: Callable[[str], Any] = lambda key: None,
     ) -> None:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
         self._running = 0
@@ -145,7 +147,11 @@ class Runner:
         return self._running < (_AT_ONCE if others <= 0 else 1)
 
     async def _one(self, batch: Batch, line: Line) -> bool | None:
-        principal = self._principal(self._batches.key(batch.id), self._batches.owner(batch.id))
+        key = await run_in_threadpool(self._batches.key, batch.id)
+        principal = None
+        if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
+            said: Any = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key").body()
+            return await run_in_threadpool(self._batches.note, batch, line.custom_id, 401, "", said)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:

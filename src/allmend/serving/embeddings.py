@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
 
 from allmend.engines.embed import EmbedEngine, Rows
 from allmend.errors import InputError
 from allmend.serving import services
+from allmend.serving.charge import charged
 from allmend.serving.faults import Fault
+from allmend.serving.inside import MARK
 from allmend.serving.registry import Registry
 from allmend.serving.requests import TokenId
 
@@ -84,7 +87,7 @@ class EmbeddingList(BaseModel):
     allmend: EmbeddingSource
 
 
-async def answer(body: EmbeddingRequest, registry: Registry, *, low: bool = False) -> Response:
+async def answer(request: Request, body: EmbeddingRequest, registry: Registry) -> Response:
     """Embed; an `EmbeddingList`."""
     service = services.find(registry, body.model, "embed")
     engine: EmbedEngine = service.engine
@@ -95,7 +98,9 @@ async def answer(body: EmbeddingRequest, registry: Registry, *, low: bool = Fals
     if body.dimensions is not None and body.dimensions > engine.width:
         words = f"This model's vectors have {engine.width} numbers; {body.dimensions} were asked for."
         raise Fault(400, words, param="dimensions", code="invalid_value")
-    vectors = await vectors_of(engine, rows, low=low)
+    async with charged(request, "serve:embeddings", service) as charge:
+        charge.prompt = rows.count
+        vectors = await vectors_of(engine, rows, low=bool(request.scope.get(MARK)))
     if registry.meter is not None:
         registry.meter.prompt.inc(rows.count)
     about: dict[str, Any] = {"model_digest": service.digest, "truncated": list(rows.cut)}

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from allmend.serving import vector_stores
+from allmend.serving import visit as visits
 from allmend.serving.faults import Fault
+from allmend.serving.inside import owner_of
 from allmend.serving.searching import FileSearchTool, SearchedPassage
 from allmend.serving.vector_stores import SearchRequest
 
@@ -25,16 +28,17 @@ _MOST = 5
 _LONGEST = 10_000
 
 
-async def searched(body: ChatRequest, registry: Registry, owner: str) -> ChatRequest:
+async def searched(body: ChatRequest, registry: Registry, request: Request) -> ChatRequest:
     """The request with what its `file_search` tools find; the same where it has none.
 
     Raises:
-        Fault: it asks for documents and nobody does the asking, or none are served.
+        Fault: it asks for documents and nobody does the asking, none are served, or the key does not cover it.
         NotFound: there is no such store.
     """
     tools = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     if not tools:
         return body
+    visits.of(request).require("serve:search")
     rest = [tool for tool in body.tools or () if not isinstance(tool, FileSearchTool)]
     changes: dict[str, Any] = {"tools": rest or None}
     if not rest and body.tool_choice == "required":
@@ -48,7 +52,7 @@ async def searched(body: ChatRequest, registry: Registry, owner: str) -> ChatReq
     question = _text(message.content)[-_LONGEST:].strip()
     if not question:
         raise Fault(400, "file_search needs text to search for.", param="messages")
-    found = await search(tools, question, registry, owner)
+    found = await search(tools, question, registry, owner_of(request))
     asked = message.model_copy(update={"content": _shown(found, _text(message.content))})
     changes["messages"] = [*body.messages[:place], asked, *body.messages[place + 1 :]]
     made = body.model_copy(update=changes)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from allmend.engines.text import Usage
 
 if TYPE_CHECKING:
+    from allmend.serving.desk import Desk
     from allmend.serving.registry import Registry
 
 Scope = MutableMapping[str, Any]
@@ -43,6 +44,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._collected = CollectorRegistry()
+        self.desk: Desk | None = None
         new: dict[str, Any] = {"registry": self._collected}
         self.requests = Counter("allmend_requests", "Requests answered", ["route", "status"], **new)
         self.seconds = Histogram("allmend_request_seconds", "Time of a request", ["route"], buckets=_SECONDS, **new)
@@ -52,6 +54,7 @@ class Meter:
         self.completion = Counter("allmend_completion_tokens", "Tokens generated", **new)
         self._running = Gauge("allmend_running", "Answers being generated", ["model"], **new)
         self._waiting = Gauge("allmend_waiting", "Answers that wait their turn", ["model"], **new)
+        self._refused = Gauge("allmend_refused", "Requests refused because the queue was too long", ["model"], **new)
         self._loaded = Gauge("allmend_adapters_loaded", "Adapters in memory", ["model"], **new)
         self._reads = Gauge("allmend_adapters_read_back", "Adapters read back from disk so far", ["model"], **new)
 
@@ -65,6 +68,10 @@ class Meter:
         """Everything in Prometheus' own form."""
         for base in registry.bases():
             running, waiting = base.engine.load()
+            if self.desk is not None:
+                gate = self.desk.gate(base)
+                waiting += gate.waiting
+                self._refused.labels(base.name).set(gate.refused)
             self._running.labels(base.name).set(running)
             self._waiting.labels(base.name).set(waiting)
             shelf = registry.shelf(base.name)

@@ -21,7 +21,7 @@ from allmend.serving.batches import Batch, Batches, BatchList, BatchRequest
 from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
 from allmend.serving.faults import FaultBody
 from allmend.serving.files import FileDeleted, FileList, FileObject, Files, Page, Purpose
-from allmend.serving.inside import MARK, owner_of, principal_of
+from allmend.serving.inside import owner_of, principal_of
 from allmend.serving.moderations import Moderation, ModerationRequest
 from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
@@ -103,7 +103,7 @@ def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable
     @contextlib.asynccontextmanager
     async def lifespan(inner: FastAPI) -> AsyncIterator[Any]:
         async with before(inner) as state:
-            runner = Runner(app, registry, batches)
+            runner = Runner(app, registry, batches, _standing_for)
             runners.append(runner)
             task = asyncio.create_task(runner.run())
             try:
@@ -121,6 +121,13 @@ def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable
             runner.wake()
 
     return wake
+
+
+def _standing_for(key: str) -> Any:
+    from allmend.access import keys
+    from allmend.serving.desk import WORD
+
+    return WORD if key == WORD.key else keys.standing_for(key)
 
 
 def cards(registry: Registry) -> list[ModelCard]:
@@ -144,13 +151,13 @@ def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
     @app.post("/v1/embeddings", tags=["embeddings"], response_model=EmbeddingList, responses=_WRONG)
     async def create_embeddings(request: Request, body: EmbeddingRequest) -> Response:
         """Texts or tokens to vectors."""
-        return await embeddings.answer(body, registry, low=bool(request.scope.get(MARK)))
+        return await embeddings.answer(request, body, registry)
 
     @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
     @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
-    async def rank(body: RerankRequest) -> RerankAnswer:
+    async def rank(request: Request, body: RerankRequest) -> RerankAnswer:
         """Documents by how much they say about a question."""
-        return await rerank.answer(body, registry)
+        return await rerank.answer(request, body, registry)
 
     @app.post("/v1/moderations", tags=["text"], responses=_WRONG)
     async def moderate(body: ModerationRequest) -> Moderation:
@@ -166,6 +173,7 @@ def _audio(app: FastAPI, registry: Registry) -> None:
 
     @app.post("/v1/audio/transcriptions", tags=["audio"], response_model=None, responses=heard)
     async def transcriptions(
+        request: Request,
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(min_length=1, max_length=1024)],
         language: Annotated[str | None, Form(max_length=32)] = None,
@@ -182,10 +190,11 @@ def _audio(app: FastAPI, registry: Registry) -> None:
             "model": model, "language": language, "prompt": prompt, "response_format": response_format,
             "temperature": temperature, "granularities": granularities, "stream": stream,
         }  # fmt: skip
-        return await audio.transcribe(registry, file, form, translate=False)
+        return await audio.transcribe(request, registry, file, form, translate=False)
 
     @app.post("/v1/audio/translations", tags=["audio"], response_model=None, responses=heard)
     async def translations(
+        request: Request,
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(min_length=1, max_length=1024)],
         prompt: Annotated[str | None, Form(max_length=4096)] = None,
@@ -196,14 +205,14 @@ def _audio(app: FastAPI, registry: Registry) -> None:
         form = {
             "model": model, "prompt": prompt, "response_format": response_format, "temperature": temperature
         }  # fmt: skip
-        return await audio.transcribe(registry, file, form, translate=True)
+        return await audio.transcribe(request, registry, file, form, translate=True)
 
     sounds = {"description": "The sound", "content": {"audio/mpeg": {}, "audio/wav": {}}}
 
     @app.post("/v1/audio/speech", tags=["audio"], response_model=None, responses={**_WRONG, 200: sounds})
-    async def speech(body: SpeechRequest) -> Response:
+    async def speech(request: Request, body: SpeechRequest) -> Response:
         """Text to speech."""
-        return await audio.speak(body, registry)
+        return await audio.speak(request, body, registry)
 
 
 def _files(app: FastAPI, files: Files) -> None:

@@ -257,6 +257,17 @@ class UnloadAdapter(BaseModel):
     lora_int_id: int | None = None
 
 
+class ReplaceModel(BaseModel):
+    """The body of `/v1/replace_model`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The name that requests use."""
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    """What answers under it from now on: a folder or file on the server's machine, or a name as of `allmend serve`."""
+
+
 class CompletionRequest(Common):
     """The body of `/v1/completions`."""
 

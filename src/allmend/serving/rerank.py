@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from allmend.serving import services
 from allmend.serving.answering import new_id
+from allmend.serving.charge import charged
 from allmend.serving.embeddings import vectors_of
 from allmend.serving.registry import Registry
 from allmend.serving.services import Service
@@ -78,15 +80,17 @@ class RerankAnswer(BaseModel):
     allmend: RerankSource
 
 
-async def answer(body: RerankRequest, registry: Registry) -> RerankAnswer:
+async def answer(request: Request, body: RerankRequest, registry: Registry) -> RerankAnswer:
     """Rank."""
     service = services.find(registry, body.model, "rank", "embed")
     texts = [item if isinstance(item, str) else item.text for item in body.documents]
     method: Literal["cross-encoder", "cosine"] = "cross-encoder" if service.kind == "rank" else "cosine"
-    if method == "cross-encoder":
-        scores, tokens = await run_in_threadpool(service.engine.scores, body.query, texts)
-    else:
-        scores, tokens = await _cosines(service, body.query, texts)
+    async with charged(request, "serve:embeddings", service) as charge:
+        if method == "cross-encoder":
+            scores, tokens = await run_in_threadpool(service.engine.scores, body.query, texts)
+        else:
+            scores, tokens = await _cosines(service, body.query, texts)
+        charge.prompt = tokens
     if registry.meter is not None:
         registry.meter.prompt.inc(tokens)
     best = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]

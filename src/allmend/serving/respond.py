@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Usage
+from allmend.errors import AllmendError
 from allmend.serving import answering, chat, faults
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
-from allmend.serving.inside import owner_of
 from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatRequest
 from allmend.serving.response_api import (
@@ -37,11 +37,12 @@ from allmend.serving.tools import CallWatch
 
 async def answer(request: Request, body: ResponseRequest, registry: Registry) -> Response | StreamingResponse:
     """Answer, whole or as a stream of events."""
-    asked = await searched(_as_chat(body), registry, owner_of(request))
-    prepared, running = await chat.begin(asked, registry)
-    made = _Made(body, prepared)
+    asked = _as_chat(body).model_copy(update={"stream": body.stream})
+    asked = await searched(asked, registry, request)
+    prepared, running = await chat.begin(request, asked, registry)
+    made = _Made(body, prepared, running)
     if body.stream:
-        return _stream(made.events(running))
+        return _stream(made.events(running), running)
     (given,) = await answering.whole(request, running, 1)
     said, calls = prepared.toolbox.read(given.text) if prepared.toolbox else (given.text, [])
     return made.finished(said, calls, given.finish == "stop", given.usage)
@@ -128,8 +129,8 @@ def _text(content: str | list[InputPart], where: str) -> str:
 class _Made:
     """One response as it grows."""
 
-    def __init__(self, body: ResponseRequest, prepared: chat.Prepared) -> None:
-        self._body, self._prepared = body, prepared
+    def __init__(self, body: ResponseRequest, prepared: chat.Prepared, running: answering.Running) -> None:
+        self._body, self._prepared, self._running = body, prepared, running
         self._id, self._created = answering.new_id("resp")
         self._message = f"msg_{uuid.uuid4().hex}"
         self._number = -1
@@ -264,7 +265,7 @@ class _Made:
             instructions=body.instructions,
             max_output_tokens=body.max_output_tokens,
             metadata=body.metadata or {},
-            model=body.model,
+            model=self._prepared.body.model,
             output=output,
             parallel_tool_calls=body.parallel_tool_calls is not False,
             temperature=body.temperature,
@@ -273,17 +274,20 @@ class _Made:
             tools=[tool.model_dump() for tool in body.tools or ()],
             top_p=body.top_p,
             truncation=body.truncation or "disabled",
-            allmend=chat.provenance(self._prepared),
+            allmend=chat.provenance(self._prepared, self._running),
         )
 
 
-def _stream(events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
+def _stream(events: AsyncIterator[dict[str, Any]], running: answering.Running) -> StreamingResponse:
     async def lines() -> AsyncIterator[bytes]:
         try:
+            async for place, seconds in running.waiting():
+                yield answering.queue_comment(place, seconds)
             async for event in events:
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 yield f"event: {event['type']}\ndata: {text}\n\n".encode()
-        except Fault as fault:
+        except (Fault, AllmendError) as error:
+            fault = error if isinstance(error, Fault) else faults.of_error(error)
             failure = {"type": "error", "sequence_number": 0, **fault.detail.model_dump(exclude={"type"})}
             yield f"event: error\ndata: {json.dumps(failure, ensure_ascii=False)}\n\n".encode()
 

@@ -32,6 +32,8 @@ class Provenance(_Answer):
     """SHA-256 of the template's text."""
     searched: SearchCall | None = None
     """What was looked up in documents, and the passages that the model was shown."""
+    fallback_from: str | None = None
+    """The model that was asked for, where another answers because that one was overloaded."""
 
 
 class PromptDetails(_Answer):
@@ -218,3 +220,12 @@ class Health(_Answer):
 
     status: Literal["ok"] = "ok"
     models: list[str]
+
+
+class Replaced(_Answer):
+    """A model that answers under a name from now on."""
+
+    model: str
+    digest: str
+    adapters_gone: list[str]
+    """Adapters that do not fit it and are no longer served."""

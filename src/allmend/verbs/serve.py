@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allmend.models.fetch import Progress
     from allmend.nouns.choice import Choice
     from allmend.nouns.model import Model
+    from allmend.serving.desk import Desk
     from allmend.serving.registry import Served
     from allmend.serving.server import Server
 
@@ -36,13 +37,37 @@ class ServeSettings(Settings):
     """An adapter as NAME=REF; REF is its folder, a run, or OWNER/NAME@REV on a hub. May be given many times."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own needs an API key."""
+    """Address to listen on. Any other than this machine's own needs keys, and TLS or --insecure."""
 
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes any free one."""
 
     api_key: str | None = None
     """What clients must send as their key; also read from ALLMEND_API_KEY."""
+
+    with_keys: bool = False
+    """Ask for keys of `allmend keys`, hold them to their limits, and keep the ledger of usage."""
+
+    tls_cert: str | None = None
+    """Certificate for TLS, a PEM file, with those that lead to its authority."""
+
+    tls_key: str | None = None
+    """Key of the certificate, a PEM file."""
+
+    insecure: bool = False
+    """Listen for others without TLS: for a server behind something that encrypts."""
+
+    isolate: bool | None = None
+    """Compute in a process of its own, which is started again when it crashes; done with --with-keys when not given."""
+
+    queue: int = Field(1024, ge=0)
+    """Answers that may wait for their turn; beyond that requests are refused with 429."""
+
+    wait: Duration = 30.0
+    """Longest time that a request may be expected to wait; beyond that it is refused with 429."""
+
+    fallback: tuple[str, ...] = ()
+    """MODEL=OTHER: what answers, and says so, where MODEL would be refused with 429. May be given many times."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights; chosen from what the processor has when not given."""
@@ -100,6 +125,14 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
+    with_keys: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    insecure: bool = False,
+    isolate: bool | None = None,
+    queue: int = 1024,
+    wait: float | str = 30.0,
+    fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
     weights: str = "auto",
@@ -126,8 +159,8 @@ def serve(
     """
     given = {key: value for key, value in locals().items() if key != "models"}
     settings = ServeSettings.of(given)
-    server = start(models, **{**dict(settings), "grace": settings.grace})
-    wait(server, grace=settings.grace)
+    server = start(models, **dict(settings))
+    wait_for_end(server, grace=settings.grace)
 
 
 def start(
@@ -137,6 +170,14 @@ def start(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
+    with_keys: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    insecure: bool = False,
+    isolate: bool | None = None,
+    queue: int = 1024,
+    wait: float | str = 30.0,
+    fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
     weights: str = "auto",
@@ -173,7 +214,10 @@ def start(
     from allmend.verdicts.norms import read as read_norms
 
     # Everything that can be refused is refused before a model is fetched or loaded.
-    server.check_key(settings.host, key)
+    tls = server.tls_options(settings.tls_cert, settings.tls_key)
+    has_key = settings.with_keys or key is not None
+    server.check_exposure(settings.host, key=has_key, tls=bool(tls), insecure=settings.insecure)
+    fallbacks = dict(adapter_refs.split(text, "--fallback") for text in settings.fallback)
     wanted = [adapter_refs.split(text) for text in settings.adapter]
     with ExitStack() as undo:
         listening = server.bind(settings.host, settings.port)
@@ -184,27 +228,70 @@ def start(
         registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
         undo.callback(registry.close)
         rules = read_norms(settings.norms) if settings.norms is not None else None
+
+        def load(name: str) -> tuple[Served, TextEngine]:
+            return _load(name, settings, progress, note)
+
         for name in names:
             found = resolve(name, progress)
             if (kind := kind_of(found)) != "text":
                 registry.services.add(found, kind, load_service(found, kind, dtype=settings.dtype, note=note))
                 continue
-            loaded, made = load_engine(found, settings, progress=progress, note=note)
+            loaded, made = load(name)
             registry.add_base(loaded, made, answer_limit=settings.answer)
         indexes = open_indexes(settings.index, registry, progress=progress, note=note)
         for name, read in adapters:
             registry.add_adapter(name, read)
+        desk = _desk(settings, key, fallbacks)
+        undo.callback(desk.close)
         app = create_app(
             registry,
-            key=key,
+            desk=desk,
             loopback=server.is_loopback(settings.host),
             loading=settings.loading,
             log=settings.log,
+            load=load,
             kept=Kept(norms=rules, indexes=indexes),
         )
-        running = server.Server(app, registry, listening, settings.host).start()
+        running = server.Server(app, registry, listening, settings.host, desk=desk, **tls).start()
         undo.pop_all()
     return running
+
+
+def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -> Desk:
+    from allmend.serving.desk import Desk, with_keys
+
+    options: dict[str, Any] = {
+        "word": key,
+        "parallel": settings.parallel,
+        "longest": settings.wait,
+        "queue": settings.queue,
+        "fallbacks": fallbacks,
+    }
+    return with_keys(**options) if settings.with_keys else Desk(**options)
+
+
+def _load(name: str, settings: ServeSettings, progress: Progress | None, note: Note) -> tuple[Served, TextEngine]:
+    isolate = settings.with_keys if settings.isolate is None else settings.isolate
+    if not isolate:
+        return load_engine(name, settings, progress=progress, note=note)
+    from allmend.engines.apart.engine import start as start_apart
+    from allmend.models.loading import load_tokenizer
+    from allmend.models.resolve import resolve
+
+    found = resolve(name, progress)  # Downloads and their progress are this process's.
+    engine, about = start_apart("allmend.verbs.serve:_apart", (name, settings.model_dump(mode="json")))
+    for each in about["choices"]:
+        note(found.name, each)
+    return Described(about["model"], load_tokenizer(found), about["template"], engine.context), engine
+
+
+def _apart(name: str, values: dict[str, Any]) -> tuple[TextEngine, dict[str, Any]]:
+    """In the engine's process: the engine, and what the server needs to know of it."""
+    choices: list[Choice] = []
+    settings = ServeSettings.of({**values, "isolate": False})
+    loaded, engine = load_engine(name, settings, note=lambda model, choice: choices.append(choice))
+    return engine, {"model": loaded.about, "template": loaded.template, "choices": choices}
 
 
 def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -329,7 +416,7 @@ def _other(
     return Described(model, tokenizer, template if isinstance(template, str) else None, context), made
 
 
-def wait(server: Server, *, grace: float) -> None:
+def wait_for_end(server: Server, *, grace: float) -> None:
     """Block until Ctrl-C or SIGTERM, then close: `grace` seconds for answers under way, none after a second Ctrl-C.
 
     Raises `KeyboardInterrupt` when it is done.
