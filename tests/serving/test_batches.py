@@ -171,6 +171,6 @@ def test_files_and_batches_are_their_owners_alone(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotFound):
             ask()
-    assert batches.files.list("ben", Page()).data == [] and batches.list("ben", Page()).data == []
+    assert batches.files.page("ben", Page()).data == [] and batches.page("ben", Page()).data == []
     with pytest.raises(Invalid):
         batches.lines(batch)

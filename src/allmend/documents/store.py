@@ -150,7 +150,9 @@ class Index:
                 "SELECT path, digest, size, modified, note, file_id, attributes, added, "
                 "(SELECT COUNT(*) FROM passages WHERE document = documents.id) FROM documents ORDER BY path"
             ).fetchall()
-        return [Document(*row[:6], json.loads(row[6]), *row[7:]) for row in rows]
+        return [
+            Document(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6]), row[7], row[8]) for row in rows
+        ]
 
     def count(self) -> int:
         """Passages."""
@@ -228,7 +230,7 @@ class Index:
                 f"JOIN documents d ON d.id = p.document WHERE p.id IN ({marks})",
                 list(ids),
             ).fetchall()
-        return {row[0]: Found(*row[:6], json.loads(row[6])) for row in rows}
+        return {row[0]: Found(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows}
 
     def texts(self, path: str) -> list[str]:
         """A document's passages, in order."""

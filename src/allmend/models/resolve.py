@@ -79,7 +79,7 @@ def _from_hub(ref: ModelRef) -> Model:
     )
 
     try:
-        asked = {"revision": ref.revision, "endpoint": ref.endpoint}
+        asked: dict[str, Any] = {"revision": ref.revision, "endpoint": ref.endpoint}
         folder = snapshot_download(ref.name, allow_patterns=_HUB_FILES, **asked)
         if any(Path(folder).glob("vocabulary.*")) and not any(Path(folder).glob("*.safetensors")):
             # CTranslate2's weights, which share their file's name with pickled ones: opened only if they are.

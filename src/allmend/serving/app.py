@@ -144,7 +144,7 @@ def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter, desk: Des
     @app.get("/health", tags=["server"])
     async def health() -> Health:
         """Whether the server is up, and what it serves."""
-        return Health(models=[served.name for served in (*registry.bases(), *registry.services.all())])
+        return Health(models=[each.name for each in registry.bases()] + [each.name for each in registry.services.all()])
 
     @app.get("/ready", tags=["server"], responses={503: _WRONG[503]})
     async def ready() -> Health:

@@ -52,16 +52,19 @@ class Runner:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while not self._registry.closing:
+        while not self._closing():
             self._wake.clear()
             for batch in await run_in_threadpool(self._batches.open):
                 await self._batch(batch)
-                if self._registry.closing:
+                if self._closing():
                     return
             try:
                 await asyncio.wait_for(self._wake.wait(), _LOOK)
             except TimeoutError:
                 pass
+
+    def _closing(self) -> bool:
+        return self._registry.closing
 
     async def _batch(self, batch: Batch) -> None:
         batches = self._batches

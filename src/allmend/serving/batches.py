@@ -168,7 +168,7 @@ class Batches:
         found = self._read(identity)
         return found.get("key") if found else None
 
-    def list(self, owner: str, page: Page) -> BatchList:
+    def page(self, owner: str, page: Page) -> BatchList:
         """An owner's batches."""
         values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
         found = [Batch.model_validate(each["batch"]) for each in values if each and each["owner"] == owner]
@@ -251,8 +251,8 @@ class Batches:
                         break
                     kept += len(raw)
                 handle.truncate(kept)
-        good = sum(done.values())
-        return done, good, len(done) - good
+        well = sum(done.values())
+        return done, well, len(done) - well
 
     def note(self, batch: Batch, custom_id: str, status: int, request_id: str, body: Any) -> bool:
         """Write an answer down, for good; whether it went well."""

@@ -125,7 +125,7 @@ def _rows(engine: EmbedEngine, body: EmbeddingRequest) -> Rows:
         if isinstance(given[0], str):
             return engine.rows([str(text) for text in given], body.input_type or "document")
         lists = [given] if isinstance(given[0], int) else given
-        return engine.framed(lists)  # type: ignore[arg-type]
+        return engine.framed(lists)
     except InputError as error:
         words = f"{error.message}. {error.hint}" if error.hint else error.message
         raise Fault(400, words, param="input", code="invalid_value") from None

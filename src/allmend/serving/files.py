@@ -123,7 +123,7 @@ class Files:
         shutil.rmtree(gone, ignore_errors=True)
         return FileDeleted(id=about.id)
 
-    def list(self, owner: str, page: Page, purpose: str | None = None) -> FileList:
+    def page(self, owner: str, page: Page, purpose: str | None = None) -> FileList:
         """An owner's files."""
         found = [about for about in self._of(owner) if purpose in (None, about.purpose)]
         part, more = paged(found, page)

@@ -7,7 +7,7 @@ and never taken for harmless.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -86,7 +86,8 @@ def _texts(body: ModerationRequest) -> list[str]:
         return [body.input]
     texts: list[str] = []
     parts: list[str] = []
-    for place, item in enumerate(body.input):
+    given = cast(list[str | ModerationPart], body.input)
+    for place, item in enumerate(given):
         if isinstance(item, str):
             texts.append(item)
         elif item.type == "text" and item.text is not None:

@@ -232,7 +232,7 @@ def _files(app: FastAPI, files: Files) -> None:
         order: Annotated[Literal["asc", "desc"], Query()] = "desc",
     ) -> FileList:
         """Your files."""
-        return files.list(owner_of(request), Page(limit=limit, after=after, order=order), purpose)
+        return files.page(owner_of(request), Page(limit=limit, after=after, order=order), purpose)
 
     @app.get("/v1/files/{file_id}", tags=["files"], responses=_WRONG)
     def retrieve_file(request: Request, file_id: str) -> FileObject:
@@ -269,7 +269,7 @@ def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
         after: Annotated[str | None, Query(max_length=200)] = None,
     ) -> BatchList:
         """Your batches."""
-        return batches.list(owner_of(request), Page(limit=limit, after=after))
+        return batches.page(owner_of(request), Page(limit=limit, after=after))
 
     @app.get("/v1/batches/{batch_id}", tags=["batches"], responses=_WRONG)
     def retrieve_batch(request: Request, batch_id: str) -> Batch:
@@ -298,7 +298,7 @@ def _stores(app: FastAPI, stores: Stores) -> None:
         order: Annotated[Literal["asc", "desc"], Query()] = "desc",
     ) -> StoreList:
         """Stores that you can search."""
-        return stores.list(owner_of(request), Page(limit=limit, after=after, order=order))
+        return stores.page(owner_of(request), Page(limit=limit, after=after, order=order))
 
     @app.get("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
     def retrieve_store(request: Request, store_id: str) -> VectorStore:

@@ -254,7 +254,7 @@ class Stores:
             self.add(identity, AddFile(file_id=file_id), owner)
         return self.describe(identity, self.find(identity, owner))
 
-    def list(self, owner: str, page: Page) -> StoreList:
+    def page(self, owner: str, page: Page) -> StoreList:
         """Everybody's and the owner's."""
         found = [self.describe(name, index) for name, index in self.shared.items()]
         found += [self.describe(identity, self.find(identity, owner)) for identity in self._mine(owner)]

@@ -47,7 +47,7 @@ class Pooling:
             counts = torch.tensor(lengths, device=rows.device)
             out = torch.segment_reduce(rows, "mean", lengths=counts, axis=0)
         elif self.mode == "max":
-            out = torch.stack([row.amax(0) for row in rows.split(list(lengths))])
+            out = torch.stack([row.amax(0) for row in torch.split(rows, list(lengths))])
         else:
             ends = torch.tensor(lengths, device=rows.device).cumsum(0)
             places = ends - 1 if self.mode == "lasttoken" else ends - torch.tensor(lengths, device=rows.device)
