@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from documented import Reader, commands, furnish, reading
+
 # One thread: tests run beside each other, and tiny matrices are faster without a crew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,3 +64,13 @@ def small_models(model_cache: Path) -> dict[str, object]:
             del os.environ["ALLMEND_HOME"]
         else:
             os.environ["ALLMEND_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory, shared_home: Callable[[Path], dict[str, str]]) -> Reader:
+    """A reader of the pages who has tuned the default model as docs/tune.md says: one real tune for all tests."""
+    folder = tmp_path_factory.mktemp("reader")
+    furnish(folder)
+    made = Reader(folder, reading(shared_home(folder / "home")))
+    made.try_line(next(line for line in commands("docs/tune.md") if line.startswith("allmend tune ")))
+    return made
