@@ -41,8 +41,7 @@ class Soak:
         self.stop = threading.Event()
         self.statuses: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.tokens = [0, 0]
-        self.answers = 0
+        self.told: dict[str, tuple[int, int]] = {}
         self.crashes = 0
         self._lock = threading.Lock()
 
@@ -54,7 +53,7 @@ class Soak:
                 try:
                     kind(self, client, chance)
                 except httpx.HTTPError as error:
-                    self.note("transport", f"{type(error).__name__}: {error}")
+                    self.note("transport", None if self.stop.is_set() else f"{type(error).__name__}: {error}")
 
     def body(self, chance: random.Random, **more: Any) -> dict[str, Any]:
         """A request for one of the models."""
@@ -72,12 +71,10 @@ class Soak:
             if unexpected is not None and len(self.wrong) < 50:
                 self.wrong.append(unexpected[:300])
 
-    def used(self, usage: dict[str, Any]) -> None:
-        """Count what an answer says it used."""
+    def used(self, answer: httpx.Response, usage: dict[str, Any]) -> None:
+        """Keep what an answer says it used."""
         with self._lock:
-            self.answers += 1
-            self.tokens[0] += usage["prompt_tokens"]
-            self.tokens[1] += usage["completion_tokens"]
+            self.told[answer.headers["x-usage-id"]] = (usage["prompt_tokens"], usage["completion_tokens"])
 
     def check(self, answer: httpx.Response, allowed: tuple[int, ...] = (200, 429)) -> bool:
         """Whether it went well; a 503 is only allowed around a crash that was made."""
@@ -90,7 +87,7 @@ def whole(soak: Soak, client: httpx.Client, chance: random.Random) -> None:
     """A whole answer, or several."""
     answer = client.post("/v1/chat/completions", json=soak.body(chance, n=chance.choice([1, 1, 1, 3])))
     if soak.check(answer):
-        soak.used(answer.json()["usage"])
+        soak.used(answer, answer.json()["usage"])
 
 
 def streamed(soak: Soak, client: httpx.Client, chance: random.Random) -> None:
@@ -103,7 +100,7 @@ def streamed(soak: Soak, client: httpx.Client, chance: random.Random) -> None:
             return
     if lines and lines[-1] == "data: [DONE]":
         soak.note("200")
-        soak.used(json.loads(lines[-2].removeprefix("data: "))["usage"])
+        soak.used(answer, json.loads(lines[-2].removeprefix("data: "))["usage"])
     else:
         soak.note("broken stream", None if soak.crashes else f"a stream ended with {lines[-1:]}")
 
@@ -131,8 +128,8 @@ def administering(soak: Soak, client: httpx.Client, chance: random.Random) -> No
     from allmend.access import keys
 
     loaded = {"lora_name": "passing", "lora_path": soak.folder, "load_inplace": True}
-    soak.check(client.post("/v1/load_lora_adapter", json=loaded))
-    soak.check(client.post("/v1/unload_lora_adapter", json={"lora_name": "passing"}))
+    if soak.check(client.post("/v1/load_lora_adapter", json=loaded)):
+        soak.check(client.post("/v1/unload_lora_adapter", json={"lora_name": "passing"}))
     made = keys.create("admin", "passing", scopes=["serve:chat"])
     soak.check(client.get("/v1/models", headers={"authorization": f"Bearer {made.text}"}))
     keys.revoke(made.key.id)
@@ -174,8 +171,12 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def soak(seconds: float, model: str | None, crash: float, look: float) -> dict[str, Any]:
-    """Run it all; the figures."""
+def soak(seconds: float, model: str | None, crash: float, look: float, kill: bool = False) -> dict[str, Any]:
+    """Run it all; the figures.
+
+    Args:
+        kill: end the server by kill -9 in the middle of its work, instead of asking it.
+    """
     from allmend.access import keys, usage
 
     with tempfile.TemporaryDirectory() as home:
@@ -214,14 +215,18 @@ def soak(seconds: float, model: str | None, crash: float, look: float) -> dict[s
                     os.kill(child, signal.SIGKILL)
             time.sleep(min(look, max(seconds - (time.monotonic() - began), 0.01)))
         lasted = time.monotonic() - began
+        alive = server.poll() is None
+        if kill:
+            server.kill()
+            run.crashes += 1
         run.stop.set()
         for thread in threads:
             thread.join()
-        alive = server.poll() is None
         server.terminate()
         code = server.wait(120)
-        sums = {row.group["state"]: row for row in usage.summary(["state"])}
-        settled = sums.get("settled")
+        server.stdout.close()
+        sums = {row.group["state"]: row.answers for row in usage.summary(["state"])}
+        ledger = {row["id"]: (row["prompt"], row["completion"]) for row in usage.rows() if row["state"] == "settled"}
         quarter = max(len(states) // 4, 1)
         middle = lambda name, part: round(statistics.median(each[name] for each in part))
         return {
@@ -231,14 +236,20 @@ def soak(seconds: float, model: str | None, crash: float, look: float) -> dict[s
             "unexpected": run.wrong,
             "alive_at_the_end": alive,
             "exit_code": code,
-            "answers": {"told": run.answers, "ledger": settled.answers if settled else 0},
-            "prompt_tokens": {"told": run.tokens[0], "ledger": settled.prompt if settled else 0},
-            "completion_tokens": {"told": run.tokens[1], "ledger": settled.completion if settled else 0},
-            "ledger_states": {str(name): row.answers for name, row in sums.items()},
+            "answers": {"told": len(run.told), "ledger": len(ledger)},
+            "prompt_tokens": {"told": _sum(run.told, 0), "ledger": _sum(ledger, 0)},
+            "completion_tokens": {"told": _sum(run.told, 1), "ledger": _sum(ledger, 1)},
+            "told_and_not_in_the_ledger": sum(ledger.get(name) != used for name, used in run.told.items()),
+            "in_the_ledger_and_not_told": len(ledger.keys() - run.told.keys()),
+            "ledger_states": sums,
             "second_quarter": {name: middle(name, states[quarter : 2 * quarter] or states) for name in states[0]},
             "last_quarter": {name: middle(name, states[-quarter:]) for name in states[0]},
             "states": states[:: max(len(states) // 60, 1)],
         }
+
+
+def _sum(used: dict[str, tuple[int, int]], which: int) -> int:
+    return sum(each[which] for each in used.values())
 
 
 def main() -> None:

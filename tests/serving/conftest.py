@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +21,7 @@ import tiny
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
+PACKAGES = ("langchain-openai==1.7.3", "litellm==1.106.2", "llm==0.32.1", "mcp", "httpx>=0.27")
 TEMPLATE = (
     "{% if tools %}[tools]{{ tools | tojson }}<tool_call>{% endif %}"
     "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}{% endfor %}"
@@ -111,3 +117,32 @@ def more(tmp_path_factory: pytest.TempPathFactory, folders: Folders) -> Iterator
         running = start(models, port=0, dtype="float32", memory="64M", norms=str(root / "norms.toml"), index=["notes"])
     with running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def client_python() -> Path:
+    """The interpreter of the clients' environment."""
+    mark = hashlib.sha256(" ".join((*PACKAGES, sys.version)).encode()).hexdigest()[:12]
+    named = os.environ.get("ALLMEND_TEST_HOME")
+    cache = Path(named) if named else Path.home() / ".cache" / "allmend-tests"
+    folder = cache / f"clients-{mark}"
+    if not (folder / "made").is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=300)
+        install = [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", *PACKAGES]
+        subprocess.run(install, check=True, timeout=500)
+        (folder / "made").touch()
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def stock_client(client_python: Path) -> Callable[..., Any]:
+    """Runs the script of one of the clients that people use, with its arguments."""
+
+    def run(client: str, *arguments: str) -> Any:
+        script = Path(__file__).parent / "clients" / f"{client}_calls.py"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OPENAI"))}
+        environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false", "NO_PROXY": "127.0.0.1"}
+        command = [str(client_python), str(script), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+
+    return run

@@ -255,6 +255,37 @@ def test_the_stock_client_reads_a_limit(http: httpx.Client, make: Make, base: st
     assert caught.value.code == "rate_limit_exceeded"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("client", ["langchain", "litellm"])
+def test_stock_clients_work_with_a_key(client: str, stock_client: Any, make: Make, server: Server, base: str) -> None:
+    refused = stock_client(client, f"{server.url}/v1", base, "allm_wrong")
+    assert refused.returncode != 0
+    key = make("serve:chat")
+    done = stock_client(client, f"{server.url}/v1", base, key)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.count("ok ") >= 20
+    rows = [row for row in usage.rows() if row["key_id"] == key.split("_")[1]]
+    assert len(rows) >= 15 and {row["state"] for row in rows} <= {"settled", "cancelled"}
+
+
+def test_what_open_webui_sends_is_answered(http: httpx.Client, make: Make, base: str) -> None:
+    key = make(forwarded_users=True)
+    who = {"x-openwebui-user-name": "Anna%20B", "x-openwebui-user-id": "8f3a", "x-openwebui-user-email": "a@b.example",
+           "x-openwebui-user-role": "user", "x-openwebui-chat-id": "c1"}  # fmt: skip
+    models = http.get("/v1/models", headers=bearer(key, **who)).json()["data"]
+    assert {each["id"] for each in models} == {base, "mine", "yours"}
+    asked = {"stream": True, "model": "yours", "messages": [{"role": "user", "content": "Hello"}],
+             "temperature": 0.8, "max_tokens": 5, "stream_options": {"include_usage": True}}  # fmt: skip
+    with http.stream("POST", "/v1/chat/completions", headers=bearer(key, **who), json=asked) as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    assert answer.status_code == 200 and lines[-1] == "data: [DONE]"
+    titled = http.post("/v1/chat/completions", headers=bearer(key, **who), json={**asked, "stream": False,
+                       "stream_options": None, "max_completion_tokens": 5})  # fmt: skip
+    assert titled.status_code == 200
+    rows = [row for row in usage.rows() if row["key_id"] == key.split("_")[1]]
+    assert [row["user"] for row in rows] == ["8f3a", "8f3a"]
+
+
 def test_listening_for_others_needs_keys_and_tls_or_a_word(folders: Any, tmp_path: Any) -> None:
     model = str(folders.base)
     with pytest.raises(Refused, match="key"):

@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -52,7 +53,8 @@ class Visit:
         self._admission: Admission | None = None
         self._gate: Gate | None = None
         self._place: Place | None = None
-        self._opened = self._settled = False
+        self._opening: Future[None] | None = None
+        self._settled = False
         self._work: Callable[[], Awaitable[None]] | None = None
 
     async def enter(self, route: str, headers: Mapping[str, str]) -> None:
@@ -108,6 +110,8 @@ class Visit:
                 gate.leave(place)
                 raise exceeded(error) from None
             self.headers |= self._admission.headers()
+        if self.desk.ledger is not None:
+            self.headers["x-usage-id"] = self.id
         self.headers["x-queue-place"] = str(place.position)
         self.headers["x-queue-estimate"] = f"{place.estimate:.2f}"
 
@@ -127,22 +131,17 @@ class Visit:
         now = self._gate.position(self._place)
         return now, self._gate.estimate(now)
 
-    async def open(self, target: Target) -> None:
-        """Write into the ledger that an answer begins."""
-        if self.desk.ledger is None or self._opened:
+    def open(self, target: Target) -> None:
+        """Write into the ledger that an answer begins; `settle` sees to it that it is written."""
+        if self.desk.ledger is None or self._opening is not None:
             return
         from allmend.access.ledger import Opening
 
-        self._opened = True
-        principal = self.principal
-        await _written(
-            self.desk.ledger.open(
-                Opening(
-                    self.id, principal.key, principal.account, principal.user, self.route, target.base.name,
-                    target.label,
-                )
-            )
-        )  # fmt: skip
+        who = self.principal
+        label = target.label
+        self._opening = self.desk.ledger.open(
+            Opening(self.id, who.key, who.account, who.user, self.route, target.base.name, label)
+        )
 
     async def settle(self, *, prompt: int, cached: int, completion: int, state: str = "settled") -> None:
         """Write what was used, before the answer's end is sent; raises `Fault` 503 where that cannot be."""
@@ -151,9 +150,10 @@ class Visit:
         self._settled = True
         if self._admission is not None:
             self._admission.settle(prompt + completion)
-        if self.desk.ledger is not None and self._opened:
+        if self.desk.ledger is not None and self._opening is not None:
             from allmend.access.ledger import Settled
 
+            await _written(self._opening)
             await _written(self.desk.ledger.settle(self.id, Settled(prompt, cached, completion, state)))
 
     def works(self, ending: Callable[[], Awaitable[None]]) -> None:
@@ -172,7 +172,7 @@ class Visit:
                 await self._work()
         finally:
             self.leave_gate()
-            if self._opened and not self._settled:
+            if self._opening is not None and not self._settled:
                 await self.settle(prompt=0, cached=0, completion=0, state="failed")
             if self._admission is not None:
                 self._admission.leave()
@@ -222,7 +222,8 @@ def retry_headers(seconds: float | None) -> dict[str, str]:
 
 async def _written(done: Any) -> None:
     try:
-        await asyncio.wrap_future(done)
+        # Also where the client hangs up meanwhile, what was used is written.
+        await asyncio.shield(asyncio.wrap_future(done))
     except AllmendError as error:
         words = f"The answer could not be written into the ledger: {error.message}"
         raise Fault(503, words, type="server_error", code="ledger_unavailable", headers={"retry-after": "1"}) from None
