@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from allmend.cli import run as command
 from allmend.data import Row, check
-from allmend.data.lengths import token_findings
+from allmend.data.lengths import TokenLengths
 from allmend.data.sensitive import personal_in
 from allmend.data.templates import PLAIN, Template
 from allmend.errors import InputError
@@ -245,8 +245,10 @@ def test_settings_and_signature_agree():
 
 
 def trip_problems(rows, tokenizer, template):
-    found, _ = token_findings(rows, tokenizer, template, None)
-    return {problem.id: problem.rows for problem in found}
+    lengths = TokenLengths(tokenizer, template, None)
+    for row in rows:
+        lengths.look(row)
+    return {problem.id: problem.rows for problem in lengths.findings()}
 
 
 def test_the_way_to_tokens_and_back():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmend.data import Row, load, overlap, split
-from allmend.data.likeness import likeness, normal
+from allmend.data.likeness import likeness
+from allmend.data.wording import normal
 
 WORDS = [f"word{number}" for number in range(3000)]
 

@@ -1,6 +1,6 @@
 """How long `data check` takes and how much memory it needs, as rows grow.
 
-    python bench/check_scale.py [ROWS…]
+    python bench/tune/check_scale.py [ROWS…]
 
 Rows are made up: 22 words with a label, one in 50 repeated, one in 50 with one word changed, one in 1,000 with a mail
 address. Each size runs in a process of its own. The result goes to `check_scale.json` beside this file.
