@@ -29,7 +29,7 @@ def test_the_bare_word_lists(two, capsys):
 def test_show_tells_all_and_keeps_brackets(two, capsys):
     assert command(["runs", "show", two[0]]) == 0
     shown = capsys.readouterr().out
-    for words in ("[odd].csv", "rate", "0.1", "[no] markup", "at step 3", "float32"):
+    for words in ("[odd].csv", "rate", "0.1", "[no] markup", "at step 3", "float32", "█"):
         assert words in shown
 
 
