@@ -237,7 +237,8 @@ def _course(run: str, metric: Metric) -> tuple[str, str]:
     if metric.points < 2:
         return f"at step {metric.step}", ""
     words = f"at step {metric.step}, {_short(metric.least)} to {_short(metric.most)}, {metric.points} points"
-    return words, curve([point.value for point in runs.series(run, metric.name)], 32)
+    values = [point.value for point in runs.series(run, metric.name) if point.value is not None]
+    return words, curve(values, 32)
 
 
 def _rows(title: str, rows: Iterable[tuple[str, ...]]) -> None:
