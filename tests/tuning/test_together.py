@@ -45,7 +45,7 @@ folder.mkdir(parents=True)
 loaded = SimpleNamespace(model=network, device=torch.device("cpu"))
 # Five rows a batch: one process has a pack more than the other.
 plan = Plan(steps=6, rate=1e-3 if what == "full" else 1e-2, batch_rows=5, pack_tokens=16,
-            share_moments=shard == "optimiser")
+            share_moments=shard == "optimiser", recompute=shard == "all")
 passes = Passes.of(loaded, lora, Tricks(), plan.pack_tokens, divided)
 seen = []
 stop = lambda: len(seen) == 3 and sys.argv[4:] == ["stop"]
