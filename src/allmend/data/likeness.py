@@ -99,8 +99,8 @@ class _Near:
         self.pairs, self.rank = pairs, rank
         self.starts = pairs.starts()
         self.limit = max(20, distinct // 20)
-        self.parents = np.arange(distinct, dtype=np.int32)
-        self.text_of = np.empty(distinct, np.int32)
+        self.parents: Places = np.arange(distinct, dtype=np.int32)
+        self.text_of: Places = np.empty(distinct, np.int32)
         self.text_of[rank[rank >= 0]] = np.flatnonzero(rank >= 0)
 
     def grouped(self) -> Places:
@@ -168,9 +168,9 @@ class _Near:
         ordered = band[order]
         fresh = np.ones(len(order), bool)
         np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
-        others = np.flatnonzero(~fresh)
-        firsts = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order), dtype=np.int32), 0))[others]]
-        others = order[others]
+        later = np.flatnonzero(~fresh)
+        begins = np.maximum.accumulate(np.where(fresh, np.arange(len(order), dtype=np.int32), 0))
+        firsts, others = order[begins[later]], order[later]
         # Signatures tell most of what is not alike, and what is in one group already needs no comparison.
         open_still = self.parents[firsts] != self.parents[others]
         firsts, others = firsts[open_still], others[open_still]

@@ -44,6 +44,7 @@ class Divided(nn.Module):
         """This process's share of each weight, by the model's own names; tied weights appear once."""
         return {name: cast(DTensor, weight) for name, weight in self.model.named_parameters()}
 
+    @torch.no_grad()
     def gathered(self, dtype: torch.dtype) -> PreTrainedModel:
         """The model as it was, in one piece and frozen, with the weights of now; in every process.
 
@@ -51,7 +52,7 @@ class Divided(nn.Module):
         """
         plain = self._plain[0]
         for name, share in self.shares().items():
-            weight = nn.Parameter(share.detach().full_tensor().to(dtype), requires_grad=False)
+            weight = nn.Parameter(share.full_tensor().to(dtype), requires_grad=False)
             old = plain.get_parameter(name)
             for module in plain.modules():
                 for own, one in list(module.named_parameters(recurse=False)):
