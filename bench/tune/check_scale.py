@@ -62,18 +62,21 @@ def main() -> None:
         return
     from allmend.runs.environment import environment
 
-    figures = []
+    file = Path(__file__).with_suffix(".json")
+    figures = {one["rows"]: one for one in json.loads(file.read_text())["figures"]} if file.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         for count in [int(word) for word in sys.argv[1:]] or [10_000, 100_000, 1_000_000]:
             path = Path(folder) / f"{count}.jsonl"
             write(path, count)
             line = [sys.executable, __file__, "--one", str(path)]
-            figures.append(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout))
-            print(figures[-1], flush=True)
+            figures[count] = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+            print(figures[count], flush=True)
             path.unlink()
-    result = {"command": " ".join(["python", *sys.argv]), "machine": environment(), "figures": figures}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    page.put("check_scale", table(figures))
+            # Each size as soon as it is there; the others stay as they were.
+            sizes = [figures[rows] for rows in sorted(figures)]
+            result = {"command": " ".join(["python", *sys.argv]), "machine": environment(), "figures": sizes}
+            file.write_text(json.dumps(result, indent=2) + "\n")
+            page.put("check_scale", table(sizes))
 
 
 def table(figures: list[dict[str, Any]]) -> str:
