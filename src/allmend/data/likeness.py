@@ -2,7 +2,7 @@
 
 Near duplicates are found with MinHash (Broder 1997) over pairs of neighbouring words, banded so that only rows
 that probably share `NEAR` of their pairs are compared, and each candidate is checked exactly. Work grows linearly
-with the text; memory is some 150 bytes a row however long the rows are, since word pairs wait in a temporary file.
+with the text; memory is under 200 bytes a row however long the rows are, since word pairs wait in a temporary file.
 Everything depends on content alone, never on the order of the rows."""
 
 from __future__ import annotations
