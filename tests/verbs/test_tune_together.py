@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
+from allmend.errors import UsageError
 from allmend.nouns.run import Run
 from allmend.nouns.verdict import Verdict
 from allmend.verbs.tune import tune
@@ -33,15 +34,13 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("words", [("--full", "--learning-rate", "1e-3"), ("--learning-rate", "1e-2")])
-def test_divided_weights_end_in_files_that_others_read(
-    tmp_path: Path, rows: Path, model: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_divided_weights_end_in_a_model_that_others_read(tmp_path: Path, rows: Path, model: Path) -> None:
     home = tmp_path / "home"
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
             "--local-ranks-filter=0",
             "-m", "allmend", "tune", str(rows), "--model", str(model), "--shard", "all", "--budget", "60s",
-            "--epochs", "2", "--dtype", "float32", "--json", *words]  # fmt: skip
+            "--epochs", "2", "--dtype", "float32", "--json",
+            "--full", "--learning-rate", "1e-3"]  # fmt: skip
     environment = {**os.environ, "ALLMEND_HOME": str(home), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -51,21 +50,15 @@ def test_divided_weights_end_in_files_that_others_read(
     verdict = Verdict.from_json(Path(run.output("verdict") or "").read_text())
     assert verdict.held_out_rows == run.choice("splits")["held_out"]
     before = AutoModelForCausalLM.from_pretrained(model).state_dict()
-    if "--full" not in words:
-        import peft
-
-        loaded = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), run.output("adapter"))
-        assert any("lora_B" in name and weight.abs().max() > 0 for name, weight in loaded.named_parameters())
-        return
     after = AutoModelForCausalLM.from_pretrained(run.output("model")).state_dict()
     assert before.keys() == after.keys()
     assert all(weight.shape == before[name].shape and weight.isfinite().all() for name, weight in after.items())
     assert any(not torch.equal(weight, before[name]) for name, weight in after.items())
 
 
-def test_one_process_has_nobody_to_divide_with(rows: Path, model: Path, tmp_path: Path, monkeypatch) -> None:
-    from allmend.errors import UsageError
-
+def test_one_process_has_nobody_to_divide_with(
+    rows: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALLMEND_HOME", str(tmp_path / "home"))
     with pytest.raises(UsageError, match="one process only"):
         tune(rows, model=str(model), shard="all", budget=20)
