@@ -88,9 +88,9 @@ class Training:
             )
             plan = taken_over(tuning, earlier)
         else:
-            budget = tuning.seconds_to_train()
+            left = tuning.seconds_to_train
             plan = make_plan(
-                passes, self.rows, self.select, tuning.settings, budget, self._probed, tuning.choose, tuning.watch
+                passes, self.rows, self.select, tuning.settings, left, self._probed, tuning.choose, tuning.watch
             )
             return replace(plan, share_moments=tuning.shard.divides_moments)
         passes.pack_tokens = plan.pack_tokens
@@ -113,8 +113,11 @@ class Training:
         with stop_between_steps() as stop:
             outcome = train(loaded, passes.lora, self.rows, self.select, plan, folder, report, stop, passes)
         progress = outcome.progress
+        planned = plan.steps
         for at, steps in progress.replanned:
-            tuning.choose("steps", steps, f"after step {at}: the machine is slower than it was measured")
+            how = "slower" if steps < planned else "faster"
+            tuning.choose("steps", steps, f"after step {at}: the machine is {how} than it was measured")
+            planned = steps
         # What the probe said stands beside what happened, so that the probe itself can be judged.
         peak = memory.peak_memory(loaded.device) >> 20
         tuning.run.metric(progress.step, training_seconds=progress.seconds, peak_mib=float(peak))

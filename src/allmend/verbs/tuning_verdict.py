@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allmend.verdicts.judge import Question, answers_of, judge
+from allmend.verbs.tuning_question import More, judged_rows
+from allmend.verdicts import norms
+from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
 if TYPE_CHECKING:
     from allmend.adapters import LoraSet
-    from allmend.data import Row
+    from allmend.data import Tokens
     from allmend.nouns.verdict import Verdict
     from allmend.runs import Recorder
     from allmend.verbs.tuning_work import Tuning
-
-_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
 
 
 class Judging:
@@ -28,9 +26,30 @@ class Judging:
         tuning.watch.stage(f"Measuring the untuned model on {len(self.question.rows)} held-out rows")
         begun = tuning.clock.passed
         self.before = answers_of(tuning.loaded, self.question)
-        self.seconds = (tuning.clock.passed - begun) * 1.05 + 1.0
-        """What the verdict will take: the tuned model is asked the same, and intervals are drawn."""
+        self._took = tuning.clock.passed - begun
+        self._few_shot: Answers | None = None
         self._say_untuned()
+
+    @property
+    def seconds(self) -> float:
+        """What the verdict will take: the tuned model is asked the same, and intervals are drawn."""
+        return self._took * 1.05 + 1.0
+
+    def more(self, rows: list[Tokens]) -> None:
+        """What there is time for beyond the held-out rows: examples in the prompt, and what may be forgotten.
+
+        Args:
+            rows: what is trained on.
+        """
+        tuning, settings = self.tuning, self.tuning.settings
+        lengths = [len(tokens) for tokens in tuning.encode(self.question.rows, told=False)]
+        more = More(tuning.loaded, tuning.clock, self._took, lengths, tuning.choose, tuning.watch)
+        mean = sum(map(len, rows)) / max(1, len(rows))
+        train = tuning.dataset.train
+        self.question, self._few_shot = more.with_shots(self.question, train, settings.few_shot, mean)
+        if settings.forgetting:
+            self.question, again = more.forgetting(self.question, self.before)
+            self._took += again
 
     def of(self, lora: LoraSet, stopped: bool = False) -> None:
         """Judge the model with `lora` in it."""
@@ -40,8 +59,10 @@ class Judging:
             if stopped
             else f"Judging it on {rows}"
         )
-        verdict = judge(tuning.loaded, lora, self.question, base_answers=self.before)
+        verdict = judge(tuning.loaded, lora, self.question, base_answers=self.before, few_shot=self._few_shot)
         write_verdict(tuning.run, verdict)
+        if tuning.norms is not None and not tuning.settings.full:
+            norms.remember(tuning.norms, tuning.run.folder / "adapter", tuning.watch.note)
         tuning.run.metric(0, budget_seconds=tuning.settings.budget, seconds=tuning.clock.passed)
         if stopped:
             main = verdict.main
@@ -49,36 +70,19 @@ class Judging:
 
     def _question(self) -> Question:
         tuning = self.tuning
-        return Question(
-            rows=self._rows(),
+        question = Question(
+            rows=tuning.dataset.held_out,
             labels=tuning.dataset.labels,
             template=tuning.template,
             adapter=str(tuning.run.folder / ("model" if tuning.settings.full else "adapter")),
             data=tuning.dataset.examples.source,
             run=tuning.run.id,
             seed=tuning.settings.seed,
+            norms=tuning.norms,
         )
-
-    def _rows(self) -> Sequence[Row]:
-        """All held-out rows, or a random part of them where judging all would eat up the budget."""
-        tuning = self.tuning
-        rows = tuning.dataset.held_out
-        if len(rows) <= _FEW_ROWS or tuning.replayed is not None:
-            return rows
-        question = Question(rows=rows, labels=tuning.dataset.labels, template=tuning.template, adapter="", data="")
-        took = []
-        for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
-            begun = tuning.clock.passed
-            answers_of(tuning.loaded, replace(question, rows=rows[:count], free_text_rows=count // 4))
-            took.append(tuning.clock.passed - begun)
-        each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
-        count = int(max(_FEW_ROWS, _SHARE * tuning.clock.budget / 2 / each))
-        if count >= len(rows):
-            return rows
-        tuning.choose(
-            "judged_rows", count, f"{each * 1000:.0f} ms a row: more would take over {_SHARE:.0%} of the budget"
-        )
-        return random.Random(tuning.settings.seed).sample(list(rows), count)
+        if tuning.replayed is not None:
+            return question
+        return replace(question, rows=judged_rows(tuning.loaded, question, tuning.clock, tuning.choose))
 
     def _say_untuned(self) -> None:
         tuning, answers, rows = self.tuning, self.before, self.question.rows

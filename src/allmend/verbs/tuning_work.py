@@ -26,7 +26,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.clock import Clock
 from allmend.verbs.recorded_plan import Recorded
 from allmend.verbs.searching_work import Searching
-from allmend.verbs.tuning_checks import check_data, check_settings
+from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
 from allmend.verbs.tuning_shard import Shard
 from allmend.verbs.tuning_training import Training
 from allmend.verbs.tuning_verdict import Judging
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from allmend.runs import Recorder
     from allmend.verbs.tune import TuneSettings
     from allmend.verbs.watching import Watch
+    from allmend.verdicts.norms import NormsFile
 
 SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
@@ -56,6 +57,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Tricks.without(*settings.without)
     check_settings(settings)
     named = data.template(settings.template) if settings.template else None
+    asked_norms = read_norms(settings.norms)
     reference = parse(settings.model)
     together.join()
     with clock.paused():
@@ -78,6 +80,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     check_data(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
+        tuning.norms = asked_norms
         tuning.describe(source)
         tuning.go()
     return runs.show(run.id)
@@ -126,6 +129,7 @@ class Tuning:
         replayed: Recorded | None = None,
     ) -> None:
         self.replayed, self.clock = replayed, clock
+        self.norms: NormsFile | None = None
         self._train_until: float | None = None
         self.judging: Judging | None = None
         self.shard = Shard.of(settings, loaded)
@@ -139,6 +143,8 @@ class Tuning:
         if examples.held_out_source:
             self.run.input(examples.held_out_source, name="held_out", sha256=examples.held_out_sha256)
         self.run.input(model.path, name="model", sha256=model.digest)
+        if self.norms is not None:
+            self.run.input(self.norms.path, name="norms", sha256=self.norms.sha256)
         for choice in self.loaded.choices:
             self.choose(choice.name, choice.value, choice.reason)
         self.choose("template", self.template.name, "the model's own" if not self.template.is_plain else "it has none")
@@ -162,6 +168,8 @@ class Tuning:
         self.judging = judging = Judging(self)
         rows = self.encode(self.dataset.train)
         select = self.encode(self.dataset.select)
+        if self.replayed is None:
+            judging.more(rows)
         if self.settings.full:
             self._go_whole(judging, rows, select)
         elif self.shard.divides_weights:
@@ -265,10 +273,10 @@ class Tuning:
             dora=self.settings.dora,
         )
 
-    def encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+    def encode(self, rows: Sequence[data.Row], told: bool = True) -> list[Tokens]:
         """Rows as tokens; says how many were cut."""
         encoded = list(data.encode_rows(rows, self.loaded.tokenizer, self.template, context=self.context))
         cut = sum(1 for tokens in encoded if tokens.cut)
-        if cut:
+        if cut and told:
             self.watch.note(f"{cut} rows are longer than {self.context} tokens and lost the start of their prompt.")
         return encoded
