@@ -10,13 +10,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a database with this version needs no Alembic."""
 
 metadata = MetaData(
@@ -194,4 +195,48 @@ prices = Table(
     Column("prompt", Text, nullable=False),  # decimal, for a million tokens
     Column("cached", Text, nullable=False),
     Column("completion", Text, nullable=False),
+)
+
+# The hub's store. Names are in the protocol's text form; `touched` holds what is in use but not yet committed.
+
+hub_xorbs = Table(
+    "hub_xorbs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("object", String(120), nullable=False),  # where its chunks lie
+    Column("packed", BigInteger, nullable=False),
+    Column("unpacked", BigInteger, nullable=False),
+    Column("chunks", LargeBinary, nullable=False),  # `hub.store.xorbs.RECORD` each
+    Column("touched", Double, nullable=False),
+    Index(None, "touched"),
+)
+
+hub_chunks = Table(
+    "hub_chunks",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("xorb_id", Integer, ForeignKey("hub_xorbs.id", ondelete="CASCADE"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Index(None, "xorb_id"),
+)
+
+hub_files = Table(
+    "hub_files",
+    metadata,
+    Column("xet", String(64), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("terms", LargeBinary, nullable=False),  # `hub.store.tables.TERM` each
+    Column("touched", Double, nullable=False),
+    Index(None, "sha256"),
+    Index(None, "touched"),
+)
+
+hub_file_xorbs = Table(
+    "hub_file_xorbs",
+    metadata,
+    Column("xet", String(64), ForeignKey("hub_files.xet", ondelete="CASCADE"), primary_key=True),
+    Column("xorb_id", Integer, ForeignKey("hub_xorbs.id"), primary_key=True),
+    Index(None, "xorb_id"),
 )

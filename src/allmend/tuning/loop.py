@@ -1,7 +1,7 @@
 """The training loop.
 
-Everything that decides a number is fixed before the first step: seed, order of rows, number of steps. The clock only
-ever lowers the number of steps, and each time it does is written down, so that a replay can do the same.
+Everything that decides a number is fixed before the first step: seed, order of rows, number of steps. The clock may
+move the number of steps, down or (early on) up, and each time it does is written down, so that a replay does the same.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
+_UP_FROM, _UP_UNTIL = 0.15, 0.7
+"""Steps are added between these shares of the plan: before, speed is not known well; after, the rate has fallen."""
 _SAVING = 0.02
 
 
@@ -46,6 +48,8 @@ class Plan:
     evaluations: int = 4
     deadline: float | None = None
     """Seconds of training after which steps are taken off the plan; None for a replay."""
+    most_steps: int | None = None
+    """Steps that may be had at most where the machine turns out faster than it was measured; None adds none."""
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     climb: int | None = None
@@ -263,7 +267,8 @@ class _Trainer:
         return value
 
     def _replan(self) -> None:
-        """Take steps off the plan when the deadline would be missed; only ever lower, and never below one more."""
+        """Take steps off the plan when the deadline would be missed, never below one more; add some where time would
+        be left over."""
         progress = self.progress
         for step, steps in self.plan.replanned:
             if step == progress.step and self.plan.deadline is None:
@@ -282,6 +287,10 @@ class _Trainer:
             progress.replanned.append((progress.step, progress.steps))
             if progress.steps == progress.step:
                 self._evaluate()
+        possible = min(possible, self.plan.most_steps or 0)
+        if _UP_FROM <= progress.step / progress.steps <= _UP_UNTIL and possible > progress.steps * 1.04:
+            progress.steps = possible
+            progress.replanned.append((progress.step, possible))
 
     def _save(self) -> None:
         tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)

@@ -85,6 +85,16 @@ class TuneSettings(Settings):
     held_out: Path | None = None
     """Rows to judge on, in a file of their own; otherwise a tenth of the data is held out."""
 
+    few_shot: Annotated[int, Field(ge=0, le=32)] = 4
+    """Training rows to show the untuned model in its prompt, as a third contestant of the verdict, where the budget
+    has time for it; 0 leaves it out."""
+
+    forgetting: bool = True
+    """Measure what the model could do before, where the budget has time for it."""
+
+    norms: Path | None = None
+    """File of must and must-not cases (TOML), checked for the untuned and the tuned model."""
+
     template: str | None = None
     """Chat template: allmend-plain/1 or a .jinja file; the model's own when not given."""
 
@@ -129,6 +139,9 @@ def tune(
     prompt_column: str | None = None,
     completion_column: str | None = None,
     held_out: str | Path | None = None,
+    few_shot: int = 4,
+    forgetting: bool = True,
+    norms: str | Path | None = None,
     template: str | None = None,
     skip_bad: bool = False,
     seed: int = 0,

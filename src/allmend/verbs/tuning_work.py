@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -35,8 +34,10 @@ from allmend.verbs.clock import Clock
 from allmend.verbs.recorded_plan import PLAN, Recorded, read_plan
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.stopping import stop_between_steps
-from allmend.verbs.tuning_checks import check_data, check_settings
+from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, make_plan
+from allmend.verbs.tuning_question import More, judged_rows
+from allmend.verdicts import norms
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ SELECT_ROWS = 200
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
-_VERDICT_SHARE, _FEW_ROWS, _TRIED_ROWS = 0.4, 100, 32
 _TRAINING_SHARE = 0.3
 
 
@@ -66,6 +66,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     Tricks.without(*settings.without)
     check_settings(settings)
     named = data.template(settings.template) if settings.template else None
+    asked_norms = read_norms(settings.norms)
     reference = parse(settings.model)
     processes = together.join()
     with clock.paused():
@@ -88,6 +89,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     check_data(source, dataset, settings, loaded, template, context, watch)
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
+        tuning.norms = asked_norms
         tuning.describe(source)
         if processes > 1:
             tuning.choose("processes", processes, "started by torchrun; each takes its share of every batch")
@@ -147,6 +149,8 @@ class Tuning:
         replayed: Recorded | None = None,
     ) -> None:
         self.replayed, self.clock = replayed, clock
+        self.norms: norms.NormsFile | None = None
+        self._few_shot: Answers | None = None
         self._verdict_seconds = 0.0
         self._train_until: float | None = None
         self.run, self.settings, self.loaded, self.dataset = run, settings, loaded, dataset
@@ -159,6 +163,8 @@ class Tuning:
         if examples.held_out_source:
             self.run.input(examples.held_out_source, name="held_out", sha256=examples.held_out_sha256)
         self.run.input(model.path, name="model", sha256=model.digest)
+        if self.norms is not None:
+            self.run.input(self.norms.path, name="norms", sha256=self.norms.sha256)
         for choice in self.loaded.choices:
             self.choose(choice.name, choice.value, choice.reason)
         self.choose("template", self.template.name, "the model's own" if not self.template.is_plain else "it has none")
@@ -180,11 +186,15 @@ class Tuning:
         self.watch.stage(f"Measuring the untuned model on {len(question.rows)} held-out rows")
         begun = self.clock.passed
         before = answers_of(self.loaded, question)
-        # The tuned model will be asked the same, and the intervals drawn.
-        self._verdict_seconds = (self.clock.passed - begun) * 1.05 + 1.0
+        took = self.clock.passed - begun
         self._say_untuned(question, before)
         rows = self.encode(self.dataset.train)
         select = self.encode(self.dataset.select)
+        if self.replayed is None:
+            question, again = self._more(question, before, took, rows)
+            took += again
+        # The tuned model will be asked the same, and the intervals drawn.
+        self._verdict_seconds = took * 1.05 + 1.0
         if self.settings.full:
             self._go_whole(question, before, rows, select)
             return
@@ -193,6 +203,16 @@ class Tuning:
             self._search(searching, question, before)
         else:
             self._one(question, before, rows, select, searching.probed if searching else None)
+
+    def _more(self, question: Question, before: Answers, took: float, rows: list[Tokens]) -> tuple[Question, float]:
+        """What there is time for beyond the rows; the seconds of it that the tuned model will take as well."""
+        lengths = [len(tokens) for tokens in self.encode(question.rows, told=False)]
+        more = More(self.loaded, self.clock, took, lengths, self.choose, self.watch)
+        mean = sum(map(len, rows)) / max(1, len(rows))
+        question, self._few_shot = more.with_shots(question, self.dataset.train, self.settings.few_shot, mean)
+        if not self.settings.forgetting:
+            return question, 0.0
+        return more.forgetting(question, before)
 
     def seconds_to_train(self) -> float:
         """What is left of the budget once the verdict is paid, but a fair share of it at least."""
@@ -263,8 +283,10 @@ class Tuning:
             if stopped
             else f"Judging it on {rows}"
         )
-        verdict = judge(self.loaded, lora, question, base_answers=before)
+        verdict = judge(self.loaded, lora, question, base_answers=before, few_shot=self._few_shot)
         write_verdict(self.run, verdict)
+        if self.norms is not None and not self.settings.full:
+            norms.remember(self.norms, self.run.folder / "adapter", self.watch.note)
         self.run.metric(0, budget_seconds=self.settings.budget, seconds=self.clock.passed)
         if stopped:
             main = verdict.main
@@ -286,35 +308,19 @@ class Tuning:
 
     def question(self) -> Question:
         """What the verdict will be about."""
-        return Question(
-            rows=self._judged_rows(),
+        question = Question(
+            rows=self.dataset.held_out,
             labels=self.dataset.labels,
             template=self.template,
             adapter=str(self.run.folder / ("model" if self.settings.full else "adapter")),
             data=self.dataset.examples.source,
             run=self.run.id,
             seed=self.settings.seed,
+            norms=self.norms,
         )
-
-    def _judged_rows(self) -> Sequence[data.Row]:
-        """All held-out rows, or a random part of them where judging all would eat up the budget."""
-        rows = self.dataset.held_out
-        if len(rows) <= _FEW_ROWS or self.replayed is not None:
-            return rows
-        question = Question(rows=rows, labels=self.dataset.labels, template=self.template, adapter="", data="")
-        took = []
-        for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
-            begun = self.clock.passed
-            answers_of(self.loaded, replace(question, rows=rows[:count], free_text_rows=count // 4))
-            took.append(self.clock.passed - begun)
-        each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
-        count = int(max(_FEW_ROWS, _VERDICT_SHARE * self.clock.budget / 2 / each))
-        if count >= len(rows):
-            return rows
-        self.choose(
-            "judged_rows", count, f"{each * 1000:.0f} ms a row: more would take over {_VERDICT_SHARE:.0%} of the budget"
-        )
-        return random.Random(self.settings.seed).sample(list(rows), count)
+        if self.replayed is not None:
+            return question
+        return replace(question, rows=judged_rows(self.loaded, question, self.clock, self.choose))
 
     def _say_untuned(self, question: Question, answers: Answers) -> None:
         if answers.labels is not None:
@@ -324,11 +330,11 @@ class Tuning:
         mean = sum(answers.losses) / len(answers.losses)
         self.run.metric(0, untuned_loss=mean)
 
-    def encode(self, rows: Sequence[data.Row]) -> list[Tokens]:
+    def encode(self, rows: Sequence[data.Row], told: bool = True) -> list[Tokens]:
         """Rows as tokens; says how many were cut."""
         encoded = list(data.encode_rows(rows, self.loaded.tokenizer, self.template, context=self.context))
         cut = sum(1 for tokens in encoded if tokens.cut)
-        if cut:
+        if cut and told:
             self.watch.note(f"{cut} rows are longer than {self.context} tokens and lost the start of their prompt.")
         return encoded
 
@@ -366,8 +372,8 @@ class Tuning:
             self.choose("continues", earlier.name, "it was interrupted, and its settings, data and model are the same")
             plan = self._continue(earlier)
         else:
-            budget = self.seconds_to_train()
-            return make_plan(passes, rows, select, self.settings, budget, self._probed, self.choose, self.watch)
+            left = self.seconds_to_train
+            return make_plan(passes, rows, select, self.settings, left, self._probed, self.choose, self.watch)
         passes.pack_tokens = plan.pack_tokens
         if plan.recompute:
             passes.recompute("as recorded")
@@ -386,8 +392,11 @@ class Tuning:
         with stop_between_steps() as stop:
             outcome = train(self.loaded, passes.lora, rows, select, plan, self.run.folder, report, stop, passes)
         progress = outcome.progress
+        planned = plan.steps
         for at, steps in progress.replanned:
-            self.choose("steps", steps, f"after step {at}: the machine is slower than it was measured")
+            how = "slower" if steps < planned else "faster"
+            self.choose("steps", steps, f"after step {at}: the machine is {how} than it was measured")
+            planned = steps
         # What the probe said stands beside what happened, so that the probe itself can be judged.
         peak = memory.peak_memory(self.loaded.device) >> 20
         self.run.metric(progress.step, training_seconds=progress.seconds, peak_mib=float(peak))
