@@ -132,14 +132,14 @@ class Gate:
 
     def check(self, *, answers: int = 1, priority: int = 0, deadline: float | None = None) -> None:
         """Raise `Overloaded` where `enter` surely would: before a request has cost anything."""
-        if not self._heap and self._running + answers <= self._answers:
+        if not self._heap and (not self._running or self._running + answers <= self._answers):
             return
         first = sum(each.answers for each in self._heap if not each.gone and each.order[0] < -priority)
         self._check(first, answers, 1 + first, deadline)
 
     def _check(self, ahead: int, answers: int, position: int, deadline: float | None) -> float:
         """Seconds to wait behind `ahead` answers; raises `Overloaded`."""
-        estimate = self.estimate(ahead + answers)
+        estimate = self.estimate(ahead + min(answers, self._answers))
         patience = self._longest if deadline is None else min(self._longest, deadline - self._clock())
         if self._waiting + answers > self._queue or estimate > patience:
             self.refused += 1
