@@ -109,6 +109,20 @@ def test_memory_holds_requests_back_but_never_for_ever():
     run(scene())
 
 
+def test_a_request_for_more_than_fits_at_once_is_not_refused_alone():
+    async def scene():
+        gate = Gate(4, longest=0.5)
+        gate.check(answers=64)
+        large = gate.enter("a", answers=64)
+        assert large.is_in
+        with pytest.raises(Overloaded):
+            gate.check(answers=64)
+        gate.leave(large)
+        gate.check(answers=64)
+
+    run(scene())
+
+
 def test_a_deadline_ends_the_waiting():
     async def scene():
         gate = Gate(1, longest=1e9)

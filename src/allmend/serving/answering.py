@@ -201,6 +201,7 @@ async def begin(
     """Understand a request and take a place in the queue for it; with a fallback where the operator allows one."""
     visit = visits.of(request)
     body = _for_user(body, visit, registry)
+    _refuse_early(body, visit, registry)
     while True:
         prepared = await run_in_threadpool(prepare, body, registry)
         visit.require("serve:chat", prepared.target)
@@ -226,6 +227,17 @@ async def begin(
         if body.stream:
             await running.start()
         return prepared, running
+
+
+def _refuse_early(body: Common, visit: Visit, registry: Registry) -> None:
+    """Raise `Fault` 429 before a prompt is read, where there is no room in time and nothing else may answer."""
+    base = registry.base_of(body.model)
+    if base is None or body.model in visit.desk.fallbacks or base.name in visit.desk.fallbacks:
+        return
+    try:
+        visit.desk.gate(base).check(answers=body.n or 1, priority=visit.priority, deadline=visit.deadline)
+    except Overloaded as error:
+        raise visits.overloaded(error) from None
 
 
 def _for_user(body: B, visit: Visit, registry: Registry) -> B:

@@ -124,17 +124,29 @@ class Gate:
             return place
         ahead = sum(each.answers for each in self._heap if not each.gone and each.order < order)
         place.position = 1 + sum(1 for each in self._heap if not each.gone and each.order < order)
-        place.estimate = self.estimate(ahead + answers)
-        patience = self._longest if deadline is None else min(self._longest, deadline - self._clock())
-        if self._waiting + answers > self._queue or place.estimate > patience:
-            self.refused += 1
-            words = f"The server is busy: about {place.estimate:.1f} s to wait, at place {place.position}."
-            after = max(place.estimate - max(patience, 0.0), min(self._seconds, 1.0), 0.05)
-            raise Overloaded(words, retry_after=after, place=place.position)
+        place.estimate = self._check(ahead, answers, place.position, deadline)
         self._account(place, start)
         heapq.heappush(self._heap, place)
         self._waiting += answers
         return place
+
+    def check(self, *, answers: int = 1, priority: int = 0, deadline: float | None = None) -> None:
+        """Raise `Overloaded` where `enter` surely would: before a request has cost anything."""
+        if not self._heap and (not self._running or self._running + answers <= self._answers):
+            return
+        first = sum(each.answers for each in self._heap if not each.gone and each.order[0] < -priority)
+        self._check(first, answers, 1 + first, deadline)
+
+    def _check(self, ahead: int, answers: int, position: int, deadline: float | None) -> float:
+        """Seconds to wait behind `ahead` answers; raises `Overloaded`."""
+        estimate = self.estimate(ahead + min(answers, self._answers))
+        patience = self._longest if deadline is None else min(self._longest, deadline - self._clock())
+        if self._waiting + answers > self._queue or estimate > patience:
+            self.refused += 1
+            words = f"The server is busy: about {estimate:.1f} s to wait, at place {position}."
+            after = max(estimate - max(patience, 0.0), min(self._seconds, 1.0), 0.05)
+            raise Overloaded(words, retry_after=after, place=position)
+        return estimate
 
     async def wait(self, place: Place, *, deadline: float | None = None, at_most: float | None = None) -> bool:
         """Wait until it is in; False when `at_most` seconds have passed before. Raises `TooLate`."""

@@ -216,6 +216,11 @@ class Registry:
         if target.adapters:
             self._shelves[target.base.name].release(adapter.name for adapter in target.adapters)
 
+    def base_of(self, name: str) -> Base | None:
+        """The base that a model's or adapter's own name leads to; None for other spellings."""
+        adapter = self._adapters.get(name)
+        return self._bases.get(adapter.base if adapter else name)
+
     def use(self, base: Base) -> bool:
         """Keep a base's engine until `done`; False where it was replaced by another."""
         with self._lock:
