@@ -52,6 +52,7 @@ def notebook_page(app: NotebookApp, base: str, *, may_ask: bool) -> str:
         "</form>",
         '<progress id="progress" max="1" value="0" hidden aria-label="cells done"></progress>',
         '<section id="asked" aria-live="assertive"></section>',
+        '<section id="servers" aria-live="polite"></section>',
         '<section id="results" aria-live="polite"></section>',
         '<section id="after"></section>',
         '<details id="history"><summary>Earlier runs</summary><div id="earlier"></div></details>',

@@ -252,7 +252,8 @@ class Interior:
             "reduced": not full,
             "watch": watch,
             "dialer_fd": dialer,
-            "publish": list(self.settings.permissions.network.publish),
+            # Only the supervisor asks the dialer; what it may ask for is narrowed where only ports were granted.
+            "publish": None if self.settings.web else list(self.settings.permissions.network.publish),
             "argv": [*command, *([] if full else ["--IPKernelApp.exec_lines=import plain_system"])],
             "cwd": places.content,
             "environment": {

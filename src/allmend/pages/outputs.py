@@ -26,7 +26,7 @@ _FRAMED = ("text/html", "application/javascript", "text/javascript")
 frame_policy = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; media-src data: blob:; font-src data:; connect-src 'none'; form-action 'none'; "
-    "base-uri 'none'"
+    "base-uri 'none'; frame-ancestors 'self'"
 )
 """The Content-Security-Policy header of a frame: scripts of its own run, and reach nothing."""
 

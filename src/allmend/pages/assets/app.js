@@ -114,6 +114,21 @@ const hear = {
     show(cell);
     at("progress").value += 1 / Math.max(1, Number(main.dataset.cells));
   },
+  server: ({ port }) => {
+    const card = make("div", undefined, "card");
+    const open = link(`${base}/runs/${run}/servers/${port}`, "Open it in a new tab");
+    open.target = "_blank";
+    open.rel = "noopener noreferrer";
+    open.className = "button";
+    card.append(make("p", `This notebook serves a page of its own (port ${port}). It is the notebook's page, not this one: what you type there goes to the notebook.`), open);
+    at("servers").append(card);
+  },
+  serving: () => {
+    tell("every cell ran; its web server is open until you close it or nobody has used it for a quarter of an hour");
+    at("progress").hidden = true;
+    at("stop").textContent = "Close it";
+    at("run").disabled = remember(seen) !== "yes";
+  },
   asked: ({ question, wants, what }) => ask(question, wants, what),
   answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
   ended: ({ state, why }) => {
@@ -122,6 +137,7 @@ const hear = {
     at("stop").hidden = true;
     at("run").disabled = remember(seen) !== "yes";
     at("asked").replaceChildren();
+    at("servers").replaceChildren();
     source?.close();
     after();
     earlier();
@@ -196,9 +212,10 @@ at("history").addEventListener("toggle", earlier);
 const follow = (id) => {
   run = id;
   source?.close();
-  for (const name of ["results", "asked", "after"]) at(name).replaceChildren();
+  for (const name of ["results", "asked", "servers", "after"]) at(name).replaceChildren();
   at("progress").value = 0;
   at("stop").hidden = false;
+  at("stop").textContent = "Stop";
   at("run").disabled = true;
   tell("waiting");
   source = new EventSource(`${base}/runs/${id}/events`);
