@@ -11,20 +11,15 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-import allmend
-import notebooks
 from allmend.verbs.app import AppServer
 
 PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
-    """One notebook that serves a hostile page and a websocket, after its last cell."""
-    folder = tmp_path_factory.mktemp("serving")
-    path = notebooks.write(folder, "serving.ipynb", notebooks.WEB_SERVER, notebooks.WEB_ADDRESS, words="# Serving")
-    with allmend.app(path, yes=True, port=0, store=tmp_path_factory.mktemp("store")) as running:
-        yield running
+def server(serving: AppServer) -> AppServer:
+    """The one that serves a page of its own."""
+    return serving
 
 
 @pytest.fixture(scope="module")

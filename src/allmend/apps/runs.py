@@ -102,8 +102,7 @@ class AppRun:
         """Write what is known, by rename. A disk that takes nothing more loses the record, never the run."""
         try:
             self._write(_RUN_FILE, self.shown() | {"visitor": self.visitor, "uploads": list(self.uploads)})
-            if self.state in ENDED:
-                self._write(_EVENTS_FILE, self.events)
+            self._write(_EVENTS_FILE, self.events)
         except OSError as error:
             self.unsaved = str(error.strerror)
 

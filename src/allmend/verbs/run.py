@@ -61,6 +61,9 @@ class RunSettings(Settings):
     """The Python version to run it with, like 3.12; it has to be on this machine."""
     keep_going: bool = False
     """Run the cells after one that failed."""
+    stay: bool = False
+    """Keep the run open after its last cell while the notebook serves pages, until Ctrl-C. In a terminal it does so
+    by itself; a batch and Python code never do."""
     trace: bool = False
     """Record every file access through the kernel; exact, but slows file access about tenfold."""
     level: Literal["A", "B"] | None = None
@@ -90,6 +93,7 @@ def run(
     profile: str = "auto",
     python: str | None = None,
     keep_going: bool = False,
+    stay: bool = False,
     trace: bool = False,
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,

@@ -5,6 +5,7 @@ Nothing leaves the machine. They print what the real ones print, because noteboo
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -29,9 +30,7 @@ def main(name: str, words: list[str]) -> int:
     if port is None:
         print(f"{name}: no port to show was named", file=sys.stderr)
         return 2
-    from google.colab import _box
-
-    address = _box.address(int(port)).rstrip("/")
+    address = importlib.import_module("google.colab._box").address(int(port)).rstrip("/")
     if name == "cloudflared":
         print(f"INF |  {address}  |  shown on this machine alone", file=sys.stderr, flush=True)
     elif name == "lt":
