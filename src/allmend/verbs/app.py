@@ -253,7 +253,9 @@ def _run(
             task.web.stay(box)
 
     hears = _Hears(task, prepared.document.content["cells"])
-    return running.carry_out(prepared, mine, progress=hears, ask=task.ask, box_made=box_made, web=task.web, stay=stay)
+    return running.carry_out(
+        prepared, mine, progress=hears, ask=task.ask, box_made=box_made, web=task.web, stay=stay, pool=pool
+    )
 
 
 class _Hears:
