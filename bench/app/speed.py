@@ -4,7 +4,7 @@ The same notebook (one parameter, one line that shows it) is served by `allmend 
 and run by papermill where that can. Voilà runs the notebook to make its page, so its first page is its run; papermill
 serves nobody. Rounds are interleaved; medians are given, with every value beside them.
 
-    OMP_NUM_THREADS=2 python bench/app/speed.py --rounds 7 --peers PYTHON_WITH_VOILA_AND_PAPERMILL --out bench/app/speed.json
+    OMP_NUM_THREADS=2 python bench/app/speed.py --rounds 7 --peers PYTHON --out bench/app/speed.json
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ import ipykernel, nbclient
 took = []
 for place in range(int(sys.argv[2])):
     began = time.perf_counter()
-    made = papermill.execute_notebook(sys.argv[1], None, parameters={'number': place}, progress_bar=False, log_output=False)
+    given = {'parameters': {'number': place}, 'progress_bar': False, 'log_output': False}
+    made = papermill.execute_notebook(sys.argv[1], None, **given)
     whole = time.perf_counter() - began
-    took.append([whole, sum(cell.metadata.papermill.duration or 0 for cell in made.cells if cell.cell_type == 'code')])
+    cells = [cell.metadata.papermill.duration or 0 for cell in made.cells if cell.cell_type == 'code']
+    took.append([whole, sum(cells)])
 print(json.dumps(took))
 """
 
@@ -240,8 +242,8 @@ def main() -> None:
         "people_at_once": crowd,
         "all": {"starts": starts, "runs": alone, "papermill": milled},
         "notes": [
-            "Voilà makes its page by running the notebook and takes no parameters from a form: its first page holds a run.",
-            "papermill serves nobody: its figure is execute_notebook in a warm process, without the import of papermill.",
+            "Voilà makes its page by running the notebook, without parameters: its first page holds a run.",
+            "papermill serves nobody: its figure is execute_notebook in a warm process, without its import.",
         ],
     }
     text = json.dumps(result, indent=1)
