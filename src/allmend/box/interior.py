@@ -168,6 +168,8 @@ class Interior:
             self._drive(shown)
         if places.separate:
             shown.temporary += ["/tmp", places.home]
+            # Kaggle's names: its working folder, and data sets as a folder `input` beside the notebook.
+            shown.links |= {"/kaggle/working": places.content, "/kaggle/input": f"{places.content}/input"}
         else:
             shown.show(scratch.home, places.home, "work")
             shown.show(scratch.etc, places.run)
