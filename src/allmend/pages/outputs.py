@@ -33,7 +33,8 @@ frame_policy = (
 _FRAME_HEAD = (
     '<!doctype html><html><head><meta charset="utf-8"><style>'
     ":root{color-scheme:light;background:#fff}body{margin:.3rem;font:15px/1.5 system-ui,sans-serif;overflow-x:auto}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .5rem;text-align:right}img,video{max-width:100%}"
+    "table{border-collapse:collapse;border:0}td,th{padding:.2rem .5rem;text-align:right;border:0;"
+    "border-bottom:1px solid #ddd}img,video{max-width:100%}"
     "</style></head><body>"
 )
 # The height is all that a frame tells the page, and the page takes nothing but a number.

@@ -163,7 +163,7 @@ addEventListener("message", (event) => {
 const ask = (number, kind, what) => {
   const card = make("div", undefined, "card ask");
   card.id = `question-${number}`;
-  card.append(make("p", `The running cell wants ${kind} ${what}, which is not permitted.`));
+  card.append(make("p", `The running cell wants ${kind === "host" ? "to reach" : `the ${kind}`} ${what}, which is not permitted. It waits for your answer; without one it is refused after three minutes.`));
   if (main.dataset.mayAsk === "true") {
     const row = make("div", undefined, "row");
     for (const [words, allowed] of [["Allow it for this run", true], ["Refuse", false]]) {
