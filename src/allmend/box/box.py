@@ -305,7 +305,9 @@ class Box:
             text = (self.scratch.path / "errors").read_bytes()[-2000:].decode("utf-8", "replace").strip()
         except (OSError, AttributeError):
             return ""
-        return text.splitlines()[-1] if text else ""
+        # What every kernel says at its start, which ends with this, is nobody's last word.
+        said = text.rpartition("--existing ")[2].splitlines() if "--existing " in text else ["", *text.splitlines()]
+        return said[-1] if len(said) > 1 else ""
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
