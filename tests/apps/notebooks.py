@@ -31,7 +31,7 @@ KEEP = "import os\nos.makedirs('outputs')\nopen('outputs/answer.txt', 'w').write
 
 def write(folder: Path, name: str, *cells: str, words: str = "# Draw a wave\nPick a *shape*.") -> Path:
     """A notebook file with these code cells after a cell of words."""
-    made = [{"cell_type": "markdown", "source": words, "metadata": {}}]
+    made: list[dict[str, object]] = [{"cell_type": "markdown", "source": words, "metadata": {}}]
     made += [{"cell_type": "code", "source": c, "metadata": {}, "outputs": [], "execution_count": None} for c in cells]
     path = folder / name
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))

@@ -105,7 +105,12 @@ def test_uploads_go_after_a_day_and_a_start_reads_no_earlier_run(
     (tmp_path / "visitors" / run.visitor / "n").write_text(f"{run.id}\ngone\n")
     read: list[Path] = []
     load = AppRun.load
-    monkeypatch.setattr(AppRun, "load", lambda folder: read.append(folder) or load(folder))
+
+    def noting(folder: Path) -> AppRun | None:
+        read.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(AppRun, "load", noting)
     store = Store(tmp_path)
     until = time.monotonic() + PATIENCE
     while old.exists() and time.monotonic() < until:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from allmend.verbs.app import AppServer
 
@@ -92,14 +94,15 @@ def test_websockets_go_both_ways_and_only_from_its_own_page(server: AppServer, r
 
     async def talk() -> None:
         port = httpx.URL(server.url).port
-        where = {"host": "127.0.0.1", "port": port, "proxy": None}
-        own, headers = f"http://{host}", {"Cookie": cookie}
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": port, "proxy": None}
+        own, headers = Origin(f"http://{host}"), {"Cookie": cookie}
         async with connect(f"ws://{host}/ws", origin=own, additional_headers=headers, **where) as ws:
             await ws.send("hello")
             assert await ws.recv() == "hello back"
             await ws.send(b"\0\1")
             assert await ws.recv() == b"\1\0"
-        for origin, sent in (("http://other.example", headers), (own, {})):
+        tried: list[tuple[Origin, dict[str, str]]] = [(Origin("http://other.example"), headers), (own, {})]
+        for origin, sent in tried:
             with pytest.raises(InvalidStatus):
                 async with connect(f"ws://{host}/ws", origin=origin, additional_headers=sent, **where):
                     pass

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import allmend
+from allmend.nouns.receipt import Receipt
 
 USAGES = {
     "userdata.get (107)": "from google.colab import userdata\nassert userdata.get('HF_TOKEN') == 'hf-granted'",
@@ -80,7 +81,7 @@ def test_forty_usages_of_colab_and_kaggle(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "input" / "set" / "rows.csv").write_text("n")
     (tmp_path / "given.csv").write_text("a,b")
     (tmp_path / "permissions.toml").write_text(PERMISSIONS)
-    cells = [
+    cells: list[dict[str, object]] = [
         {"cell_type": "code", "source": text, "metadata": {}, "outputs": [], "execution_count": None}
         for text in USAGES.values()
     ]
@@ -95,6 +96,7 @@ def test_forty_usages_of_colab_and_kaggle(tmp_path: Path, monkeypatch: pytest.Mo
         yes=True,
         level="A",
     )
+    assert isinstance(receipt, Receipt)
     failed = {name: cell.error for name, cell in zip(USAGES, receipt.cells, strict=True) if cell.status != "ok"}
     assert not failed
     assert receipt.ended == "finished"
