@@ -1,12 +1,13 @@
 """Serving compared: the same weights, prompts and number of answers, sides in turns, over HTTP.
 
-    LLAMA_SERVER=.../llama-server python bench/serve/against.py            # up to ten minutes
+    LLAMA_SERVER=.../llama-server MISTRALRS_PYTHON=.../python python bench/serve/against.py           # twelve minutes
+    python bench/serve/against.py --scenarios "1 user" "8 users"           # some now, the others kept from before
     python bench/serve/against.py --quick                                  # one round, few tokens
 
 Scenarios: 1 user; 8 and 32 users of the model; 8 users of 1 adapter; 8 users of 8 adapters; 32 users of 32 adapters;
 64 adapters through 16 slots, beside 16 adapters through 16. Prompts differ between users and rounds. A side that is
 not there is named in the result with the reason: `llama.cpp` needs its server built natively, which
-`bench/serve/build_native.sh FOLDER` does. mistral.rs is not among the sides.
+`bench/serve/build_native.sh FOLDER` does, and `mistral.rs` a Python that has its wheel (MISTRALRS_PYTHON).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from clients import run
-from sides import Allmend, Native, Side, Transformers, Wheel
+from sides import Allmend, Mistral, Native, Side, Transformers, Wheel
 
 from allmend import adapters
 from allmend.models.loading import load
 from allmend.models.rated_rows import examples_file
 from allmend.models.resolve import resolve
 
-SIDES: dict[str, type[Side]] = {each.name: each for each in (Allmend, Native, Wheel, Transformers)}
+SIDES: dict[str, type[Side]] = {each.name: each for each in (Allmend, Native, Wheel, Mistral, Transformers)}
 SCENARIOS = {
     "1 user": (1, 0),
     "8 users": (8, 0),
@@ -112,7 +112,8 @@ def main() -> None:
     given = options.parse_args()
     if given.quick:
         given.rounds, given.tokens = 1, 24
-    gguf, results, missing = resolve("gemma-3-270m").path, [], {}
+    settings = {"rounds": given.rounds, "tokens": given.tokens, "threads": given.threads, "rank": 16}
+    gguf, results, missing = resolve("gemma-3-270m").path, kept(given, settings), {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         most = max(SCENARIOS[each][1] for each in given.scenarios)
@@ -141,15 +142,25 @@ def main() -> None:
                 for each in sides:
                     each.close()
             print(json.dumps(results[-1], indent=1), flush=True)
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "machine": machine(),
-        "versions": {each: version(each) for each in ("torch", "transformers", "xllamacpp")},
-        "settings": {"rounds": given.rounds, "tokens": given.tokens, "threads": given.threads, "rank": 16},
-        "missing": missing,
-        "results": results,
-    }
-    given.output.write_text(json.dumps(result, indent=1) + "\n")
+            result = {
+                "command": "LLAMA_SERVER=… python bench/serve/against.py",
+                "machine": machine(),
+                "versions": {each: version(each) for each in ("torch", "transformers", "xllamacpp")},
+                "settings": settings,
+                "missing": missing,
+                "results": sorted(results, key=lambda each: list(SCENARIOS).index(each["scenario"])),
+            }
+            given.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def kept(given: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an earlier call measured with the same settings, but for what is measured now."""
+    if not given.output.exists():
+        return []
+    earlier = json.loads(given.output.read_text())
+    if earlier["settings"] != settings:
+        return []
+    return [each for each in earlier["results"] if each["scenario"] not in given.scenarios]
 
 
 def compare(

@@ -24,7 +24,7 @@ class Side:
         self.folder, self.port = folder, _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (folder / f"{self.name}.log").open("w")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(self.command(), stdout=self._log, stderr=self._log, env=environment)
         try:
             wait_until(self._ready)
@@ -130,6 +130,22 @@ class Transformers(Side):
     def body(self, prompt: str, tokens: int, adapter: str | None) -> dict[str, Any]:
         """Plain."""
         return {"prompt": prompt, "max_tokens": tokens}
+
+
+class Mistral(Side):
+    """mistral.rs, by the Python in MISTRALRS_PYTHON that has it; it reads the same file and takes adapters by name."""
+
+    name = "mistral.rs"
+
+    def command(self) -> list[str]:
+        """Through a small script, since the wheel has no command."""
+        adapters = [f"{name}={folder}" for name, folder in self.adapters.items()]
+        script = str(Path(__file__).parent / "mistral_server.py")
+        return [os.environ["MISTRALRS_PYTHON"], script, str(self.gguf), str(self.port), *adapters]
+
+    def body(self, prompt: str, tokens: int, adapter: str | None) -> dict[str, Any]:
+        """The adapter by its name."""
+        return {"prompt": prompt, "max_tokens": tokens, "adapter": adapter}
 
 
 def _free_port() -> int:
