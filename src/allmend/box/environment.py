@@ -121,8 +121,6 @@ def put_programs(folder: Path, inside: str, stand_ins: str) -> None:
         program.write_text(f'#!/bin/sh\nexec {inside}/bin/python -I -S {stand_ins}/apt.py {name} "$@"\n')
         program.chmod(0o755)
     for name in TUNNELS:
-        if name == "npx" and Path("/usr/bin/npx").exists():
-            continue
         program = folder / "bin" / name
         program.write_text(f'#!/bin/sh\nexec {inside}/bin/python -I -S {stand_ins}/tunnels.py {name} "$@"\n')
         program.chmod(0o755)

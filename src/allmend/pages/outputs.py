@@ -98,8 +98,16 @@ def _rich(data: dict[str, Any], address: str) -> str:
     return _pre(f"an output of {kinds or 'no kind'}: it is in the executed notebook", "note") if data else ""
 
 
+def plain_text(text: str) -> str:
+    """What a terminal would show in the end: no controls, and of a line that was written over its last state."""
+    text = _ANSI.sub("", text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
+
+
 def _pre(text: str, kind: str) -> str:
-    plain = "".join(c for c in _ANSI.sub("", text) if c in "\n\t" or c.isprintable())
+    plain = plain_text(text)
     cut = (
         f"\n… and {len(plain) - MOST_TEXT:,} more characters in the executed notebook" if len(plain) > MOST_TEXT else ""
     )

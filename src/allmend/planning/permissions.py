@@ -169,7 +169,7 @@ def serving(hosts: Iterable[str]) -> list[str]:
     return [*found, *(["files.pythonhosted.org"] if "pypi.org" in hosts else [])]
 
 
-TUNNELS = frozenset(("gradio-share", "ngrok", "cloudflared", "localtunnel"))
+TUNNELS = frozenset(("gradio-share", "ngrok", "cloudflared", "localtunnel", "npm:localtunnel"))
 """Ways to make a server public. In the box each becomes a link on this machine, and its hosts are asked for by nobody."""
 
 

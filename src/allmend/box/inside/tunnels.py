@@ -20,6 +20,8 @@ def main(name: str, words: list[str]) -> int:
     """The program `name` with its arguments."""
     if name == "npx":
         if not any(word.split("@")[0] in ("localtunnel", "lt") for word in words):
+            if os.access("/usr/bin/npx", os.X_OK):
+                os.execv("/usr/bin/npx", ["npx", *words])
             print("npx: only localtunnel is known here; Node.js is not installed", file=sys.stderr)
             return 127
         name = "lt"

@@ -97,6 +97,18 @@ const place = (cell) => {
 
 const seconds = (number) => number < 60 ? `${number.toFixed(number < 10 ? 1 : 0)} s` : `${Math.floor(number / 60)} min ${Math.round(number % 60)} s`;
 
+// Of a line that was written over, as progress bars do, the last state; an open carriage return waits for what comes.
+const settle = (text) => {
+  if (!text.includes("\r")) return text;
+  const lines = text.split("\n");
+  return lines.map((line, n) => {
+    let end = line.length;
+    while (end && line[end - 1] === "\r") end -= 1;
+    const kept = line.slice(line.lastIndexOf("\r", end - 1) + 1, end);
+    return n === lines.length - 1 && end < line.length ? `${kept}\r` : kept;
+  }).join("\n");
+};
+
 const hear = {
   place: ({ place, estimate }) => tell(place === 0 ? "next in the queue" : `${place} before you${estimate ? `, about ${seconds(estimate)}` : ""}`),
   started: () => { tell("running"); at("progress").hidden = false; },
@@ -105,7 +117,8 @@ const hear = {
     const box = place(cell).lastElementChild;
     let pre = box.querySelector("pre.live");
     if (!pre) { pre = make("pre", "", "live"); box.append(pre); }
-    pre.textContent = (pre.textContent + text).slice(-20000);
+    const said = pre.textContent + text.replace(/\x1b\[[0-9;?]*[ -\/]*[@-~]|\x1b./g, "");
+    pre.textContent = settle(said).slice(-20000);
   },
   cell_ended: ({ cell, status, seconds: took }) => {
     const found = place(cell);
