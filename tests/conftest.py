@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from documented import Reader, commands, furnish, reading
+
 # One thread: tests run beside each other, and tiny matrices are faster without a crew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -46,3 +48,13 @@ def shared_home(model_cache: Path) -> Callable[[Path], dict[str, str]]:
         return {"ALLMEND_HOME": str(folder)}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory, shared_home: Callable[[Path], dict[str, str]]) -> Reader:
+    """A reader of the pages who has tuned the default model as docs/tune.md says: one real tune for all tests."""
+    folder = tmp_path_factory.mktemp("reader")
+    furnish(folder)
+    made = Reader(folder, reading(shared_home(folder / "home")))
+    made.try_line(next(line for line in commands("docs/tune.md") if line.startswith("allmend tune ")))
+    return made

@@ -16,6 +16,7 @@ from allmend.adapters import LoraConfig, attach, write
 from allmend.data import PLAIN, read_template
 from allmend.models import resolve
 from allmend.models.loading import load
+from allmend.models.saving import write_model
 from allmend.releases.make import Order
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_work import read_dataset
@@ -71,8 +72,26 @@ def run(folder: Path, kind: str = "llama", *, dora: bool = False, bits: int | No
         record.input(place, name="model", sha256=about.digest)
         record.choice("splits", dataset.examples.splits, "for the test")
         record.choice("steps", 3, "for the test")
-        write(record.folder / "adapter", lora, about, PLAIN.text, PLAIN.name)
+        write(record.folder / "adapter", lora, about, PLAIN.text, PLAIN.name, bits)
         record.output("adapter", record.folder / "adapter")
+    return record.id
+
+
+def whole_run(folder: Path, kind: str = "llama", dtype: str = "float32", **changes: Any) -> str:
+    """As `run`, of a run that learned all weights: every one of them a little off its base."""
+    place = base(folder / "base", kind, **changes)
+    data = rows(folder / "rows.jsonl")
+    settings = TuneSettings.of({"model": str(place), "budget": 60, "dtype": dtype, "full": True})
+    loaded = load(resolve(str(place)), dtype)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in loaded.model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02)
+    with runs.record("tune", settings=settings, subject=str(data)) as record:
+        record.input(data, name="data", sha256=read_dataset(str(data), settings).examples.sha256)
+        record.input(place, name="model", sha256=loaded.about.digest)
+        write_model(record.folder / "model", loaded, PLAIN.text, PLAIN.name)
+        record.output("model", record.folder / "model")
     return record.id
 
 

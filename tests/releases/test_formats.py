@@ -127,6 +127,8 @@ def test_a_damaged_header_is_an_error_in_words(written: Path, data: st.DataObjec
     ("changes", "words"),
     [
         ({"model_type": "mamba"}, "not written; known: llama"),
+        ({"model_type": "mistral", "sliding_window": 24}, "sliding windows of mistral"),
+        ({"model_type": "qwen3", "attention_bias": True}, "biases of attention"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}}, "'yarn' is not written"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "a part of each head"),
     ],

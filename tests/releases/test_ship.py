@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small
+from safetensors.torch import load_file
 
 from allmend import runs
-from allmend.errors import InputError, NotFound, Refused, Unavailable, UsageError
+from allmend.errors import DoesNotFit, InputError, NotFound, Refused, UsageError
+from allmend.models import resolve
 from allmend.nouns.release import Release
 from allmend.releases import make as making
 from allmend.releases.licences import GEMMA_NOTICE
+from allmend.releases.opened import Served, served
+from allmend.releases.parity import thresholds
 from allmend.releases.signing import make_key
 from allmend.verbs.plan import plan
 from allmend.verbs.ship import ship, verify
@@ -109,13 +114,29 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(
 ) -> None:
     import shutil
 
-    from allmend.errors import DoesNotFit
-
     usage = shutil.disk_usage(place)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(DoesNotFit, match="MiB are free"):
         ship(run, merge=True, to=place / "out", prompts=2)
     assert left(place) == []
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(place: Path) -> None:
+    run = small.run(place, hidden_size=256, intermediate_size=512)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(DoesNotFit, match="the disk took no more"):
+            ship(run, merge=True, gguf="f16", to=place / "out", prompts=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(place) == []
+
+
+def test_a_place_that_cannot_be_written_is_said(place: Path, run: str) -> None:
+    (place / "file").write_text("")
+    with pytest.raises(InputError, match="the release could not be made"):
+        ship(run, to=place / "file" / "out", prompts=2)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +250,48 @@ def test_a_dora_ships_merged_and_not_as_a_gguf_adapter(place: Path) -> None:
     assert all(found.passed for found in release.agreements)
 
 
-def test_what_was_tested_on_a_rounded_base_does_not_leave(place: Path) -> None:
-    with pytest.raises(Refused, match=r"rounded to 4 bits.*\[requantised\]"):
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_run_that_learned_all_weights_ships_them(place: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small.whole_run(place, kind, **FAMILIES[kind])
+    out = place / "out"
+    release = ship(run, gguf="f16,q8_0", container=True, to=out, prompts=3)
+    assert [artefact.name for artefact in release.artefacts] == ["model", "gguf-f16", "gguf-q8_0"]
+    assert all(found.passed and found.ids_equal == found.rows for found in release.agreements)
+    learned = load_file(Path(runs.show(run).output("model") or "") / "model.safetensors")
+    shipped = load_file(out / "model" / "model.safetensors")
+    assert shipped.keys() == learned.keys() and all(shipped[name].equal(learned[name]) for name in learned)
+    assert release.adapter_digest is None and release.base_digest == resolve(str(place / "base")).digest
+    card = (out / "README.md").read_text()
+    assert "All weights were learned" in card and "LoRA" not in card and "library_name: transformers" in card
+    statement = json.loads((out / "lineage.intoto.json").read_text())
+    assert {"model/model.safetensors"} <= {subject["name"] for subject in statement["subject"]}
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert dependencies[0]["digest"]["sha256"] == release.base_digest
+    assert verify(out).problems == []
+    assert served(str(out)) == Served(str(out / "model"))
+
+
+def test_a_model_that_changed_after_its_run_is_another(place: Path) -> None:
+    run = small.whole_run(place)
+    (Path(runs.show(run).output("model") or "") / "allmend.json").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        ship(run, to=place / "out")
+    assert left(place) == []
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_was_tested_on_a_rounded_base_leaves_for_the_base_itself_with_its_cost(place: Path, bits: int) -> None:
+    release = ship(small.run(place, bits=bits), merge=True, gguf="q8_0", to=place / "out", prompts=8)
+    found = {agreement.artefact: agreement for agreement in release.agreements}
+    assert found["merged"].loss_difference > 1e-4  # what was tested is not quite this
+    assert found["merged"].allowed_mean == thresholds.BASE_ROUNDED[bits].mean
+    assert any(f"tested on the base rounded to {bits} bits" in note for note in release.notes)
+    assert f"rounded to {bits} bits" in (place / "out" / "README.md").read_text()
+
+
+def test_where_the_rounded_base_was_another_model_nothing_leaves(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(thresholds.BASE_ROUNDED, 4, thresholds.Limit(1e-6, 1e-6))
+    monkeypatch.setitem(thresholds.LIMITS, "bf16", thresholds.Limit(1e-6, 1e-6))
+    with pytest.raises(Refused, match=r"rounded to 4 bits, and on the base itself it answers otherwise \[rounded\]"):
         ship(small.run(place, bits=4), merge=True, to=place / "out")
-
-
-def test_a_run_that_trained_everything_is_said_to_be_beyond_it(place: Path) -> None:
-    with runs.record("tune", settings={"full": True}) as run:
-        run.output("model", place)
-    with pytest.raises(Unavailable, match="trained the whole model"):
-        ship(run.id, to=place / "out")
+    assert left(place) == []

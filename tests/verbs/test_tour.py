@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 def test_the_tour_tunes_judges_serves_and_asks(tmp_path, shared_home):
     environment = {**os.environ, **shared_home(tmp_path / "home"), "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-m", "allmend", "tour", "--budget", "150s", "--json"],
+        [sys.executable, "-m", "allmend", "tour", "--budget", "60s", "--json"],
         env=environment, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

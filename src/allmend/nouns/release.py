@@ -15,8 +15,9 @@ class Artefact(Part):
     """One thing that someone can load."""
 
     name: str
-    """`adapter`, `merged`, `gguf-q8_0`, `gguf-adapter` …"""
+    """`adapter`, `merged`, `model` (all weights learned), `gguf-q8_0`, `gguf-adapter` …"""
     kind: ArtefactKind
+    """How it is loaded; a `model` is loaded as a `merged` is."""
     path: str
     """Folder or file, relative to the release."""
     type: str
@@ -90,7 +91,8 @@ class Release(Noun):
     base_format: Literal["gguf", "safetensors"]
     base_origin: str | None = None
     """The model as its makers call it."""
-    adapter_digest: str
+    adapter_digest: str | None
+    """None where all weights were learned, and there is no adapter."""
     data_digest: str | None = None
     template: str
     """Name of the chat template."""

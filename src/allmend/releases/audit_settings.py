@@ -10,6 +10,7 @@ from allmend.nouns.release import Breach
 from allmend.releases.causes import breach
 from allmend.releases.expected import Expected
 from allmend.releases.gguf.settings import generation_of
+from allmend.releases.tokenizer_files import tokenizer_of
 
 _CAUSES = {
     "vocab_size": "vocabulary",
@@ -71,10 +72,8 @@ def template(artefact: str, text: str | None, expected: Expected) -> list[Breach
 
 def tokenizer(artefact: str, folder: Path, expected: Expected) -> list[Breach]:
     """Marks, size and template of the tokenizer in a folder."""
-    from transformers import AutoTokenizer
-
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        loaded = tokenizer_of(folder)
     except Exception as error:  # whatever its files make it raise
         return [breach(artefact, "unreadable", f"its tokenizer cannot be loaded: {str(error)[:200]}")]
     found = []

@@ -14,7 +14,7 @@ def card(facts: Facts, artefacts: list[Artefact]) -> str:
     parts = [
         _front(facts),
         f"# {facts.name}\n",
-        f"A LoRA adapter on **{facts.base_name}**, and the model merged from both, made with "
+        f"{_what(facts)} **{facts.base_name}**, made with "
         f"allmend {facts.version} on {facts.made[:10]} from run `{facts.run.id}`.\n",
         _verdict(facts.verdict),
         _artefacts(artefacts, facts.agreements),
@@ -28,6 +28,12 @@ def card(facts: Facts, artefacts: list[Artefact]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _what(facts: Facts) -> str:
+    if facts.lora is None:
+        return "All weights learned, beginning with"
+    return "A LoRA adapter, alone or merged, on"
+
+
 def _front(facts: Facts) -> str:
     lines = ["---", f"base_model: {json.dumps(facts.base_name)}"]
     name = (facts.terms.name or "").lower()
@@ -35,7 +41,8 @@ def _front(facts: Facts) -> str:
         lines.append("license: gemma")
     elif name:
         lines += [f"license: {json.dumps(facts.terms.name)}"]
-    lines += ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora", "- allmend", "---", ""]
+    library, tags = ("transformers", ["- full"]) if facts.lora is None else ("peft", ["- lora"])
+    lines += [f"library_name: {library}", "pipeline_tag: text-generation", "tags:", *tags, "- allmend", "---", ""]
     return "\n".join(lines)
 
 
@@ -123,7 +130,9 @@ def _training(facts: Facts) -> str:
     lines = [
         "## Training",
         "",
-        f"- LoRA of rank {facts.rank}, alpha {facts.alpha:g}, on {', '.join(facts.targets)}",
+        "- All weights were learned"
+        if facts.lora is None
+        else f"- LoRA of rank {facts.lora.rank}, alpha {facts.lora.alpha:g}, on {', '.join(facts.lora.targets)}",
         f"- Chat template: {facts.template} (`chat_template.jinja` beside every artefact)",
         f"- Budget {run.settings.get('budget', 'not recorded')} s; trained for "
         + (f"{seconds.last:.0f} s" if seconds and seconds.last is not None else "a time that was not recorded")

@@ -11,6 +11,7 @@ FIXES = {
     "eos": "Set the end-of-text token to the one that the answers were trained with.",
     "base": "Take the base whose digest the adapter names.",
     "requantised": "Merge into the base in bf16 or fp32, and quantise only the result, once.",
+    "rounded": "Tune without --base-bits, or with 8 instead of 4, to ship it for the base itself.",
     "alpha": "Take alpha, rank and rsLoRA from the adapter's own configuration.",
     "tied": "Keep the output head tied to the embedding, or store an exact copy of it.",
     "overflow": "Store the weights as bf16 or fp32: these numbers are too large for fp16.",

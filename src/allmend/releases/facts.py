@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from allmend.nouns.adapter import Adapter
 from allmend.nouns.model import Model
 from allmend.nouns.release import Agreement
 from allmend.nouns.run import Run
@@ -34,9 +35,8 @@ class Facts:
     """Rows of each split."""
     verdict: Verdict | None
     template: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
+    lora: Adapter | None
+    """None where all weights were learned."""
     agreements: list[Agreement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)

@@ -74,14 +74,23 @@ def file_type(path: Path) -> str:
     return _NAMES.get(reader.read(path).get("general.file_type"), "q2_k")
 
 
-def origin_notes(loaded: Loaded) -> list[str]:
-    """What it means that the base came from a GGUF."""
+def origin_notes(loaded: Loaded, whole: bool = False) -> list[str]:
+    """What it means that the base came from a GGUF.
+
+    Args:
+        whole: all weights were learned, so that no adapter belongs to the base.
+    """
     about = loaded.about
     if about.format != "gguf":
         return []
     stated = file_type(about.path)
     if stated in ("f32", "f16", "bf16"):
         return [f"The base came from a GGUF in {stated}, which holds the original weights."]
+    if whole:
+        return [
+            f"The base came from a GGUF in {stated}: training began with that file's weights, not with those of the "
+            "original checkpoint."
+        ]
     return [
         f"The base came from a GGUF in {stated}: its weights are that file's, not those of the original checkpoint, "
         "and the error of that rounding is part of what was tuned and tested. The merged weights keep it.",

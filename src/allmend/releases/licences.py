@@ -62,15 +62,14 @@ def terms_of(model: Model, config: dict[str, Any], given: Path | None) -> Terms:
     )
 
 
-def put(terms: Terms, folder: Path) -> None:
-    """Write `licence/` and, where asked for, `NOTICE`."""
+def put(terms: Terms, folder: Path, how: str = "adding a LoRA adapter") -> None:
+    """Write `licence/` and, where asked for, `NOTICE`, which says `how` the weights were changed."""
     if terms.files:
         (folder / FOLDER).mkdir()
         for path in terms.files:
             shutil.copyfile(path, folder / FOLDER / path.name)
     if terms.notice:
         (folder / "NOTICE").write_text(
-            terms.notice
-            + "\n\nThe weights in this folder were changed by adding a LoRA adapter; README.md says how.\n",
+            terms.notice + f"\n\nThe weights in this folder were changed by {how}; README.md says how.\n",
             "utf-8",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,16 +15,16 @@ from allmend import __version__
 from allmend.adapters import AdapterWeights
 from allmend.data import Row, Template
 from allmend.data.tokens import marks
-from allmend.digests import file_digest, folder_digest, path_digest
-from allmend.errors import InputError, Refused
-from allmend.models.loading import Loaded
-from allmend.nouns.release import Artefact, ArtefactKind, Breach, Release
+from allmend.errors import AllmendError, DoesNotFit, InputError, Refused
+from allmend.models.loading import Loaded, load
+from allmend.nouns.release import Agreement, Artefact, Breach, Release
 from allmend.nouns.run import Run
 from allmend.nouns.verdict import Verdict
 from allmend.releases import container, gguf_files, licences, lineage, listing, modelfile, signing
-from allmend.releases.card import card
+from allmend.releases.card import card, cost
+from allmend.releases.drafted import artefact, files_of_artefacts, leaving, origin, stored, token_count
 from allmend.releases.expected import Expected, Marks
-from allmend.releases.facts import Facts, public, public_name
+from allmend.releases.facts import Facts, public_name
 from allmend.releases.gguf.settings import settings_of
 from allmend.releases.gguf.types import checked
 from allmend.releases.merge import merge
@@ -42,8 +43,9 @@ class Order:
 
     run: Run
     loaded: Loaded
-    """The base in memory, fp32, without LoRA."""
+    """The base in memory, fp32, without LoRA; of a run that learned all weights its own model."""
     weights: AdapterWeights
+    """The adapter; without modules where the run learned all weights."""
     template: Template
     rows: Sequence[Row]
     """Held-out rows."""
@@ -60,11 +62,18 @@ class Order:
     container: bool = False
     prompts: int = 32
     licence: Path | None = None
+    bits: int | None = None
+    """8 or 4 where the adapter was tuned and tested on the base rounded so, while it leaves for the base itself."""
     settings: dict[str, Any] = field(default_factory=dict)
     report_to: Path | None = None
     """Folder that keeps the parity report of a refusal."""
     stage: Callable[[str], None] = lambda _: None
     amount: Callable[[str, int, int], None] = lambda *_: None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights were learned, so that there is a model and no adapter."""
+        return not self.weights.modules
 
 
 def make(order: Order) -> Release:
@@ -81,17 +90,34 @@ def make(order: Order) -> Release:
         signing.load_key(order.sign)
     if order.target.exists():
         raise InputError("there is something of that name already", where=str(order.target), hint="Name another --to.")
-    order.target.parent.mkdir(parents=True, exist_ok=True)
     draft = order.target.with_name(f".{order.target.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     try:
+        order.target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         release = maker.make(draft)
         draft.rename(order.target)
+    except OSError as error:
+        raise _unwritten(error, order.target) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(maker.scratch, ignore_errors=True)
     return release
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def _unwritten(error: OSError, target: Path) -> AllmendError:
+    """What the system said about a file that could not be written or read, in words."""
+    where, words = str(error.filename or target), error.strerror or str(error)
+    if error.errno in _FULL:
+        return DoesNotFit(
+            f"the disk took no more ({words}), and what was made of the release is gone again",
+            where=str(target),
+            hint="Free some space, or name another disk with --to.",
+        )
+    return InputError(f"the release could not be made: {words}", where=where, hint="Name another place with --to.")
 
 
 class Maker:
@@ -114,7 +140,7 @@ class Maker:
             order.weights,
             self.template.text,
             Marks(ends.bos, ends.eos, ends.bos_text, starts),
-            frozenset({len(loaded.tokenizer), _tokens(loaded)}),
+            frozenset({len(loaded.tokenizer), token_count(loaded)}),
         )
         self.eos_text = ends.eos_text
         self.terms = licences.terms_of(loaded.about, self.expected.config, order.licence)
@@ -134,10 +160,10 @@ class Maker:
         """Adapter, merged model and GGUF files, and what is needed to prove them."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
-        made = [self._adapter(draft)]
+        made = [] if self.order.whole else [self._adapter(draft)]
         merged = self._merged(draft, made)
         base_gguf = self._gguf(draft, merged, made) if merged is not None and self.types else None
-        return made, Case(draft, merged, self.expected, self.probes, self.order.loaded, base_gguf)
+        return made, Case(draft, merged, self.expected, self.probes, self.order.loaded, base_gguf, self.order.bits)
 
     def _tokenizer(self, folder: Path) -> None:
         for name in TOKENIZER_FILES:
@@ -161,23 +187,24 @@ class Maker:
         for name, key in (("adapter_config.json", "base_model_name_or_path"), ("allmend.json", "base")):
             if (source / name).is_file():
                 value = json.loads((source / name).read_text("utf-8"))
-                value[key] = _origin(self.order.loaded) or public_name(about) if key != "base" else public_name(about)
+                value[key] = origin(self.order.loaded) or public_name(about) if key != "base" else public_name(about)
                 (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False), "utf-8")
         self._tokenizer(folder)
-        return _artefact(draft, "adapter", "adapter", "adapter", "f32")
+        return artefact(draft, "adapter", "adapter", "adapter", "f32")
 
     def _merged(self, draft: Path, artefacts: list[Artefact]) -> Path | None:
         order = self.order
-        if not (order.merge or self.types or order.container):
+        if not (order.merge or self.types or order.container or order.whole):
             return None
-        keep = order.merge or order.container
-        folder = (draft if keep else self.scratch) / "merged"
+        keep = order.merge or order.container or order.whole
+        name = "model" if order.whole else "merged"
+        folder = (draft if keep else self.scratch) / name
         folder.mkdir()
-        order.stage("Merging")
+        order.stage("Copying the model" if order.whole else "Merging")
         merge(order.loaded.folder, order.weights, folder, order.amount)
         self._tokenizer(folder)
         if keep:
-            artefacts.append(_artefact(draft, "merged", "merged", "merged", _stored(folder)))
+            artefacts.append(artefact(draft, name, "merged", name, stored(folder)))
         return folder
 
     def _gguf(self, draft: Path, merged: Path, artefacts: list[Artefact]) -> Path | None:
@@ -197,28 +224,41 @@ class Maker:
             note = files.model(merged, path, type_, order.amount)
             if note is not None:
                 self.notes.append(note)
-            artefacts.append(_artefact(draft, f"gguf-{type_}", "gguf", f"gguf/{path.name}", type_))
+            artefacts.append(artefact(draft, f"gguf-{type_}", "gguf", f"gguf/{path.name}", type_))
         base_gguf: Path | None = None
-        if order.weights.magnitudes:
+        if order.whole:
+            pass  # there is no adapter beside the model
+        elif order.weights.magnitudes:
             self.notes.append("The adapter is a DoRA, which a GGUF adapter cannot hold; only the merged model is GGUF.")
         else:
             path = folder / f"{self.name}-adapter.gguf"
             files.adapter(path)
             base_gguf, base_type = files.base(self.scratch)
-            artefacts.append(_artefact(draft, "gguf-adapter", "gguf_adapter", f"gguf/{path.name}", "f32", base_type))
+            artefacts.append(artefact(draft, "gguf-adapter", "gguf_adapter", f"gguf/{path.name}", "f32", base_type))
         pieces = modelfile.pieces(self.template, self.expected.marks.bos_text, self.eos_text)
         if pieces is None:
             self.notes.append("The chat template cannot be said in Ollama's language; its Modelfile has none.")
         text = modelfile.modelfile(
-            f"{self.name}-{self.types[0]}.gguf", pieces, self.expected.generation, [self.eos_text], self.terms.notice
+            f"{self.name}-{self.types[0]}.gguf", pieces, self.expected.generation, self._stops(), self.terms.notice
         )
         (folder / modelfile.NAME).write_text(text, "utf-8")
         return base_gguf
 
+    def _stops(self) -> list[str]:
+        """What ends an answer: the tokenizer's end mark, and those that the makers name beside it."""
+        named = self.expected.generation.get("eos_token_id")
+        ids = [token for token in (named if isinstance(named, list) else [named]) if isinstance(token, int)]
+        texts = [self.eos_text, *self.order.loaded.tokenizer.convert_ids_to_tokens(ids)]
+        return list(dict.fromkeys(text for text in texts if text))
+
     def _prove(self, case: Case, artefacts: list[Artefact]) -> Proof:
         order = self.order
         order.stage(f"Asking the tested model {len(self.probes.rows)} held-out prompts")
-        truth = ask_tested(order.loaded, order.weights, self.probes)
+        tested = order.loaded
+        if order.bits is not None:
+            tested = load(order.loaded.about, "float32", bits=order.bits)
+        truth = ask_tested(tested, order.weights, self.probes)
+        del tested
         proof = prove(case, artefacts, truth, order.stage)
         text = json.dumps(report(proof, self.probes, texts=False), indent=1, ensure_ascii=False)
         (case.folder / listing.PARITY).write_text(text, "utf-8")
@@ -233,7 +273,9 @@ class Maker:
     def _describe(self, draft: Path, artefacts: list[Artefact], proof: Proof, order: Order) -> Release:
         order.stage("Writing card, lineage and bill of materials")
         loaded = order.loaded
-        self.notes += gguf_files.origin_notes(loaded)
+        self.notes += gguf_files.origin_notes(loaded, order.whole)
+        if order.bits is not None:
+            self.notes.append(rounded_note(order.bits, proof.agreements))
         if not self.types:
             self.notes.append("No GGUF was made.")
         if order.container:
@@ -245,7 +287,7 @@ class Maker:
             version=__version__,
             run=order.run,
             base=loaded.about,
-            base_origin=_origin(loaded),
+            base_origin=origin(loaded),
             terms=self.terms,
             data=order.data,
             data_digest=order.data_digest,
@@ -253,9 +295,7 @@ class Maker:
             rows=order.splits,
             verdict=order.verdict,
             template=order.template.name,
-            rank=order.weights.config.rank,
-            alpha=order.weights.config.alpha,
-            targets=order.weights.about().targets,
+            lora=None if order.whole else order.weights.about(),
             agreements=proof.agreements,
             notes=self.notes,
             settings=order.settings,
@@ -268,8 +308,8 @@ class Maker:
             base=public_name(loaded.about),
             base_digest=loaded.about.digest,
             base_format=loaded.about.format,
-            base_origin=_origin(loaded),
-            adapter_digest=order.weights.digest,
+            base_origin=origin(loaded),
+            adapter_digest=None if order.whole else order.weights.digest,
             data_digest=order.data_digest,
             template=order.template.name,
             template_digest=self.template.digest,
@@ -279,10 +319,10 @@ class Maker:
             signed=order.sign is not None,
             notes=self.notes,
         )
-        licences.put(self.terms, draft)
+        licences.put(self.terms, draft, "training all of them" if order.whole else "adding a LoRA adapter")
         if order.verdict is not None:
-            (draft / listing.VERDICT).write_text(_leaving(order.verdict).to_json(), "utf-8")
-        files = _artefact_files(draft, artefacts)
+            (draft / listing.VERDICT).write_text(leaving(order.verdict).to_json(), "utf-8")
+        files = files_of_artefacts(draft, artefacts)
         (draft / listing.STATEMENT).write_text(lineage.statement(facts, files), "utf-8")
         (draft / listing.BOM).write_text(lineage.bill(facts, files), "utf-8")
         (draft / listing.CARD).write_text(card(facts, artefacts), "utf-8")
@@ -297,6 +337,18 @@ class Maker:
         return release
 
 
+def rounded_note(bits: int, agreements: Sequence[Agreement]) -> str:
+    """What it means that the adapter was tested on a rounded base, and what it costs here."""
+    worst = max(agreements, key=lambda found: found.loss_difference)
+    words = (
+        f"The adapter was tuned and tested on the base rounded to {bits} bits; what leaves is for the base itself, "
+        f"where the loss per answer token differs by {worst.loss_difference:.3f} at most ({worst.artefact})"
+    )
+    if worst.metric is not None:
+        words += f" and {cost(worst)}"
+    return words + "."
+
+
 def refusal(breaches: Sequence[Breach], kept: Path | None = None) -> Refused:
     """The error that names every cause once, the first with its evidence and fix."""
     first = breaches[0]
@@ -308,55 +360,3 @@ def refusal(breaches: Sequence[Breach], kept: Path | None = None) -> Refused:
         words += "; also " + "; ".join(others[:6])
     hint = f"{first.fix} Nothing was shipped" + (f"; the whole report: {kept}" if kept is not None else "") + "."
     return Refused(words, hint=hint)
-
-
-def _artefact(draft: Path, name: str, kind: ArtefactKind, path: str, type_: str, on: str | None = None) -> Artefact:
-    place = draft / path
-    digest = folder_digest(place) if place.is_dir() else file_digest(place)
-    size = sum(file.stat().st_size for file in place.rglob("*")) if place.is_dir() else place.stat().st_size
-    return Artefact(name=name, kind=kind, path=path, type=type_, on=on, bytes=size, sha256=digest)
-
-
-def _leaving(verdict: Verdict) -> Verdict:
-    """A verdict without rows of the data and without this machine's folders."""
-    places = {"adapter": public(verdict.adapter), "data": public(verdict.data), "model": public(verdict.model)}
-    return verdict.model_copy(update={"gained_examples": [], "lost_examples": [], **places})
-
-
-def _tokens(loaded: Loaded) -> int:
-    """How many tokens `tokenizer.json` names; the tokenizer's own count where there is no such file."""
-    try:
-        spec = json.loads((loaded.folder / "tokenizer.json").read_text("utf-8"))
-        return len({*spec["model"]["vocab"].values(), *(token["id"] for token in spec["added_tokens"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return len(loaded.tokenizer)
-
-
-def _origin(loaded: Loaded) -> str | None:
-    """The base as its makers call it; a path that a configuration happens to hold is no name."""
-    name = loaded.about.base
-    return name if name and not name.startswith(("/", ".", "~")) else None
-
-
-def _artefact_files(draft: Path, artefacts: Sequence[Artefact]) -> dict[str, str]:
-    files = {}
-    for artefact in artefacts:
-        place = draft / artefact.path
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file():
-                files[path.relative_to(draft).as_posix()] = path_digest(path)
-    return files
-
-
-def _stored(folder: Path) -> str:
-    """The number format of most weights of a merged folder."""
-    from collections import Counter
-
-    from allmend.releases.safetensors_stream import shards
-
-    sizes: Counter[str] = Counter()
-    for shard in shards(folder):
-        for entry in shard.entries:
-            sizes[entry.dtype] += entry.size
-    name = sizes.most_common(1)[0][0].lower()
-    return name if name in ("bf16", "f16", "f32") else "f32"

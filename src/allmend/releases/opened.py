@@ -13,7 +13,7 @@ class Served:
     """What a release gives a server."""
 
     model: str
-    """The merged folder, or the base's name."""
+    """The folder of whole weights, or the base's name."""
     adapter: tuple[str, Path] | None = None
     """Name and folder, where the base has to be fetched beside it."""
 
@@ -27,7 +27,7 @@ def served(reference: str) -> Served | None:
     if not folder.is_dir() or not is_release(folder):
         return None
     release = read(folder)
-    merged = release.artefact("merged")
+    merged = release.artefact("merged") or release.artefact("model")
     if merged is not None:
         return Served(str(folder / merged.path))
     adapter = release.artefact("adapter")

@@ -50,6 +50,8 @@ class Case:
     """The base in memory, without LoRA."""
     base_gguf: Path | None = None
     """A GGUF of the base that the GGUF adapter is put on."""
+    bits: int | None = None
+    """8 or 4 where what was tested was the base rounded so."""
 
 
 def ask_tested(loaded: Loaded, weights: adapters.AdapterWeights, probes: Probes) -> Replies:
@@ -169,17 +171,26 @@ def _ask(case: Case, artefact: Artefact, consumer: Consumer, truth: Replies, pro
             raise
         proof.breaches.append(breach(artefact.name, "unreadable", f"it cannot be asked: {str(error)[:300]}"))
         return
-    limit = allowed(artefact.type, artefact.on)
+    limit = allowed(artefact.type, artefact.on, case.bits)
     found = compare(artefact.name, limit, truth, made, case.probes, case.expected.marks.bos_text)
     proof.agreements.append(found)
     proof.replies[f"{artefact.name} by {made.consumer}"] = made
-    if not found.passed and not explained:
-        proof.breaches += diagnose(artefact, found, truth, made, case.expected)
+    if explained:
+        return
+    if not found.passed:
+        proof.breaches += diagnose(artefact, found, truth, made, case)
+    elif case.bits is not None and found.metric is not None and found.high is not None and found.high < 0:
+        proof.agreements[-1] = found.model_copy(update={"passed": False})
+        words = f"it was tested on the base rounded to {case.bits} bits, and on the base itself it is worse"
+        evidence = (
+            f"{found.metric} {found.reference:.3f} became {found.value:.3f} ({found.low:+.3f} to {found.high:+.3f})"
+        )
+        proof.breaches.append(breach(artefact.name, "rounded", words, evidence))
 
 
-def diagnose(artefact: Artefact, found: Agreement, truth: Replies, made: Replies, expected: Expected) -> list[Breach]:
+def diagnose(artefact: Artefact, found: Agreement, truth: Replies, made: Replies, case: Case) -> list[Breach]:
     """Why an artefact whose files look right answers otherwise."""
-    name, marks = artefact.name, expected.marks
+    name, marks = artefact.name, case.expected.marks
     for mine, theirs, wanted, got in zip(truth.prompts, made.prompts, truth.texts, made.texts, strict=True):
         if mine == theirs:
             continue
@@ -200,6 +211,9 @@ def diagnose(artefact: Artefact, found: Agreement, truth: Replies, made: Replies
         f"loss differs by {found.loss_difference:.4f} a token (allowed {found.allowed_mean}), "
         f"worst row {found.loss_worst:.3f} (allowed {found.allowed_worst})"
     )
+    if case.bits is not None:
+        words = f"it was tested on the base rounded to {case.bits} bits, and on the base itself it answers otherwise"
+        return [breach(name, "rounded", words, evidence)]
     cause = "quality" if artefact.type.startswith("q") and artefact.type != "q8_0" else "behaviour"
     words = "it answers otherwise than what was tested"
     if cause == "quality":

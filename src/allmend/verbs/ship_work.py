@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allmend import adapters, data, runs
-from allmend.errors import InputError, NotFound, Refused, Unavailable, UsageError
+from allmend.adapters import AdapterWeights, LoraConfig
+from allmend.errors import InputError, NotFound, UsageError
 from allmend.models import catalogue, resolve
 from allmend.models.loading import load
+from allmend.models.saving import NOTES, TEMPLATE
 from allmend.nouns.verdict import Verdict
 from allmend.releases import signing
 from allmend.releases.gguf.types import checked
@@ -27,19 +31,8 @@ if TYPE_CHECKING:
 def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     """Do it."""
     tuned = runs.show(reference)
-    folder = tuned.output(settings.adapter)
-    if tuned.verb == "tune" and tuned.settings.get("full"):
-        raise Unavailable(
-            f"{tuned.id} trained the whole model; only adapters are shipped yet",
-            hint=f"Its model is a plain folder that others load: {tuned.output('model')}",
-        )
-    if tuned.verb != "tune" or folder is None:
-        raise UsageError(
-            f"{tuned.id} is a run of {tuned.verb} and has no {settings.adapter}",
-            hint="Name a run of tune; `allmend runs --verb tune` lists them.",
-        )
-    if not Path(folder).is_dir():
-        raise NotFound("the run's adapter is gone", where=folder)
+    whole = tuned.verb == "tune" and bool(tuned.settings.get("full"))
+    folder = _folder(tuned, settings, whole)
     target = (settings.to or Path(f"release-{tuned.id}")).absolute()
     # What a person wrote is looked at before anything is loaded.
     types = checked(settings.gguf)
@@ -47,32 +40,29 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
         signing.load_key(settings.sign)
     if target.exists():
         raise InputError("there is something of that name already", where=str(target), hint="Name another with --to.")
-    weights = adapters.read(folder)
+    weights = _whole(folder) if whole else adapters.read(folder)
     if weights.template is None:
-        raise InputError("no chat template lies beside the adapter, so what was tested is not known", where=folder)
+        raise InputError("no chat template lies beside the weights, so what was tested is not known", where=folder)
     before = TuneSettings.of(tuned.settings)
-    if before.base_bits is not None:
-        raise Refused(
-            f"it was tuned and tested on the base rounded to {before.base_bits} bits; merged into the base, or put on "
-            "it by PEFT or llama.cpp, it would be another model than the one that was tested [requantised]",
-            hint="Tune without --base-bits to ship, or serve it from here.",
-        )
     rows, labels, splits = _rows(tuned, before, settings)
     watch.stage(f"Loading {before.model}")
     model = resolve(before.model, watch.amount)
     watch.model(model)
     if weights.base_digest and weights.base_digest != model.digest:
+        what = "training began with" if whole else "the adapter was trained on"
         raise InputError(
-            f"{before.model} is not the model that the adapter was trained on (SHA-256 {model.digest[:12]}… "
+            f"{before.model} is not the model that {what} (SHA-256 {model.digest[:12]}… "
             f"instead of {weights.base_digest[:12]}…)",
             hint="The model behind that name has changed; put the old one back.",
         )
     # In fp32, so that a difference is one of the weights and not of the processor's rounding.
-    loaded = load(model, "float32", progress=watch.amount)
+    loaded = load(resolve(folder) if whole else model, "float32", progress=watch.amount)
+    # Of a model whose weights were all learned the origin, its licence and its name are still those of its base.
+    loaded = replace(loaded, about=model)
     source = next((file for file in tuned.inputs if file.name == "data"), None)
     with runs.record("ship", settings=settings, subject=tuned.id) as run:
-        run.input(folder, name="adapter", sha256=weights.digest)
-        run.input(model.path, name="model", sha256=model.digest)
+        run.input(folder, name="model" if whole else "adapter", sha256=weights.digest)
+        run.input(model.path, name="base" if whole else "model", sha256=model.digest)
         release = make(
             Order(
                 run=tuned,
@@ -93,6 +83,7 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
                 container=settings.container,
                 prompts=settings.prompts,
                 licence=settings.licence,
+                bits=before.base_bits,
                 settings=settings.model_dump(mode="json", exclude={"sign", "to"}),
                 report_to=run.folder,
                 stage=watch.stage,
@@ -103,6 +94,42 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
             run.metric(step, {f"{agreement.artefact} loss difference": agreement.loss_difference})
         run.output("release", target, sha256=release.artefacts[0].sha256)
     return release
+
+
+def _folder(tuned: Run, settings: ShipSettings, whole: bool) -> str:
+    """Where what was learned lies: an adapter, or a whole model."""
+    name = settings.adapter.replace("adapter", "model", 1) if whole else settings.adapter
+    folder = tuned.output(name)
+    if tuned.verb != "tune" or folder is None:
+        raise UsageError(
+            f"{tuned.id} is a run of {tuned.verb} and has no {name}",
+            hint="Name a run of tune; `allmend runs --verb tune` lists them.",
+        )
+    if not Path(folder).is_dir():
+        raise NotFound(f"the run's {'model' if whole else 'adapter'} is gone", where=folder)
+    return folder
+
+
+def _whole(folder: str) -> AdapterWeights:
+    """A model whose weights were all learned, as base and an adapter without modules: nothing is added to it."""
+    place = Path(folder)
+    try:
+        notes = json.loads((place / NOTES).read_text("utf-8"))
+        base, digest, name = str(notes["base"]), str(notes["base_digest"]), str(notes["template"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"what the run wrote beside the model cannot be read: {error}", where=str(place)) from None
+    template = place / TEMPLATE
+    return AdapterWeights(
+        folder=place,
+        config=LoraConfig(),
+        base=base,
+        base_digest=digest,
+        digest=resolve(folder).digest,
+        modules={},
+        alphas={},
+        template=template.read_text("utf-8") if template.is_file() else None,
+        template_name=name,
+    )
 
 
 def _verdict(tuned: Run) -> Verdict | None:

@@ -133,6 +133,9 @@ def _llama3(rope: dict[str, Any], base: float, head: int) -> list[float]:
 
 def _windows(config: dict[str, Any], architecture: str, values: dict[str, Any], layers: int) -> None:
     kinds = config.get("layer_types") or []
+    window = config.get("sliding_window")
+    if config.get("model_type") == "mistral" and window and int(window) < int(config["max_position_embeddings"]):
+        raise Unavailable("sliding windows of mistral are not written to GGUF", hint="Ship without --gguf.")
     local = [kind == "sliding_attention" for kind in kinds]
     if not any(local) or not config.get("sliding_window"):
         if architecture == "gemma3":
@@ -164,7 +167,7 @@ def _caps(config: dict[str, Any], architecture: str, values: dict[str, Any], hea
             "llama.cpp divides this family's queries by the root of the head's size; this model does otherwise",
             hint="Ship without --gguf.",
         )
-    if config.get("attention_bias") and architecture.startswith("gemma"):
+    if config.get("attention_bias") and architecture.startswith(("gemma", "qwen3")):
         raise Unavailable("biases of attention are not written to GGUF for this family")
 
 
