@@ -46,7 +46,7 @@ print(json.dumps(took))
 
 def write(folder: Path) -> Path:
     """The notebook."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "cell_type": "code",
             "source": text,
