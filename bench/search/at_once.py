@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--model", default="gemma-3-270m")
     given = parser.parse_args()
     loaded = load(resolve(given.model))
-    found = dataset("movie-reviews", 0)
+    found = dataset("movie-reviews", 0, shuffled=True)
     template = data.of_tokenizer(loaded.tokenizer)
     rows = list(data.encode_rows(found.train[: SIBLINGS * given.batch], loaded.tokenizer, template, context=256))
     batches = [rows[number * given.batch : (number + 1) * given.batch] for number in range(SIBLINGS)]

@@ -1,6 +1,6 @@
 """Nine settings by successive halving against all nine trained in full: cost, and whether the same quality is found.
 
-    python bench/search/halving.py [--minutes 10] [--seeds 0 1 2] [--tasks movie-reviews nyt-editorials] [--rows 720]
+    python bench/search/halving.py [--minutes 10] [--seeds 0 1 2] [--tasks …] [--rows 720] [--select 100]
 
 All nine points of `allmend.search.space` are trained in full (`--rows` rows each, scaled down from what a search of
 half an hour gives its winner), in the schedule of halving: constant rate to the last rung, falling there. Since a
@@ -51,9 +51,9 @@ SPACE = Space(epochs=(3.0,))
 class Task:
     """One task and seed: rows, model, trainings."""
 
-    def __init__(self, loaded: Loaded, name: str, seed: int, rows: int, work: Path) -> None:
+    def __init__(self, loaded: Loaded, name: str, seed: int, rows: int, select_rows: int, work: Path) -> None:
         self.loaded, self.name, self.seed, self.folder = loaded, name, seed, work / f"{name}-{seed}"
-        self.found = dataset(name, seed)
+        self.found = dataset(name, seed, select=select_rows)
         self.template = data.of_tokenizer(loaded.tokenizer)
         train, select = (
             list(data.encode_rows(part, loaded.tokenizer, self.template, context=loaded.context))
@@ -70,10 +70,9 @@ class Task:
         total = len(self.siblings.rows)
         steps = [steps_for(end, point.batch, total) for end in self.ends]
         last = steps[1]
-        at = tuple(sorted({*steps, *(last + (steps[2] - last) * part // 3 for part in (1, 2))}))
         climb = max(1, round(0.05 * steps[1]))
         segment = Segment(trial=number, point=point, folder=self.folder / f"{number:02d}", until=steps[2],
-                          steps=steps[2], climb=climb, decay_from=last, evaluate_at=at)  # fmt: skip
+                          steps=steps[2], climb=climb, decay_from=last, evaluate_at=tuple(steps))  # fmt: skip
         shutil.rmtree(segment.folder, ignore_errors=True)
         losses: dict[int, float] = {}
         seconds: dict[int, float] = {}
@@ -116,8 +115,8 @@ class Task:
         passes = rows / total
         space = Space(epochs=(passes,))
         sampler.space = space
-        scheduler = Scheduler(keeper, sampler, [HereWorker(self.siblings)], total, Costs(1e-6, 0.0), Limits(9, 9),
-                              left=lambda: 1e6)  # fmt: skip
+        scheduler = Scheduler(keeper, sampler, [HereWorker(self.siblings)], total, Costs(1e-6, 0.0),
+                              Limits(9, 9, evaluations=1), left=lambda: 1e6)  # fmt: skip
         found = scheduler.go()
         sampler.close()
         assert found.winner is not None
@@ -172,6 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["movie-reviews", "nyt-editorials"])
     parser.add_argument("--rows", type=int, default=720)
+    parser.add_argument("--select", type=int, default=100)
     parser.add_argument("--confirm", action="store_true", help="also run the real scheduler, for the first seed")
     parser.add_argument("--model", default="gemma-3-270m")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "allmend-bench" / "halving")
@@ -182,7 +182,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     kept = work / "cells.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    loaded = load(resolve(given.model))
+    loaded: Loaded | None = None
     left = 0
     for seed in given.seeds:
         for name in given.tasks:
@@ -195,7 +195,8 @@ def main() -> None:
             if over():
                 left += len(wanted) + (not compared)
                 continue
-            task = Task(loaded, name, seed, given.rows, work)
+            loaded = loaded or load(resolve(given.model))
+            task = Task(loaded, name, seed, given.rows, given.select, work)
             for number in wanted:
                 if over():
                     left += 1
@@ -220,13 +221,15 @@ def main() -> None:
     result = {
         "command": "python " + " ".join(sys.argv),
         "machine": machine(),
-        "scaled_down": f"{given.rows} rows for a full training, {given.rows // 9} for the first rung",
+        "scaled_down": f"{given.rows} rows for a full training, {given.rows // 9} for the first rung, {given.select} "
+        "selection rows",
+        "seconds_are": "of the wall, on a machine that others used as well; cost_in_full_runs counts rows",
         "comparisons": len(comparisons),
         "most_cost_in_full_runs": max((one["cost_in_full_runs"] for one in comparisons), default=None),
         "most_cost_by_seconds": max((one["cost_by_seconds"] for one in comparisons), default=None),
         "within_interval": sum(one["within_interval"] for one in comparisons),
         "results": found,
-        "cells": {key: value for key, value in done.items() if key not in found},
+        "cells": {key: value for key, value in sorted(done.items()) if key not in found},
     }
     (HERE / "halving.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"{left} parts are left: run it again." if left else "Nothing is left.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,17 @@ def rows_file(task: str) -> Path:
     return target
 
 
-def dataset(task: str, seed: int, held_out: int = 300, select: int = 100) -> Dataset:
-    """Rows and splits."""
-    return data.load(rows_file(task), seed=seed, held_out=held_out, select=select)
+def dataset(task: str, seed: int, held_out: int = 300, select: int = 100, shuffled: bool = False) -> Dataset:
+    """Rows and splits.
+
+    Args:
+        shuffled: training rows in random order, where not all of them are used: the file of the movie reviews has one
+            label after another.
+    """
+    found = data.load(rows_file(task), seed=seed, held_out=held_out, select=select)
+    if not shuffled:
+        return found
+    return replace(found, train=random.Random(seed).sample(found.train, len(found.train)))
 
 
 def machine() -> dict[str, Any]:

@@ -41,7 +41,7 @@ def main() -> None:
     loaded = load(resolve(model))
     folder, tokenizer, kind = loaded.folder, loaded.tokenizer, str(loaded.dtype).removeprefix("torch.")
     template, context = data.of_tokenizer(tokenizer), loaded.context
-    found = dataset(task, seed)
+    found = dataset(task, seed, shuffled=True)
     del loaded
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
@@ -103,7 +103,8 @@ def main() -> None:
     right = [float(one == row.completion) for one, row in zip(given, found.held_out, strict=True)]
     result = {
         "accuracy": sum(right) / len(right), "right": right, "trials_begun": len(finished),
-        "trials_finished": sum(one["whole"] for one in finished), "peak_mib": peak, "seconds": searched,
+        "trials_finished": sum(one["whole"] for one in finished), "peak_mib": peak, "searched_seconds": searched,
+        "processor_seconds": time.monotonic() - begun,
         "trials": finished, "select_loss": best["loss"], "threads": torch.get_num_threads(),
     }  # fmt: skip
     target.write_text(json.dumps(result))

@@ -1,11 +1,11 @@
 """How often intervals hold the truth that they were made for: 95 of 100 is what they promise.
 
-    python bench/verdict/coverage.py [--sets 2500] [--bootstrap-sets 100]
+    python bench/verdict/coverage.py [--sets 10000] [--bootstrap-sets 1000] [--minutes 8]
 
 Data sets are drawn from models of paired rows whose true difference is known, for each kind of metric and several
 numbers of rows; `paired_interval` and `f1_interval`, as a verdict calls them, are asked for 95 %. Beside them,
-on fewer sets, stand the percentile and the BCa bootstrap of scipy (what the first form of the verdict used).
-The result goes to `coverage.json` beside this file.
+on fewer sets, stand the paired bootstrap that `--bootstrap` asks for, and scipy's BCa bootstrap.
+The result goes to `coverage.json` beside this file. Works in parts: run it again until nothing is left.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from about import machine
 from scipy.stats import bootstrap
 
-from allmend.verdicts.intervals import f1_interval, paired_interval
+from allmend.verdicts.intervals import f1_interval, is_yes_no, paired_interval
 from allmend.verdicts.metrics import macro_f1
 
 ROWS = (20, 30, 50, 100, 200, 500, 1000)
@@ -112,14 +113,27 @@ def label_rows(numbers: Numbers, name: str, rows: int) -> tuple[np.ndarray, np.n
     return expected, base, np.where(own < np.take(tuned_right, expected), expected, other)
 
 
-def scipy_interval(base: np.ndarray, tuned: np.ndarray, method: str, numbers: Numbers) -> tuple[float, float]:
+def bca(base: np.ndarray, tuned: np.ndarray, numbers: Numbers) -> tuple[float, float]:
     difference = tuned - base
     if np.ptp(difference) == 0:
         return float(difference[0]), float(difference[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = bootstrap((difference,), np.mean, n_resamples=999, method=method, rng=numbers).confidence_interval
+        found = bootstrap((difference,), np.mean, n_resamples=999, method="BCa", rng=numbers).confidence_interval
     return float(found.low), float(found.high)
+
+
+@cache
+def _of_counts(gained: int, lost: int, rows: int) -> tuple[float, float]:
+    return paired_interval([0.0] * gained + [1.0] * lost + [0.0] * (rows - gained - lost),
+                           [1.0] * gained + [0.0] * (rows - gained))  # fmt: skip
+
+
+def interval(base: np.ndarray, tuned: np.ndarray) -> tuple[float, float]:
+    """`paired_interval`; of yes or no it depends on two counts alone, so the same counts are asked once."""
+    if is_yes_no(base) and is_yes_no(tuned):
+        return _of_counts(int((tuned > base).sum()), int((tuned < base).sum()), len(base))
+    return paired_interval(base, tuned)
 
 
 def of_numbers(name: str, rows: int, sets: int, boots: int) -> dict[str, object]:
@@ -128,33 +142,42 @@ def of_numbers(name: str, rows: int, sets: int, boots: int) -> dict[str, object]
     if KINDS[name](numbers, 2)[2] is None:
         base, tuned, _ = KINDS[name](np.random.default_rng(1), 4_000_000)
         truth = float((tuned - base).mean())
-    held = 0
-    held_by = {"percentile": 0, "BCa": 0}
+    held = above = below = percentile = by_bca = 0
     for number in range(sets):
         base, tuned, known = KINDS[name](numbers, rows)
         true = truth if known is None else known
-        low, high = paired_interval(base, tuned)
-        held += low <= true <= high
-        for method in held_by if number < boots else ():
-            low, high = scipy_interval(base, tuned, method, numbers)
-            held_by[method] += low <= true <= high
-    boot = {f"bootstrap, {method}": round(count / boots, 4) for method, count in held_by.items()} if boots else {}
-    return {"metric": name, "rows": rows, "coverage": round(held / sets, 4), "sets": sets, **boot}
+        low, high = interval(base, tuned)
+        held, above, below = held + (low <= true <= high), above + (low > true), below + (high < true)
+        if number < boots:
+            low, high = paired_interval(base, tuned, seed=number, resamples=1000)
+            percentile += low <= true <= high
+        if number < boots // 10:
+            low, high = bca(base, tuned, numbers)
+            by_bca += low <= true <= high
+    boot = (
+        {"--bootstrap": round(percentile / boots, 4), "BCa of scipy": round(by_bca / (boots // 10), 3)} if boots else {}
+    )
+    return {"metric": name, "rows": rows, "coverage": round(held / sets, 4), "truth below": round(above / sets, 4),
+            "truth above": round(below / sets, 4), "sets": sets, **boot}  # fmt: skip
 
 
-def of_labels(name: str, rows: int, sets: int) -> dict[str, object]:
+def of_labels(name: str, rows: int, sets: int, boots: int) -> dict[str, object]:
     numbers = np.random.default_rng([11, rows, len(name)])
     expected, base, tuned = (side.astype(str) for side in label_rows(np.random.default_rng(1), name, 2_000_000))
     truth = macro_f1_of(tuned, expected) - macro_f1_of(base, expected)
-    held = given = 0
-    for _ in range(sets):
+    held = given = tried = percentile = 0
+    for number in range(sets):
         expected, base, tuned = (side.astype(str).tolist() for side in label_rows(numbers, name, rows))
         interval = f1_interval(base, tuned, expected)
         if interval is not None:
             given += 1
             held += interval[0] <= truth <= interval[1]
+        if interval is not None and number < boots:
+            low, high = f1_interval(base, tuned, expected, seed=number, resamples=1000) or interval
+            tried, percentile = tried + 1, percentile + (low <= truth <= high)
+    boot = {"--bootstrap": round(percentile / tried, 4)} if tried > boots / 2 else {}
     return {"metric": name, "rows": rows, "coverage": round(held / given, 4) if given > sets / 2 else None,
-            "sets": given, "no interval, too few rows of a label": round(1 - given / sets, 3)}  # fmt: skip
+            "sets": given, "no interval, too few rows of a label": round(1 - given / sets, 3), **boot}  # fmt: skip
 
 
 def macro_f1_of(answers: np.ndarray, expected: np.ndarray) -> float:
@@ -170,20 +193,34 @@ def macro_f1_of(answers: np.ndarray, expected: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sets", type=int, default=2500)
-    parser.add_argument("--bootstrap-sets", type=int, default=100)
+    parser.add_argument("--sets", type=int, default=10_000)
+    parser.add_argument("--bootstrap-sets", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=8.0)
     asked = parser.parse_args()
-    began, cells = time.monotonic(), []
-    for name in KINDS:
+    began = time.monotonic()
+    kept = Path.home() / ".cache" / "allmend-bench" / f"coverage-{asked.sets}-{asked.bootstrap_sets}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[str, dict[str, object]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name in (*KINDS, *LABELS):
         for rows in ROWS:
-            cells.append(of_numbers(name, rows, asked.sets, asked.bootstrap_sets if rows <= 200 else 0))
-            print(cells[-1], flush=True)
-    for name in LABELS:
-        for rows in ROWS:
-            cells.append(of_labels(name, rows, asked.sets // 2))
-            print(cells[-1], flush=True)
+            key, boots = f"{name}, {rows}", asked.bootstrap_sets if rows <= 200 else 0
+            if key in done:
+                continue
+            if time.monotonic() - began > asked.minutes * 60:
+                print("More is left: run it again.")
+                return
+            numeric = name in KINDS
+            done[key] = (
+                of_numbers(name, rows, asked.sets, boots)
+                if numeric
+                else of_labels(name, rows, asked.sets // 4, boots // 2)
+            )
+            kept.write_text(json.dumps(done))
+            print(done[key], flush=True)
+    cells = list(done.values())
     made = [cell for cell in cells if cell["coverage"] is not None]
-    within = [cell for cell in made if abs(float(cell["coverage"]) - 0.95) <= 0.01]
+    within = [cell for cell in made if abs(float(cell["coverage"]) - 0.95) <= 0.0101]
+    both = [cell for cell in made if "--bootstrap" in cell]
     below = [f"{cell['metric']}, {cell['rows']} rows: {cell['coverage']}" for cell in made if cell["coverage"] < 0.94]
     above = [f"{cell['metric']}, {cell['rows']} rows: {cell['coverage']}" for cell in made if cell["coverage"] > 0.96]
     result = {
@@ -194,11 +231,17 @@ def main() -> None:
             float(np.mean([cell["coverage"] for cell in made if cell["rows"] >= 100])), 4
         ),
         "within_1_percent": f"{len(within)} of {len(made)}",
+        "within_1_percent_50_rows_or_more": f"{sum(cell['rows'] >= 50 for cell in within)} of "
+        f"{sum(cell['rows'] >= 50 for cell in made)}",
+        "bootstrap_within_1_percent": f"{sum(abs(float(cell['--bootstrap']) - 0.95) <= 0.0101 for cell in both)} of "
+        f"{len(both)}",
+        "the_same_cells_without_bootstrap": f"{sum(cell in within for cell in both)} of {len(both)}",
+        "bootstrap_mean_coverage": round(float(np.mean([cell["--bootstrap"] for cell in both])), 4),
         "below": below,
         "above": above,
         "standard_error_of_a_cell": round(math.sqrt(0.95 * 0.05 / asked.sets), 4),
+        "standard_error_of_an_f1_cell": round(math.sqrt(0.95 * 0.05 / (asked.sets // 4)), 4),
         "cells": cells,
-        "seconds": round(time.monotonic() - began, 1),
         "machine": machine(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """Two of the same must not be told apart: is a verdict `not shown to be better` where nothing is better?
 
-    python bench/verdict/same.py [--tunes 4] [--steps 60] [--rows 600] [--draws 2000]
+    python bench/verdict/same.py [--tunes 4] [--steps 60] [--rows 600] [--draws 2000] [--minutes 8]
 
 Two kinds of pairs, on the default model and the movie reviews:
 
@@ -14,7 +14,7 @@ temperature   one model (the first tune) writes `--samples` answers to each of 3
 
 Counted are draws with the words `not shown to be better`. Tunes do differ a little by seed, so the first figure holds
 for as many rows as a draw has: with very many rows a true difference between two adapters would show.
-The result goes to `same.json` beside this file.
+The result goes to `same.json` beside this file. Works in parts: run it again until nothing is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +53,18 @@ def words(base: list[float], tuned: list[float]) -> str:
     return words_for(low, high, True, p_value(base, tuned))
 
 
-def tunes(loaded: Loaded, dataset: data.Dataset, count: int, steps: int) -> Iterator[LoraSet]:
-    """LoRAs inside the model, one after another, that differ only by seed."""
+def tuned(loaded: Loaded, dataset: data.Dataset, seed: int, steps: int) -> LoraSet:
+    """A LoRA inside the model; one of another seed differs from it in nothing else."""
     template = data.of_tokenizer(loaded.tokenizer)
-    rows = list(data.encode_rows(dataset.train[: 16 * steps], loaded.tokenizer, template, context=256))
+    # The file has one label after another.
+    some = random.Random(0).sample(dataset.train, 16 * steps)
+    rows = list(data.encode_rows(some, loaded.tokenizer, template, context=256))
     select = list(data.encode_rows(dataset.select[:32], loaded.tokenizer, template, context=256))
-    for seed in range(count):
-        lora = attach(loaded.model, LoraConfig(rank=16, alpha=32.0), seed=seed)
-        with tempfile.TemporaryDirectory() as folder:
-            plan = Plan(steps=steps, rate=5e-4, batch_rows=16, seed=seed, evaluations=1)
-            train(loaded, lora, rows, select, plan, Path(folder))
-        yield lora
-        detach(loaded.model, lora)
+    lora = attach(loaded.model, LoraConfig(rank=16, alpha=32.0), seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan(steps=steps, rate=5e-4, batch_rows=16, seed=seed, evaluations=1)
+        train(loaded, lora, rows, select, plan, Path(folder))
+    return lora
 
 
 def of_seeds(right: list[list[float]], draws: int) -> dict[str, Any]:
@@ -109,33 +108,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, value in (("tunes", 4), ("steps", 60), ("rows", 600), ("samples", 6), ("draws", 2000)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--minutes", type=float, default=8.0)
     asked = parser.parse_args()
     began = time.monotonic()
+    kept = Path.home() / ".cache" / "allmend-bench" / f"same-{asked.steps}-{asked.rows}-{asked.samples}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     dataset = data.load(examples_file("movie-reviews"), seed=0, held_out=asked.rows, select=100)
     loaded = load(resolve("gemma-3-270m"))
     template = data.of_tokenizer(loaded.tokenizer)
     held, labels = dataset.held_out, dataset.labels or []
-    right: list[list[float]] = []
-    sampled: list[list[float]] = []
-    for number, lora in enumerate(tunes(loaded, dataset, asked.tunes, asked.steps)):
+    for number in range(asked.tunes):
+        if f"tune {number}" in done and (number or "sampled" in done):
+            continue
+        if time.monotonic() - began > asked.minutes * 60:
+            print("More is left: run it again.")
+            return
+        lora = tuned(loaded, dataset, number, asked.steps)
         found = answer_labels(loaded, held, labels, template).labels
-        right.append([float(a == row.completion) for a, row in zip(found, held, strict=True)])
-        print(f"tune {number}: {sum(right[-1]) / len(held):.3f} after {time.monotonic() - began:.0f} s", flush=True)
+        done[f"tune {number}"] = [float(a == row.completion) for a, row in zip(found, held, strict=True)]
+        print(f"tune {number}: {sum(done[f'tune {number}']) / len(held):.3f}", flush=True)
         if number == 0:
-            rows = held[:TEXT_ROWS]
-            many = [row for row in rows for _ in range(asked.samples)]
+            many = [row for row in held[:TEXT_ROWS] for _ in range(asked.samples)]
             texts = write_answers(loaded, many, template, 6, temperature=1.0, seed=0)
             scores = exact_match(texts, [row.completion for row in many])
-            sampled = [scores[at : at + asked.samples] for at in range(0, len(scores), asked.samples)]
-            print(f"sampled after {time.monotonic() - began:.0f} s", flush=True)
-        del lora
+            done["sampled"] = [scores[at : at + asked.samples] for at in range(0, len(scores), asked.samples)]
+        detach(loaded.model, lora)
+        kept.write_text(json.dumps(done))
+    right = [done[f"tune {number}"] for number in range(asked.tunes)]
     result = {
         "what": "draws of two of the same that a verdict calls `not shown to be better`",
         "command": "python " + " ".join(["bench/verdict/same.py", *sys.argv[1:]]),
         "wanted_of_100": ENOUGH,
         "seeds": of_seeds(right, asked.draws),
-        "temperature": of_samples(sampled, asked.draws),
-        "seconds": round(time.monotonic() - began, 1),
+        "temperature": of_samples(done["sampled"], asked.draws),
         "machine": machine(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")

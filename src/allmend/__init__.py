@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from allmend import data, models, runs
+    from allmend import access, data, models, runs
     from allmend.errors import AllmendError
     from allmend.nouns import Lock, Permissions, Plan, Receipt
     from allmend.verbs.app import app
@@ -49,7 +49,7 @@ _HOMES = {
     "verdict": "allmend.verbs.verdict",
 }
 
-_ROOMS = ("data", "models", "runs")
+_ROOMS = ("access", "data", "models", "runs")
 """Group words: `allmend.runs.list()`."""
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Permissions",
     "Plan",
     "Receipt",
+    "access",
     "app",
     "benchmark",
     "chat",

@@ -15,6 +15,7 @@ SECRETS: dict[str, re.Pattern[str]] = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----"),
     "hub token": re.compile(r"\bhf_[A-Za-z0-9]{20,}\b"),
     "API key": re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"),
+    "allmend key": re.compile(r"\ballm_[A-Za-z0-9]{12}_[A-Za-z0-9]{43}"),
     "code host token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[\w-]{18,})"),
     "cloud key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}"),
     "chat token": re.compile(r"\bxox[abeprs]-[\w-]{10,}"),
@@ -25,7 +26,7 @@ SECRETS: dict[str, re.Pattern[str]] = {
 }
 """Name of a kind of secret: its form. Every pattern is linear in the text."""
 
-_MARKS = ("-----BEGIN", "hf_", "sk-", "gh", "glpat-", "AKIA", "ASIA", "AIza", "xox", "pypi-", "npm_", "eyJ", "://",
+_MARKS = ("-----BEGIN", "hf_", "sk-", "allm_", "gh", "glpat-", "AKIA", "ASIA", "AIza", "xox", "pypi-", "npm_", "eyJ", "://",
           "earer ", "EARER ")  # fmt: skip
 _WORDS = frozenset({"token", "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials",
                     "key",                    "keys", "apikey", "authorization", "cookie"})  # fmt: skip

@@ -34,7 +34,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     notebooks.write(folder, "many.ipynb", MANY, "print(p0 + p239)")
     notebooks.write(folder, "shadow.ipynb", SHADOW, "print(list, str)")
     notebooks.write(folder, "misfits.ipynb", MISFITS, "print([a, b, c, d, e, f])")
-    notebooks.write(folder, "dies.ipynb", "import os\nprint('soon', flush=True)\nos._exit(3)", "print('never')")
+    notebooks.write(
+        folder, "dies.ipynb", "import os, time\nprint('soon', flush=True)\ntime.sleep(2)\nos._exit(3)", "print('never')"
+    )
     store = tmp_path_factory.mktemp("store")
     server: AppServer
     with (

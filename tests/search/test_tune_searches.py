@@ -62,7 +62,7 @@ def command(home: Path, line: list[str]) -> Any:
 
 @pytest.fixture(scope="module")
 def finished(place: Path) -> tuple[Path, Run, str]:
-    line = words(place, "--budget", "10m", "--trials", "9", "--epochs", "4", "--more-data", "--json")
+    line = words(place, "--budget", "10m", "--trials", "9", "--epochs", "4", "--more-data", "--no-forgetting", "--json")
     answer = command(place / "home", line)
     assert answer.returncode == 0, answer.stderr
     return place / "home", Run.from_json(answer.stdout), answer.stderr
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_the_best_with_its_verdict_and_the_same_command_goes_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
-    line = words(place, "--budget", "10m", "--trials", "3", "--epochs", "20")
+    line = words(place, "--budget", "10m", "--trials", "3", "--epochs", "20", "--no-forgetting")
     code, said = stopped(place, home, line, signal.SIGINT)
     assert code == 130 and "Stopped. Judging the best so far" in said and "Traceback" not in said
     monkeypatch.setenv("ALLMEND_HOME", str(home))
@@ -162,7 +162,10 @@ def test_ctrl_c_keeps_the_best_with_its_verdict_and_the_same_command_goes_on(
     assert Verdict.from_json(Path(run.output("verdict") or "").read_text()).run == run.id
     before = read_record(Path(run.folder))
     assert any(trial.state not in {"stopped", "finished"} for trial in before.trials)
-    again = tune(place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=20)
+    again = tune(
+        place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=20,
+        forgetting=False,
+    )  # fmt: skip
     assert again.choice("continues") == run.id
     after = read_record(Path(again.folder))
     assert [trial.point for trial in after.trials] == [trial.point for trial in before.trials]
@@ -174,22 +177,26 @@ def test_killed_outright_the_best_so_far_is_there_and_can_be_judged(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
-    line = words(place, "--budget", "10m", "--trials", "3", "--epochs", "20")
+    line = words(place, "--budget", "10m", "--trials", "3", "--epochs", "20", "--no-forgetting")
     code, _ = stopped(place, home, line, signal.SIGKILL)
     assert code == -signal.SIGKILL
     monkeypatch.setenv("ALLMEND_HOME", str(home))
     run = runs.show("last")
     assert run.state == "interrupted"
     assert verdict(run.id, free_text_rows=0).run == run.id
-    again = tune(place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=20)
+    again = tune(
+        place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=20,
+        forgetting=False,
+    )  # fmt: skip
     assert again.choice("continues") == run.id and again.state == "done"
 
 
 def test_two_processes_search_together(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLMEND_HOME", str(tmp_path / "home"))
     run = tune(
-        place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=2, workers=2
-    )
+        place / "rows.csv", model=str(place / "tiny"), dtype="float32", budget="10m", trials=3, epochs=2, workers=2,
+        forgetting=False,
+    )  # fmt: skip
     found = read_record(Path(run.folder))
     assert len(found.trials) == 3 and found.winner is not None and run.output("verdict")
     logs = [path.read_text() for path in Path(run.folder).glob("worker-*.log")]

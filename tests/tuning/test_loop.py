@@ -240,6 +240,18 @@ def test_replanning_only_ever_lowers(tmp_path: Path) -> None:
     assert same(replayed.state(), checkpoint.load(tmp_path / "again" / BEST)[0])
 
 
+def test_time_that_would_be_left_over_buys_more_steps_early_on(tmp_path: Path) -> None:
+    plan = replace(PLAN, steps=12, most_steps=40)
+    _, outcome = trained(tmp_path, replace(plan, deadline=10_000.0))
+    # As many as the rows allow, decided while the rate was still high.
+    assert outcome.progress.replanned == [(2, 40)] and outcome.progress.step == 40
+    _, again = trained(tmp_path / "again", replace(plan, replanned=((2, 40),)))
+    assert again.losses == outcome.losses
+    assert same(checkpoint.load(tmp_path / LAST)[0], checkpoint.load(tmp_path / "again" / LAST)[0])
+    _, fixed = trained(tmp_path / "fixed", plan)
+    assert fixed.progress.step == 12 and not fixed.progress.replanned
+
+
 @pytest.mark.parametrize("keep", [0, 3, 200, -1])
 def test_a_damaged_checkpoint_is_told(tmp_path: Path, keep: int) -> None:
     trained(tmp_path)

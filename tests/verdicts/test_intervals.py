@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
-from allmend.verdicts.intervals import mcnemar, paired_interval, rows_needed
+from allmend.verdicts.intervals import f1_interval, mcnemar, paired_interval, rows_needed
 from allmend.verdicts.metrics import exact_match, macro_f1, normal
 
 SETS = int(os.environ.get("ALLMEND_COVERAGE", "60"))
@@ -122,3 +123,29 @@ def test_macro_f1_by_hand() -> None:
     assert macro_f1(answers, expected) == pytest.approx((0.8 + 0.5 + 0) / 3)
     assert macro_f1([], []) == 0.0
     assert macro_f1(expected, expected) == 1.0
+
+
+def test_the_bootstrap_is_scipy_s_where_it_is_asked_for() -> None:
+    numbers = np.random.default_rng(3)
+    base = numbers.gamma(1.5, 0.6, 60)
+    tuned = base * 0.9 + numbers.normal(0, 0.2, 60)
+    low, high = paired_interval(base.tolist(), tuned.tolist(), seed=1, resamples=20_000)
+    ours = bootstrap((tuned - base,), np.mean, n_resamples=20_000, method="percentile", rng=numbers)
+    assert (low, high) == pytest.approx(tuple(ours.confidence_interval), abs=0.01)
+    assert paired_interval(base.tolist(), tuned.tolist(), seed=1, resamples=20_000) == (low, high)
+    assert paired_interval([1.0] * 300, [1.0] * 300, resamples=500)[0] < 0
+
+
+def test_the_bootstrap_of_f1_draws_rows_again() -> None:
+    numbers = np.random.default_rng(4)
+    expected = numbers.choice(list("abc"), 60)
+    base = np.where(numbers.random(60) < 0.6, expected, "a")
+    tuned = np.where(numbers.random(60) < 0.8, expected, "none of them")
+    interval = f1_interval(base.tolist(), tuned.tolist(), expected.tolist(), resamples=4000)
+    assert interval is not None
+    found = []
+    for _ in range(1500):
+        drawn = numbers.integers(0, 60, 60)
+        sides = [macro_f1(side[drawn].tolist(), expected[drawn].tolist()) for side in (tuned, base)]
+        found.append(sides[0] - sides[1])
+    assert interval == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])), abs=0.03)

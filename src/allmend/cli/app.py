@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ship": ("allmend.cli.ship:app", "Pass on what was tested: merged, GGUF, card, lineage, signature; or refuse."),
     "chat": ("allmend.cli.chat:command", "Talk to a model in the terminal, base beside tuned."),
     "serve": ("allmend.cli.serve:command", "Models and personal adapters behind the OpenAI API."),
+    "keys": ("allmend.cli.keys:app", "Who may use what you serve: keys, scopes, limits, accounts, the audit log."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
     "models": ("allmend.cli.models:command", "What can be had by a short name, licences, what is here."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),

@@ -111,7 +111,8 @@ class Terminal(Watch):
 
     def choice(self, choice: Choice) -> None:
         """An automatic choice with its reason."""
-        self._console.print(f"  {choice.name} = {escape(str(choice.value))}  [dim]({escape(choice.reason)})[/dim]")
+        value = f"{choice.value:.4g}" if isinstance(choice.value, float) else str(choice.value)
+        self._console.print(f"  {choice.name} = {escape(value)}  [dim]({escape(choice.reason)})[/dim]")
 
     def data(self, report: DataReport) -> None:
         """Rows, classes, lengths and problems."""

@@ -153,6 +153,9 @@ def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # What does not fit is told below, in one line instead of a table.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         network, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -167,6 +170,8 @@ def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         if "ignore_mismatched_sizes" in why:
             why = "its weights have other shapes than config.json says"
         raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=_MISFIT) from error
+    finally:
+        logging.set_verbosity(verbosity)
     # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
     wrong = [*info.get("missing_keys", ()), *(key for key, *_ in info.get("mismatched_keys", ()))]
     if wrong:

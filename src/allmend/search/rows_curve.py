@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ def measure(
     if not winner.seconds or not winner.rows:
         return
     whole = siblings.rows
+    # In random order, since files often have one label after another; each part holds the smaller ones.
+    mixed = random.Random(siblings.shared.seed).sample(list(whole), len(whole))
     losses: dict[int, list[float]] = {}
     passes_made = winner.rows / len(whole)
     for part in PARTS:
@@ -44,7 +47,7 @@ def measure(
         if stop() or left() < needed or count < winner.point.batch * 2:
             note(f"The curve's point at {count} rows is left out: it needs {needed:.0f} s and {left():.0f} s are left.")
             continue
-        siblings.rows = whole[:count]
+        siblings.rows = mixed[:count]
         try:
             steps = steps_for(max(1, round(passes_made * count)), winner.point.batch, count)
             folder = keeper.folder / "trials" / f"rows-{count}"

@@ -50,9 +50,19 @@ class Space:
         return told
 
 
+def rates_around(middle: float) -> tuple[float, float, float]:
+    """Learning rates to search: an informed one first, then three times as much and a third of it.
+
+    Of 27 models in Tinker's sweep the best was never more than that away from what is informed here, and three times
+    the largest of them diverged.
+    """
+    return middle, float(f"{3 * middle:.2g}"), float(f"{middle / 3:.2g}")
+
+
 def space_of(
     rows: int,
     *,
+    middle: float = RATE,
     rate: float | None = None,
     rank: int | None = None,
     batch: int | None = None,
@@ -62,6 +72,7 @@ def space_of(
     """The space for so many training rows; what a person named is not searched.
 
     Args:
+        middle: an informed learning rate, where none is named.
         passes: over the rows, that the budget buys at most for one trial; epochs are searched only where it buys more
             than the fewest.
     """
@@ -71,7 +82,7 @@ def space_of(
     if passes is not None and epochs is None and passes <= min(plain.epochs):
         many = (EPOCHS,)
     return Space(
-        rates=(rate,) if rate is not None else plain.rates,
+        rates=(rate,) if rate is not None else rates_around(middle),
         ranks=(rank,) if rank is not None else plain.ranks,
         batches=(batch,) if batch is not None else batches,
         epochs=many,

@@ -41,11 +41,12 @@ def bought(search: Search) -> str:
     whole = max(trial.rows for trial in tried)
     ended = {state: sum(trial.state == state for trial in tried) for state in ("stopped", "diverged", "failed")}
     stopped = ", ".join(f"{count} {state}" for state, count in ended.items() if count)
+    later = " It diverged later; what is kept is from before." if winner.state == "diverged" else ""
     settings = "settings" if len(tried) > 1 else "setting"
     return (
         f"{len(tried)} {settings} tried in {search.seconds / 60:.1f} min of training, "
         f"for the cost of {rows / whole:.1f} full ones ({rows} rows seen{'; ' + stopped if stopped else ''}). "
         f"Best: trial {winner.number}, learning rate "
         f"{winner.point.learning_rate:.3g}, rank {winner.point.rank}, batch {winner.point.batch}, "
-        f"loss {winner.best:.4f} on {search.select_rows} selection rows."
+        f"loss {winner.best:.4f} on {search.select_rows} selection rows.{later}"
     )

@@ -1,7 +1,7 @@
 """The training loop.
 
-Everything that decides a number is fixed before the first step: seed, order of rows, number of steps. The clock only
-ever lowers the number of steps, and each time it does is written down, so that a replay can do the same.
+Everything that decides a number is fixed before the first step: seed, order of rows, number of steps. The clock may
+move the number of steps, down or (early on) up, and each time it does is written down, so that a replay does the same.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
 from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
+from allmend.tuning.divided import DividedModel
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
 from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
-from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
+_UP_FROM, _UP_UNTIL = 0.15, 0.7
+"""Steps are added between these shares of the plan: before, speed is not known well; after, the rate has fallen."""
 _SAVING = 0.02
 
 
@@ -46,6 +48,8 @@ class Plan:
     evaluations: int = 4
     deadline: float | None = None
     """Seconds of training after which steps are taken off the plan; None for a replay."""
+    most_steps: int | None = None
+    """Steps that may be had at most where the machine turns out faster than it was measured; None adds none."""
     replanned: tuple[tuple[int, int], ...] = ()
     """(step, steps) of the run that is replayed."""
     climb: int | None = None
@@ -63,6 +67,8 @@ class Plan:
     tricks: Tricks = field(default_factory=Tricks)
     recompute: bool = False
     """Whether activations are made again in the backward pass: the same bits, less memory."""
+    share_moments: bool = False
+    """Whether each of several processes keeps the optimiser's moments of its share of the weights only."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class _Trainer:
         self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
         self.select = passes.packs(select) if select else []
-        self.optimiser = AdamW(self.lora.parameters(), shared_out=isinstance(self.lora, WholeModel))
+        self.optimiser = AdamW(self.lora.parameters(), shared_out=plan.share_moments)
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
         if (folder / LAST).is_file():
@@ -211,6 +217,7 @@ class _Trainer:
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
         parts: list[Pack] = self.passes.packs(together.share(rows))
+        fillers = self.passes.fillers(len(parts), rows)
         device = self.passes.loaded.device
         learned = together.total(sum(part.targets.numel() for part in parts), device)
         total = 0.0
@@ -218,11 +225,16 @@ class _Trainer:
             loss = self.passes.loss(part)
             (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        for part in fillers:
+            (self.passes.loss(part) * 0.0).backward()  # type: ignore[no-untyped-call]
         self.progress.tokens += sum(map(len, rows))
-        together.add_gradients(self.lora.parameters())
+        if isinstance(self.lora, DividedModel):
+            self.lora.take_gradients()
+        else:
+            together.add_gradients(self.lora.parameters())
         mean = together.total(total, device) / max(1, learned)
-        norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
-        self._check(mean, float(norm), step)
+        norm = together.clip(self.lora.parameters(), self.plan.clip, isinstance(self.lora, DividedModel))
+        self._check(mean, norm, step)
         self.optimiser.step(self._rate(step))
         self.passes.stepped()
         self.outcome.losses.append(mean)
@@ -263,7 +275,8 @@ class _Trainer:
         return value
 
     def _replan(self) -> None:
-        """Take steps off the plan when the deadline would be missed; only ever lower, and never below one more."""
+        """Take steps off the plan when the deadline would be missed, never below one more; add some where time would
+        be left over."""
         progress = self.progress
         for step, steps in self.plan.replanned:
             if step == progress.step and self.plan.deadline is None:
@@ -282,6 +295,10 @@ class _Trainer:
             progress.replanned.append((progress.step, progress.steps))
             if progress.steps == progress.step:
                 self._evaluate()
+        possible = min(possible, self.plan.most_steps or 0)
+        if _UP_FROM <= progress.step / progress.steps <= _UP_UNTIL and possible > progress.steps * 1.04:
+            progress.steps = possible
+            progress.replanned.append((progress.step, possible))
 
     def _save(self) -> None:
         tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)

@@ -28,10 +28,12 @@ from allmend.search.upper import cache_file
 from allmend.search.words import bought, planned
 from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST
+from allmend.tuning.rates import first_rate
 from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, probe
+from allmend.verbs.tuning_resume import interrupted, key
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
@@ -43,6 +45,8 @@ WHOLE_ROWS = 3000
 """Rows that a winner should see, where there are so many: below it, searching costs more than it finds."""
 _EVALUATION_SHARE = 0.15
 _LEAST_SELECT = 50
+_FEWEST_SELECT = 20
+"""Selection rows below which the lowest loss of several settings is luck."""
 
 
 class Searching:
@@ -53,9 +57,7 @@ class Searching:
         self.probed: Probed | None = None
         self.wanted = False
         settings = tuning.settings
-        self.space = space_of(
-            len(rows), rate=settings.learning_rate, rank=settings.rank, batch=settings.batch, epochs=settings.epochs
-        )
+        self.space = self._space()
         self.shared = Shared(
             config=tuning.config(),
             seed=settings.seed,
@@ -73,7 +75,7 @@ class Searching:
     def of(cls, tuning: Tuning, rows: list[Tokens], select: list[Tokens]) -> Searching | None:
         """Decide, with reasons; None where no search was asked for at all."""
         settings = tuning.settings
-        why = _why_none(settings.trials, settings.learning_rate, bool(select))
+        why = why_no_search(settings.trials, settings.learning_rate, len(select))
         if settings.workers > 1 and (tuning.dataset.examples.source == "-" or why):
             reason = why or "rows from standard input cannot be read by several processes"
             raise UsageError(f"--workers is for a search: {reason}", where="--workers")
@@ -106,19 +108,25 @@ class Searching:
         self.costs = Costs(row, once, switch)
         self.earlier = self._earlier()
         passes_bought = self._time() / max(1e-9, row) / len(self.rows)
-        self.space = space_of(
-            len(self.rows), rate=settings.learning_rate, rank=settings.rank, batch=settings.batch,
-            epochs=settings.epochs, passes=passes_bought / 2,
-        )  # fmt: skip
+        self.space = self._space(passes_bought / 2)
         count, why = how_many(self._time(), self.costs, len(self.rows), self.space, settings.trials)
         tuning.choose("trials", count, why)
         self.limits = Limits(first=count, most=settings.trials or MOST)
         self.wanted = count > 1 or self.earlier is not None
         if self.wanted:
+            tuning.choose("adapters_a_step", 1, why_one_a_step(str(tuning.loaded.device.type)))
             self.siblings.shared = self.shared
             self.siblings.select = self.select
         else:
             self.siblings.close()
+
+    def _space(self, passes: float | None = None) -> Space:
+        settings, config = self.tuning.settings, self.tuning.loaded.model.config.get_text_config()
+        middle, _ = first_rate(int(config.hidden_size), str(config.model_type))
+        return space_of(
+            len(self.rows), middle=middle, rate=settings.learning_rate, rank=settings.rank, batch=settings.batch,
+            epochs=settings.epochs, passes=passes,
+        )  # fmt: skip
 
     def _choose_select(self) -> None:
         """So many selection rows that measuring them a dozen times takes a small share of the time."""
@@ -139,7 +147,7 @@ class Searching:
 
     def _earlier(self) -> Path | None:
         """The folder of a search to go on with: one that was stopped, or whose workers died."""
-        folder = None if self.tuning.settings.fresh else self.tuning.interrupted(RECORD, failed=True)
+        folder = None if self.tuning.settings.fresh else interrupted(self.tuning, RECORD, failed=True)
         if folder is None or runs.show(folder.name).state == "interrupted":
             return folder
         live = any(trial.state in {"running", "paused"} for trial in read_record(folder).trials)
@@ -148,7 +156,7 @@ class Searching:
     def go(self) -> bool:
         """Search; the best adapter is in the run's folder afterwards. Says whether a person stopped it."""
         run = self.tuning.run
-        (run.folder / "key").write_text(self.tuning.key())
+        (run.folder / "key").write_text(key(self.tuning))
         search = self._begin()
         keeper = Keeper(
             run.folder,
@@ -288,7 +296,14 @@ CURVE_SHARE = 0.6
 """Seconds of a learning curve for each second of trials, at most: halves and quarters of the winner's own training."""
 
 
-def _why_none(trials: int | None, rate: float | None, select: bool) -> str:
+def why_one_a_step(device: str) -> str:
+    """Why trials are not trained several in one step (`search.at_once`)."""
+    if device == "cpu":
+        return "on a processor a step is bound by arithmetic; several at once were measured at half the speed"
+    return "several at once were not measured on such a device yet"
+
+
+def why_no_search(trials: int | None, rate: float | None, select: int) -> str:
     """Why there is no search; empty where there is one."""
     if trials == 1:
         return "asked for"
@@ -296,6 +311,8 @@ def _why_none(trials: int | None, rate: float | None, select: bool) -> str:
         return "several processes train one setting together"
     if not select:
         return "there are no selection rows to compare by"
+    if trials is None and select < _FEWEST_SELECT:
+        return f"{select} selection rows are too few to tell settings apart by; --trials searches all the same"
     if trials is None and rate is not None:
         return "a learning rate was named; --trials searches the rest"
     return ""

@@ -57,6 +57,10 @@ class TuneSettings(Settings):
     full: bool = False
     """Learn all weights of the model instead of a LoRA; what comes out is a model folder."""
 
+    shard: Literal["none", "optimiser", "all"] | None = None
+    """What processes started by torchrun divide among them: nothing; the optimiser's moments (--full only); or weights
+    and gradients too, which is FSDP. As little as fits when not given."""
+
     base_bits: Literal[8, 4] | None = None
     """Keep the frozen weights in 8 or 4 bits: less memory, a little less precise. Not with --full."""
 
@@ -84,6 +88,16 @@ class TuneSettings(Settings):
 
     held_out: Path | None = None
     """Rows to judge on, in a file of their own; otherwise a tenth of the data is held out."""
+
+    few_shot: Annotated[int, Field(ge=0, le=32)] = 4
+    """Training rows to show the untuned model in its prompt, as a third contestant of the verdict, where the budget
+    has time for it; 0 leaves it out."""
+
+    forgetting: bool = True
+    """Measure what the model could do before, where the budget has time for it."""
+
+    norms: Path | None = None
+    """File of must and must-not cases (TOML), checked for the untuned and the tuned model."""
 
     template: str | None = None
     """Chat template: allmend-plain/1 or a .jinja file; the model's own when not given."""
@@ -120,6 +134,7 @@ def tune(
     rslora: bool = False,
     dora: bool = False,
     full: bool = False,
+    shard: Literal["none", "optimiser", "all"] | None = None,
     base_bits: Literal[8, 4] | None = None,
     memory: int | str | None = None,
     upper_layers: int | None = None,
@@ -129,6 +144,9 @@ def tune(
     prompt_column: str | None = None,
     completion_column: str | None = None,
     held_out: str | Path | None = None,
+    few_shot: int = 4,
+    forgetting: bool = True,
+    norms: str | Path | None = None,
     template: str | None = None,
     skip_bad: bool = False,
     seed: int = 0,

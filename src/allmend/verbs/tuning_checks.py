@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 from allmend.data.checks import check
 from allmend.errors import InputError, UsageError
+from allmend.verdicts import norms
+from allmend.verdicts.norms import NormsFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from allmend.data import Dataset, Template
     from allmend.models.loading import Loaded
     from allmend.verbs.tune import TuneSettings
@@ -29,6 +33,21 @@ def check_settings(settings: TuneSettings) -> None:
                 where="--full",
                 hint="Leave one of the two out.",
             )
+
+
+def read_norms(path: Path | None) -> NormsFile | None:
+    """The norms of `--norms`, before anything long begins."""
+    if path is None:
+        return None
+    found = norms.read(path, norms.ANY_JUDGE)
+    judged = next((case.name for _, case in found.cases if case.judge is not None), None)
+    if judged is not None:
+        raise UsageError(
+            f"the norm {judged!r} needs a judge, and tune asks none",
+            where=str(path),
+            hint=f"Tune first, then: allmend verdict last:tune --norms {path} --judge http://… --judge-model NAME",
+        )
+    return found
 
 
 def check_data(

@@ -33,7 +33,7 @@ def make_plan(
     rows: Sequence[Tokens],
     select: Sequence[Tokens],
     settings: TuneSettings,
-    budget: float,
+    left: Callable[[], float],
     probed: Probed | None,
     choose: Choose,
     watch: Watch,
@@ -41,7 +41,7 @@ def make_plan(
     """Measure and choose; every choice is told to `choose` with its reason.
 
     Args:
-        budget: seconds for training.
+        left: seconds for training; asked once all that is measured here is paid.
         probed: what was measured already, while a search was considered.
 
     Raises:
@@ -62,21 +62,22 @@ def make_plan(
         choose(faster.name, faster.value, faster.reason)
     threads, fit = probed or probe(passes, rows, select, batch, settings.seed, choose)
     tokens = sum(map(len, rows)) / len(rows) * min(batch, len(rows))
-    once = fit.evaluation(sum(map(len, select)))
+    once, budget = fit.evaluation(sum(map(len, select))), left()
     evaluations = max(1, min(_EVALUATIONS, int(_EVALUATION_SHARE * budget / once))) if select else 1
     choose("evaluations", evaluations, f"{once:.1f} s each, {_EVALUATION_SHARE:.0%} of the budget at most")
     possible = probing.steps_in(budget, fit, tokens, evaluations * once)
     wanted = max(1, round(epochs * len(rows) / batch))
     steps = min(possible, wanted)
     bought = possible < wanted
-    left = f"the {budget / 60:.1f} min that the rest leaves of the budget buy them"
-    reason = left if bought else f"{epochs:g} epochs"
+    rest = f"the {budget / 60:.1f} min that the rest leaves of the budget buy them"
+    reason = rest if bought else f"{epochs:g} epochs"
     choose("steps", steps, f"{fit.tokens_per_second:.0f} tokens/s measured; {reason}")
     minutes = (steps * fit.seconds(tokens) + evaluations * once) / 60
     choose("predicted_minutes", round(minutes, 3), "from the same measurement")
     choose("predicted_peak_mib", fit.peak_bytes >> 20, "peak while trying the largest batch")
     return Plan(
         steps=steps,
+        most_steps=wanted,
         rate=settings.learning_rate or _rate(passes, settings, choose),
         batch_rows=batch,
         seed=settings.seed,

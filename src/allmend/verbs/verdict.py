@@ -37,6 +37,10 @@ class VerdictSettings(Settings):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals."""
 
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Resamples of a paired bootstrap for the intervals, such as 10000, instead of the formulas; 0 takes the formulas,
+    which hold the truth more often where rows are few."""
+
     free_text_rows: Annotated[int, Field(ge=0)] = 64
     """Rows that the models also answer in free text; three times as many where free text carries the words."""
 
@@ -77,6 +81,7 @@ def verdict(
     adapter: str = "adapter",
     metric: tuple[str, ...] = (),
     confidence: float = 0.95,
+    bootstrap: int = 0,
     free_text_rows: int = 64,
     longest_answer: int = 128,
     temperature: float = 0.0,

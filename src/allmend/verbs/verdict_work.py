@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,10 @@ from allmend.models import catalogue, resolve
 from allmend.models.benchmark_rows import benchmark_examples
 from allmend.models.loading import Loaded, load
 from allmend.verbs.tune import TuneSettings
-from allmend.verbs.tuning_work import read_dataset, write_verdict
-from allmend.verdicts import forgetting, norms
+from allmend.verbs.tuning_question import general_text
+from allmend.verbs.tuning_verdict import write_verdict
+from allmend.verbs.tuning_work import read_dataset
+from allmend.verdicts import norms
 from allmend.verdicts.few_shot import choose_shots
 from allmend.verdicts.judge import Question, judge
 from allmend.verdicts.metrics import Metric, named
@@ -54,8 +55,8 @@ def work(reference: str, settings: VerdictSettings, watch: Watch) -> Verdict:
         if rows.notes:
             result = result.model_copy(update={"notes": [*rows.notes, *result.notes]})
         write_verdict(run, result)
-        if settings.norms is not None:
-            _remember(settings.norms, tuned, watch)
+        if settings.norms is not None and asked_norms is not None:
+            norms.remember(asked_norms, Path(tuned.folder), watch.note)
     return result
 
 
@@ -148,22 +149,6 @@ def norms_of(settings: VerdictSettings, tuned: Tuned, judge: JudgeModel | None, 
     return norms.read(remembered, judge)
 
 
-def _remember(path: Path, tuned: Tuned, watch: Watch) -> None:
-    """Put the norms beside the adapter; what they import by a relative path is not taken along."""
-    target = Path(tuned.folder) / norms.FILE_NAME
-    if path.resolve() == target.resolve():
-        return
-    if any(case.classifier is not None for _, case in norms.read(path, _ANY_JUDGE).cases):
-        watch.note("Norms with a classifier of your own are not remembered: its file stays where it is.")
-        return
-    hidden = target.with_name(f".{target.name}.new")
-    shutil.copyfile(path, hidden)
-    hidden.replace(target)
-
-
-_ANY_JUDGE = JudgeModel("http://127.0.0.1/v1", "any")
-
-
 def rows_for(tuned: Tuned, settings: VerdictSettings) -> Rows:
     """The rows to judge on: the run's own held-out rows, or those of another file that training did not see."""
     if settings.data is None:
@@ -233,6 +218,7 @@ def question_of(
         data=rows.source,
         run=tuned.run.id,
         confidence=settings.confidence,
+        resamples=settings.bootstrap,
         seed=seed,
         free_text_rows=settings.free_text_rows,
         metrics=tuple(metrics),
@@ -240,16 +226,8 @@ def question_of(
         temperature=settings.temperature,
         longest_answer=settings.longest_answer,
         norms=asked_norms,
-        general=_general(watch) if settings.forgetting else None,
+        general=general_text(watch) if settings.forgetting else None,
     )
-
-
-def _general(watch: Watch) -> forgetting.General:
-    try:
-        return forgetting.general(watch.amount)
-    except AllmendError as error:
-        watch.note(f"General text for forgetting is not here ({error.message}); only the fixed questions are asked.")
-        return forgetting.only_probes()
 
 
 def _say_where_rows_go(question: Question, judge: JudgeModel | None, watch: Watch) -> None:

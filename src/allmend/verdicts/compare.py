@@ -32,7 +32,9 @@ def comparison(question: Question, models: Sequence[tuple[str, Answers]], verdic
     p_values = [p_value(numbers[first], numbers[second]) for first, second in couples]
     pairs = []
     for (first, second), p, adjusted in zip(couples, p_values, holm(p_values), strict=True):
-        low, high = paired_interval(numbers[first], numbers[second], question.confidence)
+        low, high = paired_interval(
+            numbers[first], numbers[second], question.confidence, question.seed, question.resamples
+        )
         pairs.append(
             Pair(
                 first=first,

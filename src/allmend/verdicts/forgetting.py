@@ -33,6 +33,8 @@ _TEXTS = 25
 """Texts of each source."""
 _LONGEST_TEXT = 400
 """Characters of each text: every token of it is scored, which costs more than reading it."""
+CHARACTERS = 2 * _TEXTS * _LONGEST_TEXT
+"""Of the general texts, at most: what measuring them costs is foreseen by it."""
 _SHOWN = 5
 
 

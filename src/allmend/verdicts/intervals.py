@@ -9,6 +9,8 @@ any number    a t interval whose ends are moved by the sample's skewness (Johnso
 macro F1      the same on each row's influence on F1 (the delta method: Efron and Tibshirani, An Introduction to the
               Bootstrap, 1993, chapter 21).
 
+or, where it is asked for, the paired bootstrap (`bootstrap.py`).
+
 McNemar's exact test: McNemar (1947), as a binomial test on the rows that changed. Many comparisons: Holm (1979).
 """
 
@@ -21,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, t
 
+from allmend.verdicts.bootstrap import bootstrap_f1, bootstrap_interval
+
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 
@@ -30,18 +34,25 @@ FEWEST_OF_A_LABEL = 5
 _HALVINGS = 60
 
 
-def paired_interval(base: Sequence[float], tuned: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
+def paired_interval(
+    base: Sequence[float], tuned: Sequence[float], confidence: float = 0.95, seed: int = 0, resamples: int = 0
+) -> Interval:
     """Interval of the mean of tuned - base over rows like these.
 
     Args:
         base, tuned: one number a row, the same rows in the same order.
-        seed: unused; intervals draw nothing at random.
+        seed: of the bootstrap; the formulas draw nothing at random.
+        resamples: of a paired bootstrap; 0 takes the formulas.
     """
     before, after = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
+    differences = after - before
+    # Where no row differs from another there is nothing to resample.
+    if resamples and len(differences) > 1 and np.ptp(differences) > 0:
+        return bootstrap_interval(differences, confidence, resamples, seed)
     if len(before) and is_yes_no(before) and is_yes_no(after):
         gained, lost = int(((after == 1) & (before == 0)).sum()), int(((before == 1) & (after == 0)).sum())
         return yes_no_interval(gained, lost, len(before), confidence)
-    return mean_interval(after - before, confidence)
+    return mean_interval(differences, confidence)
 
 
 def is_yes_no(values: Floats) -> bool:
@@ -116,23 +127,31 @@ def _without_spread(differences: Floats) -> Interval:
 
 
 def f1_interval(
-    base: Sequence[str], tuned: Sequence[str], expected: Sequence[str], confidence: float = 0.95
+    base: Sequence[str],
+    tuned: Sequence[str],
+    expected: Sequence[str],
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 0,
 ) -> Interval | None:
     """Interval of macro F1 of tuned less that of base; None where the rarest label has too few rows."""
     counts = [list(expected).count(label) for label in set(expected)]
     if not counts or min(counts) < FEWEST_OF_A_LABEL:
         return None
+    if resamples:
+        return bootstrap_f1(base, tuned, expected, confidence, resamples, seed)
     difference = f1_influence(tuned, expected) - f1_influence(base, expected)
     return mean_interval(difference, confidence, skewed=False)
 
 
 def f1_influence(answers: Sequence[str], expected: Sequence[str]) -> Floats:
     """Each row's part in macro F1: numbers whose mean is F1 and whose spread is that of F1, times the rows."""
-    said, right = np.asarray(answers, dtype=object), np.asarray(expected, dtype=object)
-    labels, rows = sorted(set(expected)), len(right)
+    labels = {label: number for number, label in enumerate(sorted(set(expected)))}
+    said, right = (np.array([labels.get(label, -1) for label in side]) for side in (answers, expected))
+    rows = len(right)
     parts = np.zeros(rows)
     total = 0.0
-    for label in labels:
+    for label in labels.values():
         says, is_it = said == label, right == label
         weight = float(says.sum() + is_it.sum())
         score = 2.0 * float((says & is_it).sum()) / weight

@@ -84,7 +84,7 @@ def verdict_from(
         metric=main.name,
         measures=[main, *(measure for measure in found if measure.name != main.name)],
         confidence=question.confidence,
-        interval=_interval_kind(main.name, pairs),
+        interval=_interval_kind(main.name, pairs, question),
         p_value=main.p_value,
         held_out_rows=len(question.rows),
         model=model,
@@ -117,7 +117,7 @@ def measure_of(
     before, after = _pairs(name, base, tuned)
     if not before:
         return None
-    low, high = paired_interval(before, after, question.confidence)
+    low, high = paired_interval(before, after, *_interval_of(question))
     faults = {fault.place: fault for answers in (base, tuned) for fault in answers.faults.get(name, ())}
     return Measure(
         name=name,
@@ -148,7 +148,7 @@ def _over_few_shot(name: str, question: Question, tuned: Answers, few_shot: Answ
     before, after = _pairs(name, few_shot, tuned) if few_shot is not None else ([], [])
     if not before:
         return {}
-    low, high = paired_interval(before, after, question.confidence)
+    low, high = paired_interval(before, after, *_interval_of(question))
     return {
         "few_shot": sum(before) / len(before),
         "few_shot_rows": len(before),
@@ -162,13 +162,13 @@ def _f1(question: Question, base: Answers, tuned: Answers, few_shot: Answers | N
     if not base.label_at or not tuned.label_at:
         return None
     right, before, after = _labels(question, base.label_at, tuned.label_at)
-    interval = f1_interval(before, after, right, question.confidence)
+    interval = f1_interval(before, after, right, *_interval_of(question))
     low, high = interval or (None, None)
     more: dict[str, Any] = {}
     if few_shot is not None and few_shot.label_at:
         right_few, with_shots, after_few = _labels(question, few_shot.label_at, tuned.label_at)
         values = macro_f1(with_shots, right_few), macro_f1(after_few, right_few)
-        over = f1_interval(with_shots, after_few, right_few, question.confidence) or (None, None)
+        over = f1_interval(with_shots, after_few, right_few, *_interval_of(question)) or (None, None)
         more = {"few_shot": values[0], "few_shot_rows": len(right_few), "over_few_shot": values[1] - values[0],
                 "over_few_shot_low": over[0], "over_few_shot_high": over[1]}  # fmt: skip
     base_f1, tuned_f1 = macro_f1(before, right), macro_f1(after, right)
@@ -211,7 +211,13 @@ def _main(measures: list[Measure | None], question: Question, base: Answers, tun
     )
 
 
-def _interval_kind(name: str, pairs: tuple[list[float], list[float]]) -> str:
+def _interval_of(question: Question) -> tuple[float, int, int]:
+    return question.confidence, question.seed, question.resamples
+
+
+def _interval_kind(name: str, pairs: tuple[list[float], list[float]], question: Question) -> str:
+    if question.resamples:
+        return f"paired bootstrap, percentiles of {question.resamples} resamples, seed {question.seed}"
     if name == "macro_f1":
         return "paired, by each row's influence on F1"
     import numpy as np

@@ -33,6 +33,9 @@ from allmend.verdicts.question import Answers
 FILE_NAME = "norms.toml"
 """The file beside an adapter that remembers its norms."""
 
+ANY_JUDGE = JudgeModel("http://127.0.0.1/v1", "any")
+"""To read norms with where they are not asked."""
+
 _ANSWER_TOKENS = 96
 _SHOWN = 3
 _LARGEST = 1 << 20
@@ -138,6 +141,19 @@ def _first_problem(error: ValidationError) -> str:
         known = [*Case.model_fields, *_File.model_fields]
         return f"{place}: unknown key. {nearest(str(first['loc'][-1]), known)}".rstrip()
     return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def remember(asked: NormsFile, folder: Path, note: Callable[[str], None]) -> None:
+    """Put norms beside an adapter, for its next verdicts; what they import by a relative path is not taken along."""
+    target = folder / FILE_NAME
+    if Path(asked.path).resolve() == target.resolve():
+        return
+    if asked.functions:
+        note("Norms with a classifier of your own are not remembered: its file stays where it is.")
+        return
+    hidden = target.with_name(f".{target.name}.new")
+    hidden.write_text(asked.text, "utf-8")
+    hidden.replace(target)
 
 
 def ask(loaded: Loaded, norms: NormsFile, template: Template, answers: Answers) -> None:

@@ -32,12 +32,16 @@ class Question:
     run: str | None = None
     confidence: float = 0.95
     seed: int = 0
+    resamples: int = 0
+    """Of a paired bootstrap for the intervals; 0 takes the formulas."""
     free_text_rows: int = 64
     """Rows that both models also answer in free text; a random sample, since writing is slow."""
     metrics: Sequence[Metric | str] = ()
     """The first carries the words. Read off the rows when empty."""
     shots: Sequence[Row] = ()
     """Training rows for the prompt of the untuned model; it is then measured with them as well."""
+    few_shot_rows: int = FEW_SHOT_ROWS
+    """Rows that it is measured on with them, at most: long prompts take long."""
     temperature: float = 0.0
     """Of free text."""
     longest_answer: int = 128
@@ -88,7 +92,7 @@ class Question:
         if not self.shots:
             return []
         places = list(dict.fromkeys([*self.text_places, *self.loss_places, *range(len(self.rows))]))
-        return sorted(place for place in places[:FEW_SHOT_ROWS] if self.rows[place].text is None)
+        return sorted(place for place in places[: self.few_shot_rows] if self.rows[place].text is None)
 
 
 @dataclass
