@@ -160,9 +160,9 @@ class Kernel:
             found = self._messages(0)
             for sock, message in found:
                 parent, content = message.get("parent_header"), message.get("content")
-                mine = isinstance(parent, dict) and parent.get("msg_id") == asked and isinstance(content, dict)
+                mine = isinstance(parent, dict) and parent.get("msg_id") == asked and sock is self.iopub
                 kind = message["header"].get("msg_type")
-                if mine and sock is self.iopub and isinstance(kind, str) and kind != "status":
+                if mine and isinstance(content, dict) and isinstance(kind, str) and kind != "status":
                     outputs.take(kind, content)
             if not found:
                 return

@@ -35,7 +35,7 @@ async def charged(request: Request, scope: str, service: Service) -> AsyncIterat
         words = f"This key does not cover {scope} on {service.name}."
         raise Fault(403, words, type="permission_error", code="insufficient_scope")
     target: Any = SimpleNamespace(base=service, label=None)
-    await visit.open(target)
+    visit.open(target)
     charge = Charge()
     yield charge
     await visit.settle(prompt=charge.prompt, cached=0, completion=charge.completion)
