@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from allmend.verbs.run import run
     from allmend.verbs.serve import serve
     from allmend.verbs.ship import ship
+    from allmend.verbs.start_hub import start_hub
     from allmend.verbs.tour import tour
     from allmend.verbs.tune import tune
     from allmend.verbs.verdict import verdict
@@ -46,6 +47,7 @@ _HOMES = {
     "run": "allmend.verbs.run",
     "serve": "allmend.verbs.serve",
     "ship": "allmend.verbs.ship",
+    "start_hub": "allmend.verbs.start_hub",
     "tour": "allmend.verbs.tour",
     "tune": "allmend.verbs.tune",
     "verdict": "allmend.verbs.verdict",
@@ -75,6 +77,7 @@ __all__ = [
     "runs",
     "serve",
     "ship",
+    "start_hub",
     "tour",
     "tune",
     "verdict",

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("allmend.cli.index:command", "Make a folder's documents searchable, by meaning and by word."),
     "keys": ("allmend.cli.keys:app", "Who may use what you serve: keys, scopes, limits, accounts, the audit log."),
     "usage": ("allmend.cli.usage:app", "Who used how many tokens of what, prices, CSV and JSON out."),
+    "hub": ("allmend.cli.hub:app", "A hub of your own, for the tools that everyone uses already."),
     "runs": ("allmend.cli.runs:app", "What was done on this machine: list, show, compare."),
     "models": ("allmend.cli.models:command", "What can be had by a short name, licences, what is here."),
     "doctor": ("allmend.cli.doctor:command", "What this machine can do, and why."),

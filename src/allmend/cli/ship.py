@@ -39,11 +39,16 @@ def command(
     """
     with Terminal() as watch:
         release = ship(run, **dict(settings), watch=watch)
-    target = settings.to or Path(f"release-{release.run}")
+    from allmend.models.publishing import is_target
+
+    sent = settings.to is not None and is_target(settings.to)
+    target = Path(f"release-{release.run}") if sent or settings.to is None else Path(settings.to)
     if json:
         print_json(release)
     else:
         _show(release, target)
+        if sent:
+            out().print(f"  allmend serve {settings.to}   (it is on the hub)", markup=False)
 
 
 @app.command(name="verify")

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a database with this version needs no Alembic."""
 
 metadata = MetaData(
@@ -240,3 +240,6 @@ hub_file_xorbs = Table(
     Column("xorb_id", Integer, ForeignKey("hub_xorbs.id"), primary_key=True),
     Index(None, "xorb_id"),
 )
+
+# The hub's tables stand in a file of their own and register with the same metadata.
+from allmend.database import hub_repositories as _hub_repositories  # noqa: E402, F401

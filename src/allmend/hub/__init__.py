@@ -1,1 +1,11 @@
-"""The hub: repositories, the Hub API and the content-addressed store under them."""
+"""A hub of models, data, adapters and notebooks that stock Hub clients work against.
+
+names          what repositories, references and files may be called
+objects        git's names for contents, trees and commits
+trees          folders as pages of entries in the database, read and changed without reading all of them
+repositories   making, finding, moving, listing
+refs, commits  branches, tags; commits that move them in one transaction
+discussions    pull requests and what is said about them
+inspecting     what `plan` says of what was uploaded
+app, routes    the Hub's HTTP API over them
+"""

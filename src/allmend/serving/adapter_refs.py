@@ -17,6 +17,8 @@ _HUB = re.compile(r"(?:hub://(?P<host>[^/\s]+)/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?
 _NAME_ON_DEMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:-]{0,199}")
 _CONFIG = "adapter_config.json"
 _FILES = [_CONFIG, "adapter_model.safetensors", "chat_template.jinja", "allmend.json"]
+_IN_RELEASE = [f"adapter/{name}" for name in _FILES]
+"""Where a release of `allmend ship` has them."""
 
 
 def split(text: str, flag: str = "--adapter") -> tuple[str, str]:
@@ -101,7 +103,8 @@ def _of_hub(name: str, revision: str | None, host: str | None) -> Path:
         local = host.split(":")[0] in ("localhost", "127.0.0.1", "[::1]")
         endpoint = f"{'http' if local else 'https'}://{host}"
     try:
-        folder = Path(snapshot_download(name, revision=revision, endpoint=endpoint, allow_patterns=_FILES))
+        wanted = [*_FILES, *_IN_RELEASE]
+        folder = Path(snapshot_download(name, revision=revision, endpoint=endpoint, allow_patterns=wanted))
     except RepositoryNotFoundError as error:
         if error.__class__.__name__ == "GatedRepoError":
             raise Refused(f"{shown} asks you to accept its terms and log in first", where="--adapter") from None
@@ -110,6 +113,8 @@ def _of_hub(name: str, revision: str | None, host: str | None) -> Path:
         raise FetchError(f"the hub was not reached for {shown}, and it is not here", where="--adapter") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise FetchError(f"{shown} could not be fetched: {str(error).splitlines()[0]}", where="--adapter") from None
+    if not (folder / _CONFIG).is_file() and (folder / "adapter" / _CONFIG).is_file():
+        return folder / "adapter"
     if not (folder / _CONFIG).is_file():
         raise InputError(f"{shown} is no adapter: it has no {_CONFIG}", where="--adapter")
     return folder

@@ -31,7 +31,8 @@ def plan(path: str | Path, *, follow: bool = False) -> Plan:
     """Say what running `path` would do; nothing of it is executed.
 
     Args:
-        path: an `.ipynb`, a `.py` or `.sh`, a folder, a link, `-` for standard input, a model file, or `OWNER/NAME`.
+        path: an `.ipynb`, a `.py` or `.sh`, a folder, a link, `-` for standard input, a model file, `OWNER/NAME` at
+            HF_ENDPOINT, or `hub://HOST/OWNER/NAME`.
         follow: fetch cloned repositories and scripts one level out (into the cache) and read them too.
 
     Raises:
@@ -48,6 +49,10 @@ def plan(path: str | Path, *, follow: bool = False) -> Plan:
         return _document(data, "standard input", None, settings)
     if is_link(thing):
         return _document(fetch(thing), thing, None, settings)
+    if thing.startswith("hub://"):
+        from allmend.planning.models import plan_model_reference
+
+        return plan_model_reference(thing)
     file = Path(path)
     if file.is_dir():
         return _folder(file)

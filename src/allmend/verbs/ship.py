@@ -32,8 +32,9 @@ class ShipSettings(Settings):
     gguf: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Also GGUF files of the merged model in these types (q8_0,q4_k_m), and one of the adapter."""
 
-    to: Path | None = None
-    """The folder to make; release-RUN here when not given."""
+    to: str | None = None
+    """The folder to make; release-RUN here when not given. Or a place on a hub, to which that folder is then uploaded:
+    hub://HOST/OWNER/NAME, or OWNER/NAME where HF_ENDPOINT is set."""
 
     sign: Path | None = None
     """Sign it with this private key (PEM, P-256); `allmend ship key FILE` makes one."""
@@ -78,11 +79,19 @@ def ship(
         NotFound, InputError: the run, its adapter, base or rows are not there or not what they were.
         UsageError: an unknown GGUF type.
         DoesNotFit: no room on the disk.
+        FetchError: it was made, and the hub that `to` names did not take it.
     """
     values = {name: value for name, value in locals().items() if name not in {"run", "watch"}}
-    from allmend.verbs.ship_work import work
+    values["to"] = None if to is None else str(to)
+    from allmend.models.publishing import is_target, publish
+    from allmend.verbs.ship_work import folder_of, work
 
-    return work(run, ShipSettings.of(values), watch)
+    settings = ShipSettings.of(values)
+    if settings.to is None or not is_target(settings.to):
+        return work(run, settings, watch)
+    release = work(run, settings.model_copy(update={"to": None}), watch)
+    publish(folder_of(None, release.run), settings.to, message=f"Release {release.name} of {release.run}")
+    return release
 
 
 def verify(folder: str | Path, *, key: str | Path | None = None) -> Verification:

@@ -28,12 +28,17 @@ if TYPE_CHECKING:
     from allmend.verbs.watching import Watch
 
 
+def folder_of(to: str | None, run: str) -> Path:
+    """The folder that a release of `run` is made in."""
+    return Path(to or f"release-{run}").expanduser().absolute()
+
+
 def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
     """Do it."""
     tuned = runs.show(reference)
     whole = tuned.verb == "tune" and bool(tuned.settings.get("full"))
     folder = _folder(tuned, settings, whole)
-    target = (settings.to or Path(f"release-{tuned.id}")).absolute()
+    target = folder_of(settings.to, tuned.id)
     # What a person wrote is looked at before anything is loaded.
     types = checked(settings.gguf)
     if settings.sign is not None:

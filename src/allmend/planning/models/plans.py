@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from allmend.errors import InputError
+from allmend.models.reference import parse
 from allmend.nouns.plan import Effect, Finding, Needs, Plan, Subject, Unread
 from allmend.planning.hosts import hosts_of
 from allmend.planning.models import headers, pickles
 from allmend.planning.models.licences import limits
+from allmend.planning.models.remote import Inspection, listing
 from allmend.planning.models.templates import beyond_text
 from allmend.planning.needs import memory_here
 
@@ -339,13 +341,17 @@ def _card(found: Findings, text: str, names: list[str]) -> None:
 def plan_model_reference(reference: str) -> Plan:
     """The plan of `OWNER/NAME[@REVISION]`: from the local cache if it is there, else from what the hub lists."""
     name, _, revision = reference.partition("@")
-    cached = _cached(name, revision)
+    endpoint: str | None = None
+    if reference.startswith("hub://"):
+        ref = parse(reference)
+        name, revision, endpoint = ref.name, ref.revision or "", ref.endpoint
+    # What lies in the cache under a name may be another hub's.
+    cached = _cached(name, revision) if endpoint is None else None
     if cached is not None:
         plan = plan_model_folder(cached)
         return plan.model_copy(update={"subject": plan.subject.model_copy(update={"path": reference})})
-    from allmend.planning.models.remote import listing
-
-    texts, files, parameters, digest = listing(name, revision or "main")
+    listed = listing(name, revision or "main", endpoint)
+    texts, files, parameters, digest = listed.texts, listed.files, listed.parameters, listed.commit
     found = Findings(reference)
     found.digest.update(digest.encode())
     _described(found, texts, [row for row, _ in files])
@@ -356,10 +362,24 @@ def plan_model_reference(reference: str) -> Plan:
             found.size += size
         if file.endswith(_PICKLED):
             found.effect("unpickle", file)
-            found.skip(f"{file}: a format that can run code; its opcodes were not read, because it was not fetched")
+            if file not in listed.inspection.files:
+                found.skip(f"{file}: a format that can run code; its opcodes were not read, because it was not fetched")
     if not files:
         raise InputError("the hub lists no files for it", where=reference)
+    _inspected(found, listed.inspection)
     return found.plan()
+
+
+def _inspected(found: Findings, inspection: Inspection) -> None:
+    """What the hub found when it looked at the files: its word, not read here."""
+    if not inspection.done:
+        return
+    found.why.append("The hub looked at the files themselves; what it found is its word, and nothing was fetched here.")
+    known = {finding.id for finding in found.findings}
+    found.findings += [finding for finding in inspection.findings if finding.id not in known]
+    for sentence in inspection.unread:
+        found.skip(f"{sentence} (says the hub)")
+    found.why += inspection.release
 
 
 def _cached(name: str, revision: str) -> Path | None:
