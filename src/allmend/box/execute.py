@@ -160,9 +160,10 @@ class Kernel:
             found = self._messages(0)
             for sock, message in found:
                 parent, content = message.get("parent_header"), message.get("content")
-                mine = isinstance(parent, dict) and parent.get("msg_id") == asked and sock is self.iopub
                 kind = message["header"].get("msg_type")
-                if mine and isinstance(content, dict) and isinstance(kind, str) and kind != "status":
+                if not isinstance(parent, dict) or parent.get("msg_id") != asked or not isinstance(content, dict):
+                    continue
+                if sock is self.iopub and isinstance(kind, str) and kind != "status":
                     outputs.take(kind, content)
             if not found:
                 return
