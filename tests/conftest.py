@@ -51,6 +51,22 @@ def shared_home(model_cache: Path) -> Callable[[Path], dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def small_models(model_cache: Path) -> dict[str, object]:
+    """The catalogue's models beside text, fetched once a machine, by name."""
+    before = os.environ.get("ALLMEND_HOME")
+    os.environ["ALLMEND_HOME"] = str(model_cache)
+    try:
+        from allmend.models.resolve import resolve
+
+        return {name: resolve(name) for name in ("all-minilm-l6-v2", "whisper-base", "piper-joe")}
+    finally:
+        if before is None:
+            del os.environ["ALLMEND_HOME"]
+        else:
+            os.environ["ALLMEND_HOME"] = before
+
+
+@pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory, shared_home: Callable[[Path], dict[str, str]]) -> Reader:
     """A reader of the pages who has tuned the default model as docs/tune.md says: one real tune for all tests."""
     folder = tmp_path_factory.mktemp("reader")

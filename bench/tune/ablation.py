@@ -1,11 +1,13 @@
 """Each trick of training turned off, and each option of a LoRA turned on: speed, memory, and whether the loss is equal.
 
-    OMP_NUM_THREADS=1 python bench/tune/ablation.py [--kind long] [--rounds 3]
+    OMP_NUM_THREADS=1 python bench/tune/ablation.py [--parts speed bits memory] [--rounds 1] [--kind long]
 
-One process, one model in memory; in each round every variant takes one uncounted and one counted step over the same
-rows with the same adapter weights, so that all see the machine in the same state. CPU seconds; medians over rounds.
-Memory is the peak resident size of training, everything included, each variant in a process of its own, since what one
-leaves behind would count for the next. Writes `ablation.json` beside this file and the table in `docs/performance.md`.
+Speed: one process, one model in memory; in each round every variant takes one uncounted and one counted step over the
+same rows with the same adapter weights, so that all see the machine in the same state. CPU seconds; medians over
+rounds. Memory is the peak resident size of training, everything included, each variant in a process of its own, since
+what one leaves behind would count for the next. Every round, and every peak, is put into `ablation.json` as soon as it
+is there, and the next call adds to it; `--fresh` begins anew. A round takes about two minutes of a core, all peaks
+four. Writes the table in `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from allmend.tuning import memory
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
 
-HERE = Path(__file__).parent
+FILE = Path(__file__).with_suffix(".json")
 CONFIG = LoraConfig(rank=16, alpha=32)
 
 Variant = tuple[str, Tricks, dict[str, Any], bool]
@@ -111,29 +113,44 @@ def _step(passes: Passes, packs: list[Any]) -> tuple[float, float]:
     return total / sum(pack.targets.numel() for pack in packs), float(norm)
 
 
-def compared(work: dict[str, Callable[[], dict[str, float]]], rounds: int, tokens: int) -> list[dict[str, Any]]:
-    """Medians over rounds in which every variant has its turn."""
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in work}
-    for turn in range(rounds):
+def rounds(work: dict[str, Callable[[], dict[str, float]]], result: dict[str, Any], part: str, count: int) -> None:
+    """Rounds in which every variant has its turn, added to what is there."""
+    for _ in range(count):
+        turn = {}
         for name, take in work.items():
-            runs[name].append(take())
-            print(turn, name, {key: round(value, 3) for key, value in runs[name][-1].items()}, flush=True)
-    first = next(iter(runs.values()))
+            turn[name] = take()
+            print(part, name, {key: round(value, 3) for key, value in turn[name].items()}, flush=True)
+        result.setdefault(part, []).append({"load": os.getloadavg(), "steps": turn})
+        save(result)
+
+
+def save(result: dict[str, Any]) -> None:
+    """Write what there is."""
+    FILE.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def told(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Medians over the rounds; a base in fewer bits is compared with the same round's bf16 beside it."""
     found = []
-    for name, some in runs.items():
-        seconds = statistics.median(one["seconds"] for one in some)
-        found.append(
-            {
-                "variant": name,
-                "tokens_per_cpu_second": round(tokens / seconds, 1),
-                "of_all_on": round(
-                    statistics.median(a["seconds"] / b["seconds"] for a, b in zip(first, some, strict=True)), 3
-                ),
-                "loss": some[-1]["loss"],
-                "loss_difference": some[-1]["loss"] - first[-1]["loss"],
-                "gradient_norm": some[-1]["norm"],
-            }
-        )
+    for part, first in (("speed", "all on"), ("bits", "base in 16 bits")):
+        turns = [turn["steps"] for turn in result.get(part, [])]
+        for name in turns[0] if turns else ():
+            if name == "base in 16 bits":
+                continue
+            own = [turn[name] for turn in turns]
+            found.append(
+                {
+                    "variant": name,
+                    "tokens_per_cpu_second": round(result["tokens"] / statistics.median(one["seconds"] for one in own)),
+                    "of_all_on": round(
+                        statistics.median(turn[first]["seconds"] / turn[name]["seconds"] for turn in turns), 3
+                    ),
+                    "loss": own[-1]["loss"],
+                    "loss_difference": own[-1]["loss"] - turns[-1][first]["loss"],
+                    "gradient_norm": own[-1]["norm"],
+                    "peak_mib": result.get("memory", {}).get(name),
+                }
+            )
     return found
 
 
@@ -147,7 +164,7 @@ def table(found: list[dict[str, Any]]) -> str:
                 one["variant"],
                 f"{one['tokens_per_cpu_second']:.0f}",
                 f"{one['of_all_on']:.0%}",
-                f"{one['peak_mib']:.0f} MiB",
+                f"{one['peak_mib']} MiB" if one["peak_mib"] else "",
                 f"{one['loss']:.4f}",
                 f"{one['loss_difference']:+.4f}",
                 f"{one['gradient_norm']:.3f}",
@@ -158,44 +175,48 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run all of it, write the result and the table."""
+    """Add to the result, and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kind", choices=list(ROWS), default="long")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-page", action="store_true", help="leave the page alone")
+    parser.add_argument("--parts", nargs="+", choices=("speed", "bits", "memory"), default=["speed", "bits", "memory"])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--peak", metavar="VARIANT", help="used by the script itself")
     settings = parser.parse_args()
     if settings.peak:
         print(peak_here(settings.peak, settings.kind))
         return
+    result = json.loads(FILE.read_text()) if FILE.is_file() and not settings.fresh else {}
     loaded = load(resolved("gemma-3-270m"), "bfloat16")
     rows = content(settings.kind, ROWS[settings.kind])
-    work = {one[0]: partial(measured, loaded, one, rows) for one in variants()}
-    before = os.getloadavg()
-    found = compared(work, settings.rounds, sum(map(len, rows)))
-    del loaded, work
-    for bits in (8, 4):
-        fewer = load(resolved("gemma-3-270m"), "bfloat16", bits=bits)
-        take = partial(measured, fewer, (f"base in {bits} bits", Tricks(), {}, False), rows)
-        some = compared({f"base in {bits} bits": take}, settings.rounds, sum(map(len, rows)))[0]
-        some["of_all_on"] = round(some["tokens_per_cpu_second"] / found[0]["tokens_per_cpu_second"], 3)
-        some["loss_difference"] = some["loss"] - found[0]["loss"]
-        found.append(some)
-        del fewer, take
-    for one in found:
-        one["peak_mib"] = peak(one["variant"], settings.kind)
-    result = {
+    result |= {
         "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
-        "machine": machine() | {"load_before": before, "load_after": os.getloadavg()},
+        "machine": machine(),
         "versions": versions(),
-        "rows": f"{len(rows)} {settings.kind} rows, {sum(map(len, rows))} tokens",
-        "rounds": settings.rounds,
-        "variants": found,
+        "rows": f"{len(rows)} {settings.kind} rows",
+        "tokens": sum(map(len, rows)),
     }
-    (HERE / "ablation.json").write_text(json.dumps(result, indent=1) + "\n")
-    if not settings.no_page:
-        page.put("ablation", table(found))
-    print(table(found))
+    if "speed" in settings.parts:
+        work = {one[0]: partial(measured, loaded, one, rows) for one in variants()}
+        rounds(work, result, "speed", settings.rounds)
+    fewer = [f"base in {bits} bits" for bits in (8, 4)]
+    if "bits" in settings.parts:
+        models = {"base in 16 bits": loaded} | {
+            name: load(resolved("gemma-3-270m"), "bfloat16", bits=int(name.split()[2])) for name in fewer
+        }
+        work = {name: partial(measured, one, (name, Tricks(), {}, False), rows) for name, one in models.items()}
+        rounds(work, result, "bits", settings.rounds)
+        del models, work
+    del loaded
+    if "memory" in settings.parts:
+        for name in [*(one[0] for one in variants()), *fewer]:
+            if name not in result.setdefault("memory", {}):
+                result["memory"][name] = peak(name, settings.kind)
+                save(result)
+    result["variants"] = told(result)
+    save(result)
+    page.put("ablation", table(result["variants"]))
+    print(table(result["variants"]))
 
 
 if __name__ == "__main__":

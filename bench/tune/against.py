@@ -8,7 +8,8 @@ the CPU time a token is taken, which other work lengthens little, and the wall-c
 matmul peak is measured in each process on the same clock. TRL is run at its defaults and at the best settings found
 for a CPU (weights in bf16, no autocast, no gradient checkpointing). All sides in memory together take about 13 GiB.
 The result goes to `against.json` beside this file (`against-SHAPE.json` for random weights of a shape) and into the
-table of `docs/performance.md`. With the defaults about five minutes for each kind of rows.
+table of `docs/performance.md`. With the defaults about five minutes for each kind of rows; `--kinds long` measures one
+kind and leaves the other as it was.
 """
 
 from __future__ import annotations
@@ -102,18 +103,23 @@ def main() -> None:
                 one["factor"] = round(ours["tokens_per_cpu_second"] / one["tokens_per_cpu_second"], 1)
                 one["share_of_memory"] = round(ours["peak_mib"] / one["peak_mib"], 2)
             print(kind, name, {key: one[key] for key in ("tokens_per_cpu_second", "peak_mib", "factor") if key in one})
-    result = {
+    name = f"against-{settings.shape}.json" if settings.shape else "against.json"
+    about = {
         "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
-        "model": settings.shape or "gemma-3-270m",
         "machine": machine() | {"load_before": before, "load_after": os.getloadavg()},
         "versions": versions(),
         "rows_a_step": ROWS,
-        "runs": runs,
     }
-    name = f"against-{settings.shape}.json" if settings.shape else "against.json"
+    # One kind of rows by itself leaves what was measured of the others, each with what it was measured by.
+    result = json.loads((HERE / name).read_text()) if (HERE / name).is_file() else {}
+    for kind in runs:
+        result.setdefault("measured", {})[kind] = about
+    result["model"] = settings.shape or "gemma-3-270m"
+    result["runs"] = {kind: (result.get("runs", {}) | runs).get(kind) for kind in ROWS}
+    result["runs"] = {kind: found for kind, found in result["runs"].items() if found}
     (HERE / name).write_text(json.dumps(result, indent=1) + "\n")
     if not settings.no_page:
-        page.put(name.removesuffix(".json"), table(runs))
+        page.put(name.removesuffix(".json"), table(result["runs"]))
 
 
 def table(runs: dict[str, dict[str, dict[str, Any]]]) -> str:

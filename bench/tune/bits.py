@@ -1,10 +1,10 @@
-"""What a frozen base in fewer bits saves, measured on random weights of a shape, and what follows for a 3B model.
+"""What a frozen base in fewer bits saves: real training steps on random weights in the shape of a 3B model.
 
-    OMP_NUM_THREADS=1 python bench/tune/bits.py [--shape qwen2-3b] [--layers 4] [--steps 3]
+    OMP_NUM_THREADS=1 python bench/tune/bits.py [--bits 4 8 16] [--steps 2]
 
-Trains a few steps of a LoRA of rank 16 over long rows, with the base in bf16, 8 and 4 bits, each in a process of its
-own, with as many layers as given; peaks are of the whole process after loading. Memory is a line in the number of
-layers, so two depths give the peak of the whole shape; the script says that figure is computed. Writes `bits.json`.
+Trains a few steps of a LoRA of rank 16 over long rows, with all layers, each base in a process of its own. Weights are
+written to a folder a layer at a time and loaded from it as any model is; peaks are of the whole process, while loading
+and while training. Each base's result is put into `bits.json` beside the others and into `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import page
 from shapes import SHAPES, folder
 
 HERE = Path(__file__).parent
@@ -84,8 +85,9 @@ def main() -> None:
     """Run all of it and write the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--shape", choices=list(SHAPES), default="qwen2-3b")
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--bits", type=int, nargs="+", choices=(4, 8, 16), default=[4, 8, 16])
+    parser.add_argument("--layers", type=int, help="fewer than the shape has, to try it out")
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "BITS"), help="used by the script itself")
     settings = parser.parse_args()
     if settings.one:
@@ -93,32 +95,40 @@ def main() -> None:
         return
     from against import machine, versions
 
-    depths = (settings.layers // 2, settings.layers)
-    whole = SHAPES[settings.shape]["num_hidden_layers"]
-    runs: dict[str, Any] = {}
+    file = HERE / "bits.json"
+    result = json.loads(file.read_text()) if file.is_file() else {}
     with tempfile.TemporaryDirectory() as where:
-        for bits in (0, 8, 4):
-            few, more = (
-                apart(str(folder(settings.shape, Path(where), layers)), bits, settings.steps) for layers in depths
-            )
-            each = (more["peak_mib"] - few["peak_mib"]) / (depths[1] - depths[0])
-            runs[f"{bits or 16} bits"] = {
-                "layers_measured": depths,
-                "measured": [few, more],
-                "mib_a_layer": round(each, 1),
-                "computed_peak_mib_of_all_layers": round(more["peak_mib"] + each * (whole - depths[1])),
-                "loss_difference": None
-                if not bits
-                else more["losses"][0] - runs["16 bits"]["measured"][1]["losses"][0],
+        model = str(folder(settings.shape, Path(where), settings.layers))
+        for bits in settings.bits:
+            result.setdefault("runs", {})[str(bits)] = {
+                "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
+                "shape": {settings.shape: SHAPES[settings.shape]},
+                "layers": settings.layers or SHAPES[settings.shape]["num_hidden_layers"],
+                **apart(model, bits % 16, settings.steps),
+                "machine": machine() | {"load_after": os.getloadavg()},
+                "versions": versions(),
             }
-    result = {
-        "command": " ".join(["OMP_NUM_THREADS=" + os.environ.get("OMP_NUM_THREADS", ""), "python", *sys.argv]),
-        "shape": {settings.shape: SHAPES[settings.shape]},
-        "machine": machine() | {"load_after": os.getloadavg()},
-        "versions": versions(),
-        "runs": runs,
-    }
-    (HERE / "bits.json").write_text(json.dumps(result, indent=1) + "\n")
+            if settings.layers is None:
+                file.write_text(json.dumps(result, indent=1) + "\n")
+                page.put("bits", table(result["runs"]))
+
+
+def table(runs: dict[str, Any]) -> str:
+    """Markdown."""
+    names = ["base", "peak while training", "peak while loading", "tokens a CPU second", "loss of the first step"]
+    return page.rows(
+        names,
+        [
+            [
+                f"{bits} bits",
+                f"{runs[bits]['peak_mib']} MiB",
+                f"{runs[bits]['peak_while_loading_mib']} MiB",
+                f"{runs[bits]['tokens_per_cpu_second']:.0f}",
+                f"{runs[bits]['losses'][0]:.3f}",
+            ]
+            for bits in sorted(runs, key=int)
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,15 @@ SHAPES: dict[str, dict[str, Any]] = {
 def folder(shape: str, where: Path, layers: int | None = None) -> Path:
     """A model folder of random bf16 weights in that shape, with a tokenizer of bytes; made once.
 
+    The model is never in memory: one layer is drawn, and written as each of them, a file a layer.
+
     Args:
         layers: fewer layers than the shape has.
     """
+    import json
+
     import torch
+    from safetensors.torch import save_file
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
@@ -33,7 +38,24 @@ def folder(shape: str, where: Path, layers: int | None = None) -> Path:
         return target
     torch.manual_seed(0)
     config = Qwen2Config(**(SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})))
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(target)
+    config.architectures, config.dtype = ["Qwen2ForCausalLM"], torch.bfloat16
+    config.save_pretrained(target)
+    single = Qwen2Config(**(SHAPES[shape] | {"num_hidden_layers": 1}))
+    network = AutoModelForCausalLM.from_config(single, dtype=torch.bfloat16)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    first = "model.layers.0."
+    files: dict[str, str] = {}
+    for number in (None, *range(config.num_hidden_layers)):
+        file = f"layer-{number}.safetensors" if number is not None else "ends.safetensors"
+        part = {
+            name.replace(first, f"model.layers.{number}."): weight
+            for name, weight in weights.items()
+            if name.startswith(first) == (number is not None)
+        }
+        save_file(part, target / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": files}
+    (target / "model.safetensors.index.json").write_text(json.dumps(index))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={character: place for place, character in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allmend.verbs.chat import chat
     from allmend.verbs.data_check import data_check
     from allmend.verbs.doctor import doctor
+    from allmend.verbs.index import index
     from allmend.verbs.lock import lock
     from allmend.verbs.plan import plan
     from allmend.verbs.run import run
@@ -40,6 +41,7 @@ _HOMES = {
     "chat": "allmend.verbs.chat",
     "data_check": "allmend.verbs.data_check",
     "doctor": "allmend.verbs.doctor",
+    "index": "allmend.verbs.index",
     "lock": "allmend.verbs.lock",
     "plan": "allmend.verbs.plan",
     "run": "allmend.verbs.run",
@@ -67,6 +69,7 @@ __all__ = [
     "data",
     "data_check",
     "doctor",
+    "index",
     "lock",
     "models",
     "plan",

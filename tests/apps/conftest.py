@@ -36,3 +36,12 @@ def client(server: AppServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=120) as made:
         made.get("/")
         yield made
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """One notebook that serves a hostile page and a websocket, after its last cell."""
+    folder = tmp_path_factory.mktemp("serving")
+    path = notebooks.write(folder, "serving.ipynb", notebooks.WEB_SERVER, notebooks.WEB_ADDRESS, words="# Serving")
+    with allmend.app(path, yes=True, port=0, store=tmp_path_factory.mktemp("store")) as running:
+        yield running

@@ -126,3 +126,41 @@ def test_a_run_is_stopped_from_the_page(page: Page) -> None:
     expect(page.locator("#cell-1")).to_contain_text("begun")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#state")).to_contain_text("stopped")
+
+
+def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving: AppServer) -> None:
+    context = browser.new_context(base_url=serving.url)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_role("button", name="I have read this").click()
+    page.get_by_role("button", name="Run").click()
+    with context.expect_page() as opened:
+        page.get_by_role("link", name="Open it in a new tab").click()
+    theirs = opened.value
+    expect(theirs.get_by_role("heading", name="A page of the notebook")).to_be_visible()
+    assert "run-" in theirs.url
+    assert "token" not in theirs.url
+    for place, words in {
+        "#opener": "opener true",
+        "#cookies": "cookies [mine=1]",
+        "#referrer": "referrer []",
+        "#read": "refused TypeError",
+        "#post": "refused TypeError",
+        "#planted": "cookies now [mine=1]",
+        "#framed": "refused",
+        "#socket": "socket hello back",
+        "#other": "no other socket",
+    }.items():
+        expect(theirs.locator(place)).to_contain_text(words)
+    # What it tried to plant is not there, the page still knows its visitor, and the link does not work again.
+    theirs.reload()
+    expect(theirs.locator("#socket")).to_contain_text("hello back")
+    assert not [each for each in context.cookies() if each["value"] == "planted"]
+    page.reload()
+    expect(page.locator("#servers a")).to_be_visible()
+    page.get_by_role("button", name="Close it").click()
+    expect(page.locator("#state")).to_have_text("finished: every cell ran; a person closed its web server")
+    theirs.reload()
+    expect(theirs.locator("body")).to_contain_text("is over")
+    context.close()

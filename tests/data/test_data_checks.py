@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import tracemalloc
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -11,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from allmend.cli import run as command
 from allmend.data import Row, check
-from allmend.data.lengths import token_findings
+from allmend.data.lengths import TokenLengths
 from allmend.data.sensitive import personal_in
 from allmend.data.templates import PLAIN, Template
 from allmend.errors import InputError
@@ -211,6 +214,44 @@ def test_wrong_commands_are_told(tmp_path, monkeypatch, capsys, flags, code, wor
     assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_stream_keeps_counts_and_the_first_places_only(tmp_path):
+    """Long rows cost no more than short ones, and every problem is counted to the end of the file."""
+    path = tmp_path / "a.jsonl"
+    base = rows(300)
+    with path.open("w") as lines:
+        for number in range(3000):
+            text = f"{base[number % 300][0]} {number} {'filling ' * 300}"
+            text += " jo@firm.ch" if number % 10 == 0 else ""
+            lines.write(json.dumps({"prompt": text, "completion": base[number % 300][1]}) + "\n")
+        lines.write("broken\n")
+    check(table(tmp_path, rows(20)))  # what is imported and remembered once
+    tracemalloc.start()
+    try:
+        report = check(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.rows == 3000 and len(report.problem("personal-data").rows) == 5
+    assert (report.problem("personal-data").count, report.problem("unreadable-rows").count) == (300, 1)
+    assert report.problem("unreadable-rows").rows == [f"{path}:3001"]
+    assert path.stat().st_size > 7_500_000
+    # Counters of word pairs (16 MiB), pairs that wait in memory, and what one piece of work needs; no rows.
+    assert most < 60 * 2**20
+
+
+def test_no_room_for_temporary_files_is_told(tmp_path):
+    path = table(tmp_path, rows(4000))
+    script = (
+        "import resource, sys, allmend.data.word_pairs as pairs\n"
+        "from allmend.cli import run\n"
+        "pairs.IN_MEMORY = 1\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"sys.exit(run(['data', 'check', {str(path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 7 and "TMPDIR" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_file_of_which_no_row_can_be_read(tmp_path):
     (tmp_path / "a.jsonl").write_text("bad\nworse\n")
     with pytest.raises(InputError, match="no row of it can be read"):
@@ -245,8 +286,10 @@ def test_settings_and_signature_agree():
 
 
 def trip_problems(rows, tokenizer, template):
-    found, _ = token_findings(rows, tokenizer, template, None)
-    return {problem.id: problem.rows for problem in found}
+    lengths = TokenLengths(tokenizer, template, None)
+    for row in rows:
+        lengths.look(row)
+    return {problem.id: problem.rows for problem in lengths.findings()}
 
 
 def test_the_way_to_tokens_and_back():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmend.data import Row, load, overlap, split
-from allmend.data.likeness import likeness, normal
+from allmend.data.likeness import likeness
+from allmend.data.wording import normal
 
 WORDS = [f"word{number}" for number in range(3000)]
 
@@ -169,3 +170,18 @@ def test_load_tells_what_it_did(tmp_path):
     assert apart.examples.splits == {"train": 89, "select": 10, "held_out": 2}
     assert any("1 training rows" in note for note in apart.examples.notes)
     assert type(apart.examples).from_json(apart.examples.to_json()) == apart.examples
+
+
+def test_word_pairs_that_go_through_a_file_give_the_same(monkeypatch):
+    """In many small pieces, with a file begun at once, as in one piece in memory."""
+    chance = random.Random(3)
+    texts = [row.prompt for row in made(120, 4)]
+    texts += [" ".join([*text.split()[:-1], "changed"]) for text in texts[:30]] + ["short one", "", *texts[5:9]]
+    chance.shuffle(texts)
+    whole = likeness(texts)
+    monkeypatch.setattr("allmend.data.word_pairs._AT_ONCE", 64)
+    monkeypatch.setattr("allmend.data.word_pairs.IN_MEMORY", 1)
+    monkeypatch.setattr("allmend.data.word_pairs._KNOWN_WORDS", 50)
+    pieces = likeness(texts)
+    assert pieces.groups.tolist() == whole.groups.tolist() and pieces.keys.tolist() == whole.keys.tolist()
+    assert whole.near_duplicates == 30 and whole.duplicates == 4

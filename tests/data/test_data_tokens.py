@@ -97,6 +97,15 @@ def test_a_row_with_nothing_to_learn_is_named(with_bos):
     assert caught.value.where == "f.csv:2"
 
 
+def test_a_template_without_answers_is_named_as_the_cause(with_bos):
+    questions = Template(
+        "mine", "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(InputError, match="leaves the row's answer out") as caught:
+        encode(Row("question", "answer", place="rows:7"), with_bos, questions)
+    assert caught.value.where == "rows:7" and "--template" in caught.value.hint
+
+
 def test_a_long_text_becomes_windows_that_lose_nothing(with_bos):
     text = "".join(f"{number} " for number in range(200))
     windows = list(encode_rows([Row(text=text)], with_bos, PLAIN, context=64))

@@ -99,3 +99,10 @@ def test_frames_reach_nothing_and_pages_load_only_their_own() -> None:
 @pytest.mark.parametrize("name", ["../shell.py", "shell.py", "theme.css/..", "nothing.css", "", ".css"])
 def test_only_assets_are_assets(name: str) -> None:
     assert asset(name) is None and asset("theme.css") is not None
+
+
+def test_a_progress_bar_is_shown_in_its_last_state() -> None:
+    bar = "\r  0%|    |\r 50%|##  |\r\x1b[1G100%|####|\nnext\r\nlast\r"
+    made = fragment([{"output_type": "stream", "name": "stderr", "text": bar}], "/f/")
+    assert "100%|####|\nnext\nlast<" in made
+    assert "50%" not in made

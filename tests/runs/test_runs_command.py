@@ -33,6 +33,16 @@ def test_show_tells_all_and_keeps_brackets(two, capsys):
         assert words in shown
 
 
+def test_show_draws_the_course_of_a_figure_also_while_it_runs(capsys):
+    with runs.record("tune", settings={}, subject="a.csv") as one:
+        for step, loss in enumerate((4.0, 2.0, 1.0)):
+            one.metric(step, loss=loss)
+        one.flush()
+        assert command(["runs", "show", one.id]) == 0
+        shown = capsys.readouterr().out
+    assert "running" in shown and "at step 2, 1 to 4, 3 points" in shown and "█▃▁" in shown
+
+
 def test_compare_shows_both_values(two, capsys):
     assert command(["runs", "compare", two[0], "last"]) == 0
     shown = capsys.readouterr().out

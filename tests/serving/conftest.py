@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from openai import OpenAI
 
+import encoders
 import tiny
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
+PACKAGES = ("langchain-openai==1.7.3", "litellm==1.106.2", "llm==0.32.1", "mcp", "httpx>=0.27")
 TEMPLATE = (
     "{% if tools %}[tools]{{ tools | tojson }}<tool_call>{% endif %}"
     "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}{% endfor %}"
@@ -70,3 +78,71 @@ def client(server: Server) -> Iterator[OpenAI]:
     """The stock client, without retries: a failure shows at once."""
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
         yield made
+
+
+NORMS = """
+[[must_not]]
+name = "no phone numbers"
+on = "held-out"
+pattern = '\\d{3}-\\d{4}'
+
+[[must]]
+name = "is polite"
+on = "held-out"
+pattern = "(?i)please|thank"
+"""
+NOTES = {
+    "garden.md": "# Garden\n\nTomatoes need sun and water every day.\n\n# Bread\n\nIt bakes for forty minutes.",
+    "train.html": "<head><script>evil()</script></head><body><p>The train to Bern leaves at nine.</p></body>",
+    "deep/cell.ipynb": json.dumps({"cells": [{"cell_type": "markdown", "source": ["A notebook on whales."]}]}),
+    "broken.pdf": "this is no pdf",
+    "picture.png": "no text",
+}
+
+
+@pytest.fixture(scope="session")
+def more(tmp_path_factory: pytest.TempPathFactory, folders: Folders) -> Iterator[Server]:
+    """A language model, an embedding model, a cross-encoder, norms and an index in one server."""
+    root = tmp_path_factory.mktemp("more")
+    (root / "norms.toml").write_text(NORMS)
+    for name, text in NOTES.items():
+        (root / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "notes" / name).write_text(text)
+    models = [str(folders.base), str(encoders.folder(root / "embed")), str(encoders.ranker(root / "rank"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLMEND_HOME", str(root / "home"))
+        from allmend.verbs.index import index
+
+        index(root / "notes", name="notes", model=models[1])
+        running = start(models, port=0, dtype="float32", memory="64M", norms=str(root / "norms.toml"), index=["notes"])
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client_python() -> Path:
+    """The interpreter of the clients' environment."""
+    mark = hashlib.sha256(" ".join((*PACKAGES, sys.version)).encode()).hexdigest()[:12]
+    named = os.environ.get("ALLMEND_TEST_HOME")
+    cache = Path(named) if named else Path.home() / ".cache" / "allmend-tests"
+    folder = cache / f"clients-{mark}"
+    if not (folder / "made").is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=300)
+        install = [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", *PACKAGES]
+        subprocess.run(install, check=True, timeout=500)
+        (folder / "made").touch()
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def stock_client(client_python: Path) -> Callable[..., Any]:
+    """Runs the script of one of the clients that people use, with its arguments."""
+
+    def run(client: str, *arguments: str) -> Any:
+        script = Path(__file__).parent / "clients" / f"{client}_calls.py"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OPENAI"))}
+        environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false", "NO_PROXY": "127.0.0.1"}
+        command = [str(client_python), str(script), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+
+    return run

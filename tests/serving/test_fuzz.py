@@ -17,6 +17,17 @@ with warnings.catch_warnings():
     import schemathesis
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/unload_lora_adapter")
+MORE = {
+    "/v1/embeddings": "embed",
+    "/v1/rerank": "embed",
+    "/v1/moderations": "",
+    "/v1/audio/speech": "embed",
+    "/v1/batches": "",
+    "/v1/vector_stores": "embed",
+    "/v1/vector_stores/{store_id}/search": "",
+    "/v1/vector_stores/{store_id}/files": "",
+}
+"""Routes beside text, and the kind of the model that is named in half of the bodies."""
 MODE = schemathesis.GenerationMode
 
 
@@ -58,6 +69,57 @@ def test_no_body_makes_the_server_fail(server: Server, base: str, route: str, mo
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
     attempt()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("route", MORE)
+@pytest.mark.parametrize("mode", [MODE.POSITIVE, MODE.NEGATIVE])
+def test_no_body_makes_the_routes_beside_text_fail(more: Server, route: str, mode: Any) -> None:
+    description = httpx.get(f"{more.url}/openapi.json").json()
+    strategy = schemathesis.openapi.from_dict(description)[route]["POST"].as_strategy(generation_mode=mode)
+    model = next((each.name for each in more.registry.services.all() if each.kind == MORE[route]), None)
+    url = f"{more.url}{route}".replace("{store_id}", "notes")
+
+    @settings(
+        max_examples=12,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy, known=st.booleans())
+    def attempt(case: Any, known: bool) -> None:
+        if isinstance(case.body, dict) and known and model and isinstance(case.body.get("model"), str):
+            case.body["model"] = model
+        try:
+            answer = httpx.post(url, json=case.body, timeout=60)
+        except (TypeError, ValueError):
+            return  # What JSON cannot hold was never sent.
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400:
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+    attempt()
+
+
+@pytest.mark.parametrize("route", ["/v1/files", "/v1/audio/transcriptions", "/v1/audio/translations"])
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("application/json", b"{}"),
+        ("multipart/form-data", b"no boundary"),
+        ("multipart/form-data; boundary=x", b""),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\na\r\n--x--'),
+        ("multipart/form-data; boundary=x", b"--x\r\n" * 2000),
+        ("application/x-www-form-urlencoded", b"file=a&model=b&purpose=batch"),
+    ],
+)
+def test_forms_that_are_none_are_refused(more: Server, route: str, kind: str, content: bytes) -> None:
+    answer = httpx.post(f"{more.url}{route}", content=content, headers={"content-type": kind}, timeout=60)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(

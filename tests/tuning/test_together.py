@@ -19,30 +19,54 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 import tiny
-from allmend.adapters import LoraConfig, attach
+from allmend.adapters import LoraConfig, attach, detach
 from allmend.data import Tokens
 from allmend.tuning import together
+from allmend.tuning.divided import DividedModel, divide
 from allmend.tuning.loop import Plan, train
+from allmend.tuning.passes import Passes
+from allmend.tuning.tricks import Tricks
 from allmend.tuning.whole import WholeModel
 from safetensors.torch import save_file
 
 together.join()
 network = tiny.model("llama", initializer_range=0.1)
 network.requires_grad_(False)
-lora = WholeModel(network) if sys.argv[2] == "full" else attach(network, LoraConfig(rank=2), seed=0)
+what, shard = sys.argv[2:4]
+divided = divide(network, torch.float32, learned=False) if (what, shard) == ("lora", "all") else None
+if what == "full":
+    lora = DividedModel(network, torch.float32) if shard == "all" else WholeModel(network)
+else:
+    lora = attach(network, LoraConfig(rank=2), seed=0)
 rows = [Tokens([5 + (place * 7 + i) % 250 for i in range(6 + place % 5)], bytes(4 + place % 5) + b"\\1\\1")
         for place in range(13)]
 folder = Path(sys.argv[1]) / str(together.share([0, 1])[0] if together.processes() > 1 else 9)
 folder.mkdir(parents=True)
 loaded = SimpleNamespace(model=network, device=torch.device("cpu"))
-rate = 1e-3 if sys.argv[2] == "full" else 1e-2
+# Five rows a batch: one process has a pack more than the other.
+plan = Plan(steps=6, rate=1e-3 if what == "full" else 1e-2, batch_rows=5, pack_tokens=16,
+            share_moments=shard == "optimiser", recompute=shard == "all")
+passes = Passes.of(loaded, lora, Tricks(), plan.pack_tokens, divided)
 seen = []
-stop = lambda: len(seen) == 3 and sys.argv[3:] == ["stop"]
+stop = lambda: len(seen) == 3 and sys.argv[4:] == ["stop"]
 try:
-    train(loaded, lora, rows, rows[:3], Plan(steps=6, rate=rate, batch_rows=4), folder, seen.append, stop)
+    train(loaded, lora, rows, rows[:3], plan, folder, seen.append, stop, passes)
 except KeyboardInterrupt:
-    train(loaded, lora, rows, rows[:3], Plan(steps=6, rate=rate, batch_rows=4), folder)
-save_file(lora.state(), folder / "end.safetensors")
+    train(loaded, lora, rows, rows[:3], plan, folder, None, lambda: False, passes)
+end = lora.state()
+if shard == "all":
+    if what == "lora":
+        detach(network, lora)
+    # In one piece again: what was learned, or what was there before.
+    model = divided.gathered(torch.float32) if divided else lora.gathered()
+    assert model(torch.tensor([rows[0].ids])).logits.isfinite().all()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    if what == "full":
+        end = weights
+    else:
+        before = dict(tiny.model("llama", initializer_range=0.1).named_parameters())
+        assert all(torch.equal(weight, before[name]) for name, weight in weights.items())
+save_file(end, folder / "end.safetensors")
 if together.processes() > 1:
     torch.distributed.destroy_process_group()
 """
@@ -59,10 +83,15 @@ def run(folder: Path, *launcher: str, words: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("words", [("lora",), ("full", "stop")], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    "words",
+    [("lora", "none"), ("lora", "all"), ("full", "optimiser", "stop"), ("full", "all", "stop")],
+    ids=" ".join,
+)
 def test_two_processes_train_what_one_trains(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Of full fine-tuning each keeps the moments of half the weights, and a stop in the middle changes nothing."""
-    run(tmp_path, words=words[:1])
+    """Whatever they divide among them: nothing, the moments, or weights and gradients too. A stop in the middle
+    changes nothing."""
+    run(tmp_path, words=(words[0], "none"))
     run(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", words=words)
     alone, first, second = (load_file(tmp_path / name / "end.safetensors") for name in ("9", "0", "1"))
     for name, tensor in alone.items():

@@ -223,16 +223,39 @@ def identify(text: str | None) -> Principal | None:
     given = secret.parse(text or "")
     if given is None:
         return None
-    now = time.monotonic()
-    known = _known.get(given.id)
-    if known is None or now - known.looked_up > FRESH_SECONDS:
-        known = _look_up(given.id, now)
+    known = _remembered(given.id) or _look_up(given.id, time.monotonic())
     if not secret.matches(given, known.hash if known else None) or known is None:
         return None
     if known.refused or (known.expires is not None and known.expires <= time.time()):
         return None
     _note_use(given.id)
     return known.principal
+
+
+def standing_for(identity: str) -> Principal | None:
+    """Whom a key stands for today, by its public name: for work that goes on after the request that asked for it.
+
+    None for a key that was revoked or has expired meanwhile. Call it from a thread.
+    """
+    known = _remembered(identity) or _look_up(identity, time.monotonic())
+    if known is None or known.refused or (known.expires is not None and known.expires <= time.time()):
+        return None
+    return known.principal
+
+
+def needs_look_up(text: str | None) -> bool:
+    """Whether `identify` would ask the database: if not, it takes microseconds and needs no thread."""
+    given = secret.parse(text or "")
+    return given is not None and (_remembered(given.id) is None or _use_is_due(given.id))
+
+
+def _remembered(identity: str) -> _Known | None:
+    known = _known.get(identity)
+    return None if known is None or time.monotonic() - known.looked_up > FRESH_SECONDS else known
+
+
+def _use_is_due(identity: str) -> bool:
+    return time.time() - _used.get(identity, 0.0) >= _USED_SECONDS
 
 
 def forget() -> None:

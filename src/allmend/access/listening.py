@@ -91,9 +91,10 @@ class Listener:
         port = listening.getsockname()[1]
         self.port: int = port
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        self.url = f"http://{shown}:{port}"
+        self.url = f"{'https' if options.get('ssl_certfile') else 'http'}://{shown}:{port}"
         self._socket = listening
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **options)
+        options.setdefault("lifespan", "off")
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, **options)
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="allmend-server", daemon=True)
         self._closed = False

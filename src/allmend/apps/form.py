@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from allmend.apps.parameters import misfit
 from allmend.pages import markdown, page
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def notebook_page(app: NotebookApp, base: str, *, may_ask: bool) -> str:
         "</form>",
         '<progress id="progress" max="1" value="0" hidden aria-label="cells done"></progress>',
         '<section id="asked" aria-live="assertive"></section>',
+        '<section id="servers" aria-live="polite"></section>',
         '<section id="results" aria-live="polite"></section>',
         '<section id="after"></section>',
         '<details id="history"><summary>Earlier runs</summary><div id="earlier"></div></details>',
@@ -119,11 +121,26 @@ def _sections(parameters: Sequence[FormParameter]) -> list[str]:
 def _field(parameter: FormParameter) -> str:
     name = escape(parameter.name)
     about = f'<p class="about" id="about-{name}">{escape(parameter.description)}</p>' if parameter.description else ""
-    control = _control(parameter)
-    kind = "field check" if parameter.type == "boolean" and not parameter.choices else "field"
+    wrong = misfit(parameter)
+    control = _control(parameter) if wrong is None else _as_text(parameter)
+    if wrong is not None:
+        own = escape(_text(parameter.default)[:80])
+        words = f"The notebook's own value, {own}, is not what it asks for (it {escape(wrong)}); unchanged it is used."
+        about += f'<p class="about warning">{words}</p>'
+    kind = "field check" if parameter.type == "boolean" and not parameter.choices and wrong is None else "field"
     label = f'<label for="p-{name}">{name}</label>'
     inner = f"{control}{label}{about}" if kind.endswith("check") else f"{label}{about}{control}"
     return f'<div class="{kind}" data-name="{name}">{inner}<p class="wrong" hidden></p></div>'
+
+
+def _as_text(parameter: FormParameter) -> str:
+    """A field that shows any value: one made for its type would show another and send that."""
+    name, value = escape(parameter.name), escape(_text(parameter.default))
+    options = "".join(f'<option value="{escape(_text(choice))}"></option>' for choice in parameter.choices or ())
+    common = f'id="p-{name}" name="{name}" data-type="{escape(parameter.type)}" value="{value}"'
+    return (
+        f'<input type="text" {common} list="l-{name}" autocomplete="off"><datalist id="l-{name}">{options}</datalist>'
+    )
 
 
 def _control(parameter: FormParameter) -> str:

@@ -42,6 +42,11 @@ class Guard:
             and urlsplit(origin).netloc.lower() != host.lower()
         ):
             return 403, "a page of another site may not do this"
+        site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "navigate")
+        reads = scope["method"] in ("GET", "HEAD")
+        followed = reads and mode == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if site not in ("none", "same-origin") and not followed:
+            return 403, "a page of another site may not do this"
         if self.key is not None and not self._has_key(headers, scope):
             return 401, "a key is needed: open the address that `allmend app` printed"
         return None

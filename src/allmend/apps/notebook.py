@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from allmend.apps.parameters import settable
 
 if TYPE_CHECKING:
+    from allmend.apps.serving import RunServers
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import FormParameter, Plan
     from allmend.nouns.receipt import CellRecord, Receipt
@@ -47,6 +48,8 @@ class Task:
     """Asks a person about something not permitted, while the cell waits; None refuses it."""
     stopper: Callable[[Callable[[], None]], None]
     """Is told once how the run can be stopped."""
+    web: RunServers | None = None
+    """Gives web servers of the notebook an address; None shows none."""
 
 
 Runner = Callable[[Task], "Receipt"]
@@ -66,6 +69,8 @@ class NotebookApp:
     level: str
     """The enforcement level its runs will have."""
     run: Runner
+    looked_at: Callable[[], None] = lambda: None
+    """Told when somebody opens the page: a run may follow."""
     parameters: list[FormParameter] = field(init=False)
 
     def __post_init__(self) -> None:

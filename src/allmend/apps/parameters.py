@@ -31,8 +31,28 @@ def settable(parameters: Iterable[FormParameter]) -> list[FormParameter]:
     found: dict[str, FormParameter] = {}
     for parameter in parameters:
         if _NAME.match(parameter.name):
-            found.setdefault(parameter.name, parameter)
+            found.setdefault(parameter.name, _bounded(parameter))
     return list(found.values())
+
+
+def _bounded(parameter: FormParameter) -> FormParameter:
+    """Bounds that no value can meet are none."""
+    low, high = parameter.minimum, parameter.maximum
+    if low is None or high is None or low <= high:
+        return parameter
+    kind = "number" if parameter.type == "slider" else parameter.type
+    return parameter.model_copy(update={"minimum": None, "maximum": None, "step": None, "type": kind})
+
+
+def misfit(parameter: FormParameter) -> str | None:
+    """Why the notebook's own value is none that its form would take; None when it is, or is not known."""
+    if parameter.default is None:
+        return None
+    try:
+        _checked(parameter, parameter.default)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def schema(parameters: Sequence[FormParameter]) -> dict[str, Any]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from allmend.apps.runs import AppRun
 from allmend.errors import Unavailable
 
+_log = logging.getLogger(__name__)
 MOST_WAITING = 500
 _REMEMBERED = 50
+MOST_RELEASED = 8
+"""Runs that serve pages beside those that run together."""
 
 
 class Queue:
@@ -28,6 +33,7 @@ class Queue:
         self._at_once = at_once
         self._waiting: OrderedDict[str, deque[AppRun]] = OrderedDict()
         self._running: set[AppRun] = set()
+        self._released: set[AppRun] = set()
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
         self._changed = threading.Condition()
         self._closed = False
@@ -43,6 +49,20 @@ class Queue:
             self._waiting.setdefault(run.visitor, deque()).append(run)
             self._changed.notify()
         self._tell_places()
+
+    def release(self, run: AppRun) -> bool:
+        """Let the next one begin while this one goes on: it serves pages, for hours perhaps.
+
+        False when it is not running or too many do so already; then it keeps its place among those that run together.
+        """
+        with self._changed:
+            if self._closed or run not in self._running or len(self._released) >= MOST_RELEASED:
+                return False
+            self._running.discard(run)
+            self._released.add(run)
+            # The thread that carries this run ends with it; another takes its turn.
+            threading.Thread(target=self._serve, name="run-more", daemon=True).start()
+        return True
 
     def place(self, run: AppRun) -> int | None:
         """How many runs come before it (0 is next); None when it does not wait."""
@@ -64,7 +84,7 @@ class Queue:
         """Take nothing more, stop what runs, and wait for it."""
         with self._changed:
             self._closed = True
-            running = list(self._running)
+            running = [*self._running, *self._released]
             waiting = self._order()
             self._waiting.clear()
             self._changed.notify_all()
@@ -72,6 +92,9 @@ class Queue:
             run.stop()
         for thread in self._threads:
             thread.join(timeout=30)
+        until = time.monotonic() + 30
+        while self._released and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _order(self) -> list[AppRun]:
         """The waiting runs as they would be taken: one of each visitor in turn."""
@@ -97,11 +120,18 @@ class Queue:
             try:
                 if run.begin():
                     self._carry_out(run)
+            except Exception:  # told in the run; whoever waits behind it must not wait for ever
+                _log.exception("a run ended with a bug")
+                run.end("failed", "a bug in allmend; the server's log has it")
             finally:
                 with self._changed:
+                    released = run in self._released
                     self._running.discard(run)
-                if run.started_at and run.ended_at:
+                    self._released.discard(run)
+                if run.started_at and run.ended_at and not released:
                     self._took.append(run.ended_at - run.started_at)
+            if released:
+                return
 
     def _tell_places(self) -> None:
         with self._changed:

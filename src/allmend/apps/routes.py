@@ -12,13 +12,16 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from starlette.background import BackgroundTask
 
 from allmend.apps.form import index_page, notebook_page
 from allmend.apps.guard import COOKIE, KEY_COOKIE, Guard, cookies
 from allmend.apps.notebook import NotebookApp
 from allmend.apps.parameters import WrongParameters, check, from_text, schema
+from allmend.apps.proxy import Proxy
 from allmend.apps.queue import Queue
 from allmend.apps.runs import ENDED, AppRun
+from allmend.apps.servers import is_server_name
 from allmend.apps.store import Store
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable, UsageError
 from allmend.pages import POLICY, asset, fragment, frame, frame_policy
@@ -39,10 +42,15 @@ def make_app(apps: Sequence[NotebookApp], store: Store, *, at_once: int, guard: 
     """
     made = FastAPI(title="allmend app", description="Notebooks as an API.", docs_url=None, redoc_url=None)
     by_slug = {app.slug: app for app in apps}
-    queue = Queue(lambda run: store.carry_out(run, by_slug, may_ask=may_ask), at_once=at_once)
+    queue: Queue
+
+    def carry_out(run: AppRun) -> None:
+        store.carry_out(run, by_slug, may_ask=may_ask, release=lambda: queue.release(run))
+
+    queue = Queue(carry_out, at_once=at_once)
     made.state.queue = queue
     _errors(made)
-    made.add_middleware(_Guarded, guard=guard)
+    made.add_middleware(_Guarded, guard=guard, proxy=Proxy(store.registry) if store.registry else None)
 
     @made.get("/assets/{name}", include_in_schema=False)
     def assets(name: str) -> Response:
@@ -99,11 +107,16 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
         place = queue.place(run)
         folder = run.folder / "outputs"
         names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())[:1000]
-        more = {"place": place, "estimate_seconds": queue.estimate(run)} if place is not None else {}
+        more: dict[str, Any] = {"place": place, "estimate_seconds": queue.estimate(run)} if place is not None else {}
+        if store.registry is not None:
+            more["servers"] = [each.port for each in store.registry.of(run.id)]
         return run.shown() | more | {"outputs": names, "receipt": (run.folder / "receipt.json").is_file()}
 
+    # The page of a notebook is the same for everybody: made once.
+    whole = notebook_page(app, base, may_ask=may_ask)
+
     def page() -> HTMLResponse:
-        return HTMLResponse(notebook_page(app, base, may_ask=may_ask))
+        return HTMLResponse(whole, background=BackgroundTask(app.looked_at))
 
     routes.add_api_route("/", page, include_in_schema=False)
 
@@ -150,7 +163,7 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
     @routes.get("/runs")
     def history(request: Request) -> dict[str, Any]:
         """The visitor's own runs, newest first."""
-        return {"runs": [run.shown() for run in store.of(app.slug, request.state.visitor)[:100]]}
+        return {"runs": store.of(app.slug, request.state.visitor)}
 
     @routes.get("/runs/{run_id}")
     def state(run_id: str, request: Request) -> Response:
@@ -174,6 +187,23 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
         run = store.find(app.slug, run_id)
         run.stop()
         return shown(run)
+
+    def server_link(run_id: str, port: int) -> str:
+        shown = store.registry.of(store.find(app.slug, run_id).id) if store.registry is not None else []
+        found = next((each for each in shown if each.port == port), None)
+        if found is None or store.registry is None:
+            raise NotFound("the run shows no web server at that port")
+        return store.registry.link(found)
+
+    @routes.get("/runs/{run_id}/servers/{port}", include_in_schema=False)
+    def server(run_id: str, port: int) -> Response:
+        headers = {"Location": server_link(run_id, port), "Cache-Control": "no-store"}
+        return Response(status_code=303, headers=headers)
+
+    @routes.post("/runs/{run_id}/servers/{port}/link")
+    def link(run_id: str, port: int) -> dict[str, str]:
+        """A link to the notebook's own web server, on an origin of its own; it lets one browser in, once."""
+        return {"url": server_link(run_id, port)}
 
     @routes.post("/runs/{run_id}/answers/{number}")
     async def answer(run_id: str, number: int, request: Request) -> dict[str, bool]:
@@ -298,16 +328,35 @@ def _file(folder: Path, name: str, *, inline: bool = False) -> FileResponse:
     )
 
 
+# A page of another site gets neither hold of a window of ours nor our answers as pictures or scripts of its own.
+_EVERYWHERE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+def _host_name(scope: Any) -> str:
+    host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
+    return str(host.decode("latin-1").partition(":")[0].lower())
+
+
 class _Guarded:
     """Puts the guard and the page policy around the application, and gives each visitor a name of their own."""
 
-    def __init__(self, app: Any, guard: Guard) -> None:
+    def __init__(self, app: Any, guard: Guard, proxy: Proxy | None) -> None:
         self.app = app
         self.guard = guard
+        self.proxy = proxy
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.proxy is not None and is_server_name(_host_name(scope)):
+            await self.proxy(scope, receive, send)
+            return
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
             return
         refusal = self.guard.refusal(scope)
         if refusal is not None:
@@ -322,7 +371,7 @@ class _Guarded:
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
                 names = {name.lower() for name, _ in message["headers"]}
-                extra = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+                extra = list(_EVERYWHERE)
                 if b"content-security-policy" not in names:
                     extra.append((b"content-security-policy", POLICY.encode()))
                 if visitor != known:

@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 from allmend.nouns.receipt import CellRecord
 
-State = Literal["queued", "running", "finished", "failed", "stopped", "interrupted"]
+State = Literal["queued", "running", "serving", "finished", "failed", "stopped", "interrupted"]
 ENDED = ("finished", "failed", "stopped", "interrupted")
 MOST_TEXT = 2_000_000
 """Characters of output that a run's events carry; the executed notebook holds the rest."""
 ANSWER_SECONDS = 180.0
 _RUN_FILE = "run.json"
+_EVENTS_FILE = "events.json"
+_SHOWN = ("id", "state", "why", "values", "asked_at", "started_at", "ended_at")
+_LEFT = "the server ended while it ran"
 
 
 @dataclass
@@ -54,6 +57,8 @@ class AppRun:
         self._told = 0
         self._stop: Callable[[], None] | None = None
         self._stop_wanted = False
+        self.unsaved = ""
+        """Why its record could not be written, when it could not."""
 
     @classmethod
     def new(cls, root: Path, *, visitor: str, values: dict[str, Any], uploads: tuple[str, ...]) -> AppRun:
@@ -62,7 +67,7 @@ class AppRun:
         folder = root / name
         folder.mkdir(parents=True, mode=0o700)
         made = cls(folder, visitor=visitor, values=values, uploads=uploads)
-        made.save()
+        made._write(_RUN_FILE, made.shown() | {"visitor": visitor, "uploads": list(uploads)})
         return made
 
     @classmethod
@@ -73,32 +78,42 @@ class AppRun:
             made = cls(folder, visitor=saved["visitor"], values=saved["values"], uploads=tuple(saved["uploads"]))
             made.state, made.why = saved["state"], saved["why"]
             made.asked_at, made.started_at, made.ended_at = saved["asked_at"], saved["started_at"], saved["ended_at"]
-            made.events = saved["events"]
+            made.events = json.loads((folder / _EVENTS_FILE).read_text()) if (folder / _EVENTS_FILE).is_file() else []
             made.cells = {int(number): outputs for number, outputs in _read_cells(folder).items()}
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if made.state not in ENDED:
-            made.end("interrupted", "the server ended while it ran")
+            made.end("interrupted", _LEFT)
         return made
 
+    @classmethod
+    def summary(cls, folder: Path) -> dict[str, Any] | None:
+        """A run of an earlier server as the API shows it, without reading what it printed."""
+        try:
+            saved = json.loads((folder / _RUN_FILE).read_text())
+            shown = {name: saved[name] for name in _SHOWN}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if shown["state"] not in ENDED:
+            shown |= {"state": "interrupted", "why": _LEFT}
+        return shown
+
     def save(self) -> None:
-        """Write what is known, by rename."""
-        shown = self.shown() | {"visitor": self.visitor, "uploads": list(self.uploads), "events": self.events}
-        temporary = self.folder / f".{_RUN_FILE}.{os.getpid()}.part"
-        temporary.write_text(json.dumps(shown))
-        temporary.replace(self.folder / _RUN_FILE)
+        """Write what is known, by rename. A disk that takes nothing more loses the record, never the run."""
+        try:
+            self._write(_RUN_FILE, self.shown() | {"visitor": self.visitor, "uploads": list(self.uploads)})
+            self._write(_EVENTS_FILE, self.events)
+        except OSError as error:
+            self.unsaved = str(error.strerror)
+
+    def _write(self, name: str, value: object) -> None:
+        temporary = self.folder / f".{name}.{os.getpid()}.part"
+        temporary.write_text(json.dumps(value))
+        temporary.replace(self.folder / name)
 
     def shown(self) -> dict[str, Any]:
         """The run as the API shows it."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "why": self.why,
-            "values": self.values,
-            "asked_at": self.asked_at,
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-        }
+        return {name: getattr(self, name) for name in _SHOWN}
 
     # --- what happens to it
 
@@ -118,7 +133,19 @@ class AppRun:
             if self.state in ENDED:
                 return
             self.state, self.why, self.ended_at = state, why, time.time()
+        self.save()
+        if self.unsaved:
+            self.why = why = f"{why}{'; ' if why else ''}its record could not be written ({self.unsaved})"
         self.tell("ended", state=state, why=why)
+        self.save()
+
+    def serving(self) -> None:
+        """Every cell ran; what is open now is the notebook's own web server."""
+        with self._lock:
+            if self.state != "running":
+                return
+            self.state = "serving"
+        self.tell("serving")
         self.save()
 
     def can_be_stopped_by(self, stop: Callable[[], None]) -> None:

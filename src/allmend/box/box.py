@@ -33,16 +33,19 @@ from allmend.box.notices import Emulate, Notices, report_file
 from allmend.box.owner import Operator
 from allmend.box.places import Places
 from allmend.box.probe import Machine, probe
-from allmend.box.publish import Published
+from allmend.box.publish import Dialer, Loopback, Published, Ways
 from allmend.box.questions import Ask, Questions
 from allmend.box.record import Record, clean
 from allmend.box.scratch import Scratch, run_uid
 from allmend.box.services import Services
+from allmend.box.web import Finder, Web
 from allmend.errors import Unavailable
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Ending, Enforcement
 
 T = TypeVar("T")
+_LOOK_AT_PORTS = 0.7
+"""Seconds between looks for new web servers."""
 _LAUNCH = "import sys; sys.path.append(sys.argv[1]); from inside.launcher import main; main(int(sys.argv[2]))"
 
 
@@ -68,6 +71,8 @@ class Settings:
     uv: str | None = None
     """The uv program to show inside."""
     uploads: tuple[Path, ...] = ()
+    web: bool = False
+    """Look for web servers inside and tell `Box.web` of them."""
     scratch_parent: Path | None = None
     resolver: Resolve = resolve
     connect: Dial = asyncio.open_connection
@@ -88,6 +93,11 @@ class Box:
         self.connection: dict[str, Any] = {}
         self.peak_memory: int | None = None
         self.on_end: Callable[[], None] | None = None
+        self.web: Web | None = None
+        """Gives web servers inside an address; only with `Settings.web`."""
+        self._finder: Finder | None = None
+        self._sockets: Emulator | None = None
+        self._began: float | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._servers = Servers()
@@ -100,9 +110,14 @@ class Box:
 
     # -- starting ------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the kernel inside; raises `Unavailable` when any part of the box cannot be had."""
+    def start(self, *, waiting: bool = False) -> None:
+        """Start the kernel inside; raises `Unavailable` when any part of the box cannot be had.
+
+        Args:
+            waiting: the run comes later, and its time counts from `begin`.
+        """
         settings = self.settings
+        self._began = None if waiting else time.monotonic()
         own = self.root and settings.level != "D"
         self.uid = run_uid() if own else os.getuid()
         self.gid = self.uid if own else os.getgid()
@@ -120,6 +135,7 @@ class Box:
             uploads = [f"{self.places.uploads}/{path.name}" for path in settings.uploads]
             permissions = settings.permissions
             self.services = Services(permissions, self.places, self.policy, self.record, uploads)
+            self.services.address = self._address
             self.interior = Interior(settings, self.machine, self.scratch, self.places, self.uid, self.gid, self.limits)
             self.view = self.interior.furnish() if settings.level != "D" else self.interior.furnish_plainly()
             self.connection = self.interior.connection
@@ -131,6 +147,11 @@ class Box:
         except BaseException:
             self.close()
             raise
+
+    def begin(self, ask: Ask | None) -> None:
+        """The run for which this box waited begins now."""
+        self.questions.answered_by(ask)
+        self._began = time.monotonic()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -162,7 +183,7 @@ class Box:
             control.order(
                 self.interior.order(
                     reports=reports_inside.fileno(),
-                    dialer=dialer_inside.fileno() if publish and self.places.separate else None,
+                    dialer=dialer_inside.fileno() if (publish or self.settings.web) and self.places.separate else None,
                     shown=self.view,
                     proxy=self._proxy.getsockname()[1] if self._proxy else None,
                     keeper=not self.places.separate,
@@ -179,11 +200,26 @@ class Box:
             listeners = {"proxy": self._proxy}
         self._servers.gate = gate
         await self._servers.start(listeners, private=self._proxy is not None)
-        if publish and self.places.separate:
-            self._published = Published(dialer, self.record)
-            await self._published.start(publish)
+        await self._open_ways(dialer)
         self._loop.add_reader(self._reports, self._take_reports)
         self._watcher = asyncio.create_task(self._watch())
+
+    async def _open_ways(self, dialer: socket.socket) -> None:
+        publish, web = self.settings.permissions.network.publish, self.settings.web
+        if not web and not (publish and self.places.separate):
+            return
+        ways: Ways = Dialer(dialer) if self.places.separate else Loopback(self._own_ports)
+        self._published = Published(ways, self.record)
+        if publish and self.places.separate:
+            await self._published.start(publish)
+        if web:
+            self._finder = Finder(self._published, self.record, self.scratch.path / "web")
+
+    def _address(self, port: int, path: str) -> str | None:
+        return self.web.address(port, path) if self.web is not None and self._finder is not None else None
+
+    def _own_ports(self) -> list[int]:
+        return self._sockets.own_ports() if self._sockets is not None else []
 
     async def _launch_plainly(self) -> None:
         """Level D: a kernel like any other, in the notebook's own folder, with the person's own environment."""
@@ -258,6 +294,7 @@ class Box:
             folders.append(str(self.interior.drive_copy))
         port, ipc = self._proxy.getsockname()[1], str(self.scratch.ipc)
         sockets = Emulator(self.record, proxy_port=port, folders=folders, sockets=ipc, admit=self._servers.admit)
+        self._sockets = sockets
         files = FileEmulator(self.record, [*folders, ipc])
         by_socket = ("connect", "bind", "listen")
         return {name: sockets if name in by_socket else files for name in seccomp.EMULATED}
@@ -268,7 +305,9 @@ class Box:
             text = (self.scratch.path / "errors").read_bytes()[-2000:].decode("utf-8", "replace").strip()
         except (OSError, AttributeError):
             return ""
-        return text.splitlines()[-1] if text else ""
+        # What every kernel says at its start, which ends with this, is nobody's last word.
+        said = text.rpartition("--existing ")[2].splitlines() if "--existing " in text else ["", *text.splitlines()]
+        return said[-1] if len(said) > 1 else ""
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
@@ -305,14 +344,13 @@ class Box:
 
     async def _watch(self) -> None:
         """Time, disk and the kernel's life, looked at each second (its life more often)."""
-        started = time.monotonic()
-        looked_at_disk = started
+        looked_at_disk = looked_at_ports = time.monotonic()
         while self.ended is None:
             await asyncio.sleep(0.1)
             now = time.monotonic()
             if not self.alive:
                 self._died()
-            elif now - started - self.questions.waited() > self.limits.time:
+            elif self._began is not None and now - self._began - self.questions.waited() > self.limits.time:
                 self.stop("time-limit", f"it ran longer than {self.limits.time:g} s")
             elif now - looked_at_disk > 1.0:
                 used = await asyncio.to_thread(disk.used, self.scratch.path, self.limits.disk)
@@ -320,6 +358,9 @@ class Box:
                 if used > self.limits.disk:
                     what = f"its files took more than {self.limits.disk / 2**30:.1f} GiB"
                     self.stop("disk-limit", f"{what}, or lay more than {disk.MOST_DEPTH} folders deep")
+            elif now - looked_at_ports > _LOOK_AT_PORTS:
+                await self._look_at_ports()
+                looked_at_ports = time.monotonic()
 
     def _died(self) -> None:
         if self._group is not None and self._group.out_of_memory():
@@ -328,6 +369,17 @@ class Box:
             code = self._process.returncode if self._process else None
             said = clean(self._last_words())
             self.stop("kernel-died", f"the kernel ended by itself (exit status {code})" + (f": {said}" if said else ""))
+
+    async def _look_at_ports(self) -> None:
+        if self._finder is not None and self.web is not None:
+            await self._finder.look(self.web.served)
+
+    def look_for_servers(self) -> bool:
+        """Look for web servers inside now; whether there are any."""
+        if self._finder is None or self.ended is not None or self._closed:
+            return False
+        self._on_loop(self._look_at_ports())
+        return bool(self._finder.found)
 
     def flush_reports(self) -> None:
         """Take in what the interpreter has reported up to now."""

@@ -47,6 +47,9 @@ def arguments(
         command += [bind, entry.source, entry.target]
         if Path(entry.source).is_dir():
             made.add(entry.target)
+    for name, target in view.links.items():
+        command += _parents(name, made)
+        command += ["--symlink", target, name]
     for device in view.devices:
         command += ["--dev-bind-try", device, device]
     for target, source in overlays.items():

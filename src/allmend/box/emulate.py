@@ -167,6 +167,10 @@ class Emulator:
             self.record.add("port", f"{host}:{port}", "allowed", source="kernel", detail="on this machine's loopback")
         sock.listen(max(0, min(backlog, 4096)))
 
+    def own_ports(self) -> list[int]:
+        """The ports that the box itself listens on now."""
+        return [port for port in list(self.listening) if self._is_own(port)]
+
     def _is_own(self, port: int) -> bool:
         """Whether the box itself listens on `port` now (another program may have taken it over)."""
         inode = self.listening.get(port)

@@ -110,11 +110,19 @@ def make_layer(
             (programs / name).chmod(0o755)
 
 
+TUNNELS = ("ngrok", "cloudflared", "lt", "localtunnel", "npx")
+"""Programs that would make a port public: here it becomes one that is shown on this machine."""
+
+
 def put_programs(folder: Path, inside: str, stand_ins: str) -> None:
-    """Write the `apt-get`, `apt` and `sudo` stand-ins into the layer."""
+    """Write the stand-ins for `apt-get`, `apt`, `sudo` and for the tunnels into the layer."""
     for name in ("apt-get", "apt", "sudo"):
         program = folder / "bin" / name
         program.write_text(f'#!/bin/sh\nexec {inside}/bin/python -I -S {stand_ins}/apt.py {name} "$@"\n')
+        program.chmod(0o755)
+    for name in TUNNELS:
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {inside}/bin/python -I -S {stand_ins}/tunnels.py {name} "$@"\n')
         program.chmod(0o755)
 
 

@@ -118,6 +118,7 @@ class Kernel:
         idle_by = 0.0
         while not (replied and (idle or time.monotonic() > idle_by)):
             if self.gone():
+                self._take_rest(asked, outputs)
                 outcome.status, outcome.outputs = "died", outputs.cells()
                 outcome.seconds = time.monotonic() - started
                 return outcome
@@ -152,6 +153,20 @@ class Kernel:
         if interrupted:
             outcome.status = "interrupted"
         return outcome
+
+    def _take_rest(self, asked: str, outputs: Outputs) -> None:
+        """What a kernel said before it ended and nobody has read yet; a bounded number of looks."""
+        for _ in range(20):
+            found = self._messages(0)
+            for sock, message in found:
+                parent, content = message.get("parent_header"), message.get("content")
+                kind = message["header"].get("msg_type")
+                if not isinstance(parent, dict) or parent.get("msg_id") != asked or not isinstance(content, dict):
+                    continue
+                if sock is self.iopub and isinstance(kind, str) and kind != "status":
+                    outputs.take(kind, content)
+            if not found:
+                return
 
     def interrupt(self) -> None:
         """Ask the kernel to interrupt the running cell."""

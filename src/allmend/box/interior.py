@@ -168,6 +168,8 @@ class Interior:
             self._drive(shown)
         if places.separate:
             shown.temporary += ["/tmp", places.home]
+            # Kaggle's names: its working folder, and data sets as a folder `input` beside the notebook.
+            shown.links |= {"/kaggle/working": places.content, "/kaggle/input": f"{places.content}/input"}
         else:
             shown.show(scratch.home, places.home, "work")
             shown.show(scratch.etc, places.run)
@@ -252,7 +254,8 @@ class Interior:
             "reduced": not full,
             "watch": watch,
             "dialer_fd": dialer,
-            "publish": list(self.settings.permissions.network.publish),
+            # Only the supervisor asks the dialer; what it may ask for is narrowed where only ports were granted.
+            "publish": None if self.settings.web else list(self.settings.permissions.network.publish),
             "argv": [*command, *([] if full else ["--IPKernelApp.exec_lines=import plain_system"])],
             "cwd": places.content,
             "environment": {

@@ -23,6 +23,10 @@ class Questions:
         self._waited = 0.0
         self._since: float | None = None
 
+    def answered_by(self, ask: Ask | None) -> None:
+        """Ask this person from now on."""
+        self._ask = ask
+
     @property
     def possible(self) -> bool:
         """Whether there is anybody to ask."""

@@ -25,7 +25,9 @@ from allmend.box.execute import Kernel, KernelGone, Outcome
 from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
 from allmend.box.named import missing_file
 from allmend.box.outputs import Shown
+from allmend.box.pool import Pool, Ready
 from allmend.box.receipt import difference
+from allmend.box.web import Web
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.plan import Plan
 from allmend.nouns.receipt import CellRecord, Event, FileWritten, PlanDifference, Receipt
@@ -88,6 +90,14 @@ class Job:
     """Run the cells after one that failed."""
     operator_grants: list[str] = field(default_factory=list)
     skip: frozenset[int] = frozenset()
+    web: Web | None = None
+    """Is told of web servers that the notebook starts."""
+    stay: Callable[[Box], None] | None = None
+    """Called when every cell ran: returns when the notebook's web servers, if there are any, are no longer wanted."""
+    pool: Pool | None = None
+    """Kernels started ahead."""
+    kernel: tuple[str, str] = ("started", "for this run")
+    """Where the kernel came from, and why; known when the run has begun."""
 
 
 def run(job: Job, progress: Progress | None = None, box_made: Callable[[Box], None] | None = None) -> Receipt:
@@ -102,8 +112,13 @@ class _Run:
     def __init__(self, job: Job, progress: Progress, box_made: Callable[[Box], None] | None) -> None:
         self.job = job
         self.progress = progress
-        self.box = Box(job.settings)
+        self.ready: Ready | None = None
+        if job.pool is not None:
+            self.ready, why = job.pool.take(job.path, job.settings)
+            job.kernel = ("ready" if self.ready else "started", why)
+        self.box = self.ready.box if self.ready else Box(job.settings)
         self.box.on_end = getattr(self.progress, "ending", None)
+        self.box.web = job.web
         if box_made:
             box_made(self.box)
         self.cells: list[CellRecord] = []
@@ -124,15 +139,21 @@ class _Run:
 
     def _carry_out(self) -> Receipt:
         box, job = self.box, self.job
-        box.start()
-        kernel: Kernel | None = None
+        kernel = self.ready.kernel if self.ready else None
+        if self.ready:
+            box.begin(job.settings.ask)
+        else:
+            box.start()
         self.changes = Changes(box.scratch.content)
         try:
             self._write(force=True)
             self.changes.start()
-            kernel = Kernel(box.connection, lambda: box.ended is not None)
-            kernel.wait_until_ready()
+            if kernel is None:
+                kernel = Kernel(box.connection, lambda: box.ended is not None)
+                kernel.wait_until_ready()
             self._cells(kernel)
+            if self.box.ended is None and job.stay is not None:
+                job.stay(self.box)
         except KernelGone as error:
             box.stop("kernel-died", str(error))
         except KeyboardInterrupt:

@@ -39,6 +39,10 @@ class Services:
         self.uploads = uploads
         self.downloads: list[str] = []
         """Paths that `files.download` named, relative to the working folder."""
+        self.address: Callable[[int, str], str | None] | None = None
+        """Knows where a port is shown."""
+        self.awaited = False
+        """The notebook asked where a port is shown: a server is there or will be soon."""
         self.ends_itself = False
         """The notebook gave its runtime back: the run ends after this cell."""
 
@@ -51,6 +55,7 @@ class Services:
             "/download": self._download,
             "/account": self._account,
             "/unassign": self._unassign,
+            "/address": self._address,
         }
         route = routes.get(request.target)
         if route is None or request.method != "POST":
@@ -113,6 +118,17 @@ class Services:
         advice = "Nothing can permit it; use a secret or files granted by name."
         self.record.add("secret", "google-account", "denied", detail="never handed over", advice=advice)
         raise Refused("a Google account is never handed to a notebook in the box")
+
+    def _address(self, details: dict[str, Any]) -> dict[str, Any]:
+        """Where a port of the notebook is shown: an address that opens nothing without the link a person has."""
+        port, path = details.get("port"), str(details.get("path", "/"))[:2000]
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise Refused("that is no port")
+        self.awaited = True
+        shown = self.address(port, path) if self.address is not None else None
+        if shown is None and port in self.permissions.network.publish:
+            shown = f"http://127.0.0.1:{port}/"
+        return {"url": shown}
 
     def _unassign(self, details: dict[str, Any]) -> dict[str, Any]:
         self.ends_itself = True

@@ -53,6 +53,8 @@ class View:
     shown: list[Shown] = field(default_factory=list)
     temporary: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    """Names at the root of the box that lead to a place inside it."""
     device_names: tuple[str, ...] = DEVICES
     """Of /dev."""
 

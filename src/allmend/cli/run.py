@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from cyclopts import Parameter
 from allmend.verbs.run import Prepared, RunSettings
 
 if TYPE_CHECKING:
+    from allmend.apps.links import Links
+    from allmend.cli.run_terminal import Terminal
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import Receipt
 
@@ -61,7 +64,10 @@ def command(
     if settings.batch is not None:
         return _batch(prepared, permissions, settings, json=json)
     terminal = Terminal()
-    receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=terminal.ask if interactive else None)
+    ask = terminal.ask if interactive else None
+    with _links(terminal, boxed=prepared.level != "D") as links:
+        stay = links.stay if links is not None and (interactive or settings.stay) else None
+        receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=ask, web=links, stay=stay)
     if json:
         print_json(receipt)
     else:
@@ -74,6 +80,19 @@ def command(
         )
         return UNPLANNED
     return code
+
+
+def _links(terminal: Terminal, *, boxed: bool) -> AbstractContextManager[Links | None]:
+    """What shows web servers of the notebook; None where there is no box, or nothing to serve with."""
+    from allmend.box.outputs import Shown
+
+    try:
+        from allmend.apps.links import Links
+    except ImportError:  # the base install runs notebooks; showing what they serve needs `allmend[apps]`
+        return nullcontext()
+    if not boxed:
+        return nullcontext()
+    return Links(lambda text: terminal.output(-1, Shown("note", f"allmend: {text}\n")))
 
 
 def show_proposal(prepared: Prepared) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
+from allmend.cli.live import curve
 from allmend.cli.show import notes, out, print_json
 
 if TYPE_CHECKING:
-    from allmend.nouns.run import Difference, Run
+    from allmend.nouns.run import Difference, Metric, Run
     from allmend.nouns.search import Search
 
 app = App(name="runs", help="What was done on this machine: list, show, compare, replay.")
@@ -75,8 +76,7 @@ def show_command(run: str, /, *, json: bool = False) -> None:
     _rows("settings", ((name, _short(value)) for name, value in found.settings.items()))
     _rows("inputs", ((file.name, file.path, (file.sha256 or "not digested")[:12]) for file in found.inputs))
     _rows("choices", ((choice.name, _short(choice.value), choice.reason) for choice in found.choices))
-    _rows("figures", ((m.name, _short(m.last), f"at step {m.step}, {_short(m.least)} to {_short(m.most)}, "
-                       f"{m.points} points") for m in found.metrics))  # fmt: skip
+    _rows("figures", ((m.name, _short(m.last), *_course(found.id, m)) for m in found.metrics))
     _rows("outputs", ((file.name, file.path, (file.sha256 or "not digested")[:12]) for file in found.outputs))
     _rows("environment", ((name, _short(value)) for name, value in found.environment.items()))
     out().print(f"\nfolder  {found.folder}", markup=False)
@@ -228,6 +228,17 @@ def _table(*columns: str) -> Any:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _course(run: str, metric: Metric) -> tuple[str, str]:
+    """Where a figure has been, in words and, of several points, as a line of blocks."""
+    from allmend import runs
+
+    if metric.points < 2:
+        return f"at step {metric.step}", ""
+    words = f"at step {metric.step}, {_short(metric.least)} to {_short(metric.most)}, {metric.points} points"
+    values = [point.value for point in runs.series(run, metric.name) if point.value is not None]
+    return words, curve(values, 32)
 
 
 def _rows(title: str, rows: Iterable[tuple[str, ...]]) -> None:

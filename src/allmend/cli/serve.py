@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from allmend.cli.show import notes, out
-from allmend.verbs.serve import ServeSettings, start, wait
+from allmend.verbs.serve import ServeSettings, start, wait_for_end
 
 if TYPE_CHECKING:
     from allmend.nouns.choice import Choice
@@ -30,9 +30,21 @@ def command(
         Models to serve: a name from `allmend models`, OWNER/NAME on a hub, a folder, a .gguf file.
     """
     signal.signal(signal.SIGTERM, _stop)
+    if settings.with_keys:
+        _first_key()
     server = start(models, **dict(settings), progress=show_progress(), note=show_choice)
-    _show(server, with_key=bool(settings.api_key))
-    wait(server, grace=settings.grace)
+    _show(server, with_key=not server.desk.is_open)
+    wait_for_end(server, grace=settings.grace)
+
+
+def _first_key() -> None:
+    """The administrator's key, where there is no account at all yet."""
+    from allmend.access import keys
+
+    made = keys.first_administrator()
+    if made is not None:
+        out().print("The administrator's key, shown this once (`allmend keys create` makes others):", markup=False)
+        out().print(f"  {made.text}", markup=False)
 
 
 def show_choice(model: str, choice: Choice) -> None:
@@ -60,6 +72,8 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _show(server: Server, *, with_key: bool) -> None:
+    from allmend.models.kind import SAID
+
     registry = server.registry
     show = out().print
     show(f"[bold]Serving at {server.url}/v1[/bold]  (Ctrl-C ends it)")
@@ -69,6 +83,14 @@ def _show(server: Server, *, with_key: bool) -> None:
             if adapter.base == base.name:
                 template = adapter.template.name if adapter.template else base.template.name
                 show(f"    {adapter.name}  adapter {adapter.digest[:12]}, template {template}", markup=False)
+    for service in registry.services.all():
+        show(f"  {service.name}  {SAID[service.kind]}", markup=False)
+    for name in registry.stores.shared if registry.stores else ():
+        show(f"  {name}  documents to search in", markup=False)
+    if not registry.bases():
+        show(f"Try it: curl {server.url}/v1/models", markup=False)
+        out().file.flush()
+        return
     asked = (registry.adapters() or registry.bases())[-1].name
     key = "$ALLMEND_API_KEY" if with_key else "none"
     header = f' -H "Authorization: Bearer {key}"' if with_key else ""

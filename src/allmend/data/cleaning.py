@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from allmend.data.checks import exact
-from allmend.data.likeness import key
 from allmend.data.reading import Reading
+from allmend.data.repeats import exact
 from allmend.data.rows import Row
+from allmend.data.wording import key
 from allmend.errors import UsageError
 
 _WRITTEN = (".jsonl", ".csv")

@@ -90,27 +90,49 @@ class Dataset:
         return len(self.train) + len(self.select) + len(self.held_out)
 
 
-def labels_of(rows: Iterable[Row]) -> list[str] | None:
-    """The sorted label set when the completions are few, short and repeat; None when this is no classification.
+class LabelCount:
+    """Tells, row by row, whether completions are labels: few, short and repeating.
 
     At most `MOST_LABELS` of at most `LONGEST_LABEL` characters on one line, with four rows a label on average.
     """
-    seen: Counter[str] = Counter()
-    total = 0
-    for row in rows:
-        if row.kind != "prompt_completion":
-            return None
-        total += 1
+
+    def __init__(self) -> None:
+        self.possible = True
+        """Whether the rows so far may be a classification."""
+        self._seen: Counter[str] = Counter()
+        self._rows = 0
+
+    def add(self, row: Row) -> None:
+        """See the next row."""
+        if not self.possible:
+            return
+        self._rows += 1
         word = row.completion
-        if word not in seen:
-            if len(word) > LONGEST_LABEL or "\n" in word.strip() or len(seen) >= MOST_LABELS:
-                return None
-            if not word.strip():
-                continue
-        seen[word] += 1
-    if not seen or len(seen) * 4 > total:
-        return None
-    return sorted(seen)
+        if row.kind != "prompt_completion":
+            self.possible = False
+        elif word not in self._seen:
+            if len(word) > LONGEST_LABEL or "\n" in word.strip() or len(self._seen) >= MOST_LABELS:
+                self.possible = False
+            elif word.strip():
+                self._seen[word] = 1
+        else:
+            self._seen[word] += 1
+
+    def labels(self) -> list[str] | None:
+        """The sorted label set; None when this is no classification."""
+        if not self.possible or not self._seen or len(self._seen) * 4 > self._rows:
+            return None
+        return sorted(self._seen)
+
+
+def labels_of(rows: Iterable[Row]) -> list[str] | None:
+    """The sorted label set when the completions are few, short and repeat (`LabelCount`); else None."""
+    count = LabelCount()
+    for row in rows:
+        count.add(row)
+        if not count.possible:
+            break
+    return count.labels()
 
 
 def readable(messages: Sequence[Message]) -> str:

@@ -6,10 +6,10 @@ Looks for what has a fixed form; a name or a street address has none, and not fi
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 
-from allmend.data.findings import finding
+from allmend.data.findings import Found, finding
 from allmend.data.rows import Row, content_text
 from allmend.nouns.data_report import DataProblem
 from allmend.redaction import secrets_in
@@ -22,25 +22,35 @@ _NOT_PERSONAL = ("example.com", "example.org", "example.net")
 _DAMAGED = re.compile("\ufffd|Ã[\x80-\xbf©¨¤¶¼±]|â€[\x80-\xbf™œž“”¦]")
 
 
-def sensitive_findings(rows: Sequence[Row]) -> list[DataProblem]:
-    """Secrets, personal data and damaged characters."""
-    secrets: dict[str, list[Row]] = defaultdict(list)
-    personal: dict[str, list[Row]] = defaultdict(list)
-    damaged = []
-    for row in rows:
+class Sensitive:
+    """Rows go in one by one; `findings` tells of secrets, personal data and damaged characters."""
+
+    def __init__(self) -> None:
+        self._secrets, self._personal, self._damaged = Found(), Found(), Found()
+        self._secret_kinds: Counter[str] = Counter()
+        self._personal_kinds: Counter[str] = Counter()
+
+    def look(self, row: Row) -> None:
+        """See the next row."""
         text = whole_text(row)
-        for kind in secrets_in(text):
-            secrets[kind].append(row)
-        for kind in personal_in(text):
-            personal[kind].append(row)
+        for kinds, counts, found in (
+            (secrets_in(text), self._secret_kinds, self._secrets),
+            (personal_in(text), self._personal_kinds, self._personal),
+        ):
+            if kinds:
+                counts.update(kinds)
+                found.add(row.place)
         if not text.isascii() and _DAMAGED.search(text):
-            damaged.append(row)
-    fix = "Take them out and revoke them: whoever has the adapter can get at what it was trained on."
-    found = finding("secrets", "warning", f"hold {_summed(secrets)}", _rows_of(secrets), fix)
-    fix = "Replace what the task does not need."
-    found += finding("personal-data", "warning", f"hold {_summed(personal)}", _rows_of(personal), fix)
-    why = "hold characters that a wrong encoding left behind"
-    return found + finding("damaged-text", "note", why, damaged, "Export the data again as UTF-8.")
+            self._damaged.add(row.place)
+
+    def findings(self) -> list[DataProblem]:
+        """What was found."""
+        fix = "Take them out and revoke them: whoever has the adapter can get at what it was trained on."
+        found = finding("secrets", "warning", f"hold {_summed(self._secret_kinds)}", self._secrets, fix)
+        fix = "Replace what the task does not need."
+        found += finding("personal-data", "warning", f"hold {_summed(self._personal_kinds)}", self._personal, fix)
+        why = "hold characters that a wrong encoding left behind"
+        return found + finding("damaged-text", "note", why, self._damaged, "Export the data again as UTF-8.")
 
 
 def personal_in(text: str) -> list[str]:
@@ -66,13 +76,8 @@ def whole_text(row: Row) -> str:
     return f"{row.prompt}\n{row.completion}"
 
 
-def _summed(kinds: dict[str, list[Row]]) -> str:
-    return ", ".join(f"{kind} ({len(rows)})" for kind, rows in sorted(kinds.items()))
-
-
-def _rows_of(kinds: dict[str, list[Row]]) -> list[Row]:
-    """Each row once, in the order of the file as far as one kind goes."""
-    return list({row.place: row for rows in kinds.values() for row in rows}.values())
+def _summed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
 
 
 def _digits(text: Iterable[str]) -> list[int]:

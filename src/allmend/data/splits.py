@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from allmend.data.likeness import Keys, Likeness, likeness, mix
+from allmend.data.likeness import Likeness, likeness
 from allmend.data.rows import Row, labels_of
+from allmend.data.word_pairs import Keys, mix
 
 TRAIN, SELECT, HELD_OUT = 0, 1, 2
 

@@ -202,8 +202,14 @@ def _assembled(
     for piece, learned in pieces:
         ids += piece
         mask += bytes([learned]) * len(piece)
-    if not any(mask) or (row.messages is None and not row.completion.strip()):
+    if row.messages is None and not row.completion.strip():
         raise InputError("the row has no completion to learn from", where=row.place or None)
+    if not any(mask):
+        raise InputError(
+            "the chat template leaves the row's answer out, so nothing of it would be learned",
+            where=row.place or None,
+            hint="Mend the template, or name another with --template; allmend-plain/1 is always there.",
+        )
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)
         mask.append(1)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Finish = Literal["stop", "length", "cancelled", "error"]
-"""Why a request ended: its own end or a stop string; `max_tokens` or the context; its caller; a failure."""
+Finish = Literal["stop", "length", "cancelled", "error", "lost"]
+"""Why a request ended: its own end or a stop string; `max_tokens` or the context; its caller; a failure; the end of the
+process that computed it, which starts again."""
 
 
 @dataclass(frozen=True, slots=True)

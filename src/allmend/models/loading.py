@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allmend.errors import InputError, UsageError
 from allmend.models.gguf import converted
+from allmend.models.kind import SAID, kind_of
 from allmend.nouns.choice import Choice
 from allmend.nouns.model import Model
 
@@ -68,10 +69,11 @@ def load(
 
     from allmend.models import quantised
 
-    where, why_device = _device(device)
-    kind, why_dtype = _dtype(dtype, where)
+    _check_kind(model)
+    where, why_device = chosen_device(device)
+    kind, why_dtype = chosen_dtype(dtype, where)
     folder = converted(model, progress) if model.format == "gguf" else model.path
-    network = _network(folder, kind)
+    network = load_network(folder, kind)
     network.requires_grad_(False)
     network.eval()
     left = quantised.quantise(network, bits) if bits else 0
@@ -98,6 +100,15 @@ def load(
     )
 
 
+def _check_kind(model: Model) -> None:
+    kind = kind_of(model)
+    if kind != "text":
+        raise InputError(
+            f"{model.name} {SAID[kind]}; it does not write text",
+            hint="`allmend serve` offers it beside a model that does.",
+        )
+
+
 def _why_bits(left: int) -> str:
     return "asked for" + (f"; {left} layers whose rows no group size divides are as they were" if left else "")
 
@@ -107,7 +118,8 @@ def load_tokenizer(model: Model, progress: Progress | None = None) -> PreTrained
     return _tokenizer(converted(model, progress) if model.format == "gguf" else model.path)
 
 
-def _device(asked: str | None) -> tuple[torch.device, str]:
+def chosen_device(asked: str | None) -> tuple[torch.device, str]:
+    """Where to compute, with the reason."""
     import torch
 
     if asked:
@@ -119,7 +131,8 @@ def _device(asked: str | None) -> tuple[torch.device, str]:
     return torch.device("cpu"), "no GPU that torch can use"
 
 
-def _dtype(asked: str | None, device: torch.device) -> tuple[torch.dtype, str]:
+def chosen_dtype(asked: str | None, device: torch.device) -> tuple[torch.dtype, str]:
+    """The precision, with the reason."""
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -148,13 +161,21 @@ def _cpu_has_bf16() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+def load_network(folder: Path, dtype: torch.dtype, auto: str = "AutoModelForCausalLM") -> PreTrainedModel:
+    """The network of a safetensors folder, through the class of transformers that `auto` names.
+
+    Raises:
+        InputError: the weights and the configuration do not belong together or cannot be read.
+    """
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # What does not fit is told below, in one line instead of a table.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
-        network, info = AutoModelForCausalLM.from_pretrained(
+        network, info = getattr(transformers, auto).from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -167,8 +188,13 @@ def _network(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         if "ignore_mismatched_sizes" in why:
             why = "its weights have other shapes than config.json says"
         raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=_MISFIT) from error
+    finally:
+        logging.set_verbosity(verbosity)
     # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
     wrong = [*info.get("missing_keys", ()), *(key for key, *_ in info.get("mismatched_keys", ()))]
+    if auto == "AutoModel":
+        # Encoders are often kept without the layer that only their first training used.
+        wrong = [key for key in wrong if not key.startswith("pooler.")]
     if wrong:
         raise InputError(
             f"{len(wrong)} weights are missing or of another shape than config.json says, first: {sorted(wrong)[0]}",

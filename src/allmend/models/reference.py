@@ -33,14 +33,16 @@ def parse(text: str) -> ModelRef:
     if text in catalogue().models:
         return ModelRef(source="catalogue", name=text)
     path = _path(text)
-    written_as_path = text.startswith(("./", "../", "/", "~")) or text.endswith((".gguf", "/")) or text in {".", ".."}
+    written_as_path = (
+        text.startswith(("./", "../", "/", "~")) or text.endswith((".gguf", ".onnx", "/")) or text in {".", ".."}
+    )
     if path and path.is_dir():
         return ModelRef(source="folder", name=text)
     if path and path.is_file():
-        if path.suffix.lower() != ".gguf":
+        if path.suffix.lower() not in (".gguf", ".onnx"):
             raise UsageError(
                 f"{text} is a file, but not a .gguf file",
-                hint="Name the folder with config.json and .safetensors files, or a .gguf file.",
+                hint="Name the folder with config.json and .safetensors files, a .gguf file, or a voice's .onnx file.",
             )
         return ModelRef(source="file", name=text)
     if written_as_path:

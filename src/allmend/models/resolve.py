@@ -25,6 +25,8 @@ _HUB_FILES = [
     "NOTICE*",
     "README.md",
     "*.gguf",
+    # How a sentence-transformers model pools.
+    "*_Pooling/config.json",
 ]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -44,7 +46,7 @@ def resolve(ref: str | ModelRef, progress: Progress | None = None) -> Model:
         return _from_hub(ref)
     if ref.source == "file":
         path = Path(ref.name).expanduser().absolute()
-        return _gguf(path, name=path.stem, source="file")
+        return (_voice if path.suffix == ".onnx" else _gguf)(path, name=path.stem, source="file")
     return _from_folder(Path(ref.name).expanduser().absolute(), name=ref.name, source="folder")
 
 
@@ -55,7 +57,7 @@ def _from_catalogue(ref: ModelRef, progress: Progress | None) -> Model:
         name=ref.name,
         source="catalogue",
         format=entry.format,
-        path=path,
+        path=path if entry.format in ("gguf", "onnx") else path.parent,
         digest=entry.sha256,
         licence=entry.licence,
         licence_file=path.with_name(entry.licence_file) if entry.licence_file else None,
@@ -77,7 +79,11 @@ def _from_hub(ref: ModelRef) -> Model:
     )
 
     try:
-        folder = snapshot_download(ref.name, revision=ref.revision, endpoint=ref.endpoint, allow_patterns=_HUB_FILES)
+        asked: dict[str, Any] = {"revision": ref.revision, "endpoint": ref.endpoint}
+        folder = snapshot_download(ref.name, allow_patterns=_HUB_FILES, **asked)
+        if any(Path(folder).glob("vocabulary.*")) and not any(Path(folder).glob("*.safetensors")):
+            # CTranslate2's weights, which share their file's name with pickled ones: opened only if they are.
+            folder = snapshot_download(ref.name, allow_patterns=[*_HUB_FILES, "model.bin"], **asked)
     except GatedRepoError:
         raise Refused(
             f"{ref} asks you to accept its licence and log in first",
@@ -112,6 +118,17 @@ def _from_folder(folder: Path, *, name: str, source: Any, revision: str | None =
             where=str(folder),
             hint="Name the base model, and give the adapter with --adapter NAME=FOLDER.",
         )
+    if is_whisper(folder):
+        return Model(
+            name=name,
+            source=source,
+            format="ctranslate2",
+            path=folder,
+            digest=file_digest(folder / "model.bin"),
+            revision=revision,
+            licence=_card_licence(folder),
+            size=(folder / "model.bin").stat().st_size,
+        )
     config_file = folder / "config.json"
     weights = sorted(folder.glob("*.safetensors"))
     if not config_file.is_file() or not weights:
@@ -137,6 +154,17 @@ def _from_folder(folder: Path, *, name: str, source: Any, revision: str | None =
         base=config.get("_name_or_path") or None,
         size=sum(path.stat().st_size for path in weights),
     )
+
+
+def is_whisper(folder: Path) -> bool:
+    """Whether this is a Whisper model as CTranslate2 writes it: tensors after a header, nothing that could run."""
+    try:
+        with (folder / "model.bin").open("rb") as handle:
+            head = handle.read(64)
+    except OSError:
+        return False
+    # A version, then the specification's name with its length before it.
+    return b"WhisperSpec" in head[4:32] and any(folder.glob("vocabulary.*"))
 
 
 _HINT = "A model is a folder with config.json, .safetensors weights and a tokenizer, or one .gguf file."
@@ -187,10 +215,23 @@ def _gguf(path: Path, *, name: str, source: Any, revision: str | None = None) ->
     )
 
 
+def _voice(path: Path, *, name: str, source: Any) -> Model:
+    """A Piper voice: an ONNX file with its description beside it."""
+    if not path.with_name(path.name + ".json").is_file():
+        raise InputError(
+            "this voice has no description beside it",
+            where=str(path),
+            hint=f"A Piper voice is two files: {path.name} and {path.name}.json.",
+        )
+    return Model(name=name, source=source, format="onnx", path=path, digest=file_digest(path), size=path.stat().st_size)
+
+
 def _folder_digest(folder: Path) -> str:
     """SHA-256 of the sorted lines `NAME SHA-256` of the files that make the model what it is."""
     files = [path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}]
-    lines = "".join(f"{path.name} {file_digest(path)}\n" for path in sorted(files))
+    # How a sentence-transformers model pools decides what its vectors are.
+    files += folder.glob("*_Pooling/config.json")
+    lines = "".join(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from allmend.nouns.noun import Noun
 
 Source = Literal["catalogue", "hub", "folder", "file"]
-Format = Literal["gguf", "safetensors"]
+Format = Literal["gguf", "safetensors", "ctranslate2", "onnx"]
 
 
 class ModelRef(Noun):
@@ -41,7 +41,7 @@ class Model(Noun):
     source: Source
     format: Format
     path: Path
-    """The folder, or the `.gguf` file."""
+    """The folder, or the `.gguf` or `.onnx` file."""
     digest: str
     """SHA-256 of the `.gguf` file, or of the list of the folder's files and their SHA-256."""
     revision: str | None = None

@@ -26,14 +26,15 @@ _FRAMED = ("text/html", "application/javascript", "text/javascript")
 frame_policy = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; media-src data: blob:; font-src data:; connect-src 'none'; form-action 'none'; "
-    "base-uri 'none'"
+    "base-uri 'none'; frame-ancestors 'self'"
 )
 """The Content-Security-Policy header of a frame: scripts of its own run, and reach nothing."""
 
 _FRAME_HEAD = (
     '<!doctype html><html><head><meta charset="utf-8"><style>'
     ":root{color-scheme:light;background:#fff}body{margin:.3rem;font:15px/1.5 system-ui,sans-serif;overflow-x:auto}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .5rem;text-align:right}img,video{max-width:100%}"
+    "table{border-collapse:collapse;border:0}td,th{padding:.2rem .5rem;text-align:right;border:0;"
+    "border-bottom:1px solid #ddd}img,video{max-width:100%}"
     "</style></head><body>"
 )
 # The height is all that a frame tells the page, and the page takes nothing but a number.
@@ -97,8 +98,16 @@ def _rich(data: dict[str, Any], address: str) -> str:
     return _pre(f"an output of {kinds or 'no kind'}: it is in the executed notebook", "note") if data else ""
 
 
+def plain_text(text: str) -> str:
+    """What a terminal would show in the end: no controls, and of a line that was written over its last state."""
+    text = _ANSI.sub("", text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
+
+
 def _pre(text: str, kind: str) -> str:
-    plain = "".join(c for c in _ANSI.sub("", text) if c in "\n\t" or c.isprintable())
+    plain = plain_text(text)
     cut = (
         f"\n… and {len(plain) - MOST_TEXT:,} more characters in the executed notebook" if len(plain) > MOST_TEXT else ""
     )

@@ -169,8 +169,14 @@ def serving(hosts: Iterable[str]) -> list[str]:
     return [*found, *(["files.pythonhosted.org"] if "pypi.org" in hosts else [])]
 
 
+TUNNELS = frozenset(("gradio-share", "ngrok", "cloudflared", "localtunnel", "npm:localtunnel"))
+"""Ways to make a server public. In the box each becomes a link on this machine, and its hosts are asked for by nobody."""
+
+
 def _hosts(plan: Plan) -> list[tuple[str, str]]:
-    return [(host, why) for host, why in hosts_of(plan).items() if host not in PACKAGE_INDEXES]
+    tunnels = {host.host.lower() for host in plan.hosts if host.for_ and TUNNELS.issuperset(host.for_)}
+    found = hosts_of(plan).items()
+    return [(host, why) for host, why in found if host not in PACKAGE_INDEXES and host not in tunnels]
 
 
 def _host(host: str, why: str) -> list[Proposed]:

@@ -1,4 +1,4 @@
-"""Who may call: the key, and which host names a browser may reach a local server by."""
+"""Who calls: their key and what it covers, and which host names a browser may reach a local server by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+
+from allmend.access.principal import Principal
+from allmend.errors import AllmendError
+from allmend.serving import faults
+from allmend.serving.desk import OPEN, WORD, Desk
 from allmend.serving.faults import Fault
+from allmend.serving.inside import MARK
+from allmend.serving.visit import Visit
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,28 +25,129 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = ("/health", "/ready")
 """What a load balancer asks, which holds no key."""
+LAST = -10
+"""Priority of what batches ask: behind everybody."""
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+SCOPES: tuple[tuple[str, str], ...] = (
+    ("/v1/chat/", "serve:chat"),
+    ("/v1/completions", "serve:chat"),
+    ("/v1/responses", "serve:chat"),
+    ("/v1/embeddings", "serve:embeddings"),
+    ("/v1/rerank", "serve:embeddings"),
+    ("/v2/rerank", "serve:embeddings"),
+    ("/rerank", "serve:embeddings"),
+    ("/v1/moderations", "serve:embeddings"),
+    ("/v1/audio/", "serve:audio"),
+    ("/v1/files", "serve:files"),
+    ("/v1/batches", "serve:files"),
+    ("/v1/vector_stores", "serve:search"),
+    ("/v1/models", "serve:read"),
+    ("/openapi.json", "serve:read"),
+    ("/metrics", "serve:metrics"),
+    ("/v1/load_lora_adapter", "serve:admin"),
+    ("/v1/unload_lora_adapter", "serve:admin"),
+    ("/v1/replace_model", "serve:admin"),
+)
+"""Beginning of a path: the scope that it needs. What is not here needs `serve:admin`."""
 
 
 class Access:
-    """ASGI middleware: 401 without the key, 403 for a host name that is not this machine's own, 413.
+    """ASGI middleware: a `Visit` for every request; 401 without a key, 403 for what it does not cover or for a host
+    name that is not this machine's own, 413, 429.
 
     A local server without a key is open to every page that a browser on this machine shows, if the page's name is
     pointed at 127.0.0.1 (DNS rebinding). Such requests carry the page's name as their host.
     """
 
-    def __init__(self, app: App, *, key: str | None, loopback: bool, largest: int) -> None:
+    def __init__(self, app: App, *, desk: Desk, loopback: bool, largest: int) -> None:
         self._app = app
-        self._key = key.encode() if key else None
+        self._desk = desk
         self._loopback = loopback
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here."""
-        if scope["type"] == "http" and (fault := self._fault(scope)) is not None:
-            await _answer(fault, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, self._counted(receive), send)
+        headers = Headers(scope=scope)
+        visit: Visit | None = None
+        try:
+            try:
+                visit = await self._visit(scope, headers)
+            except Fault as fault:
+                await _answer(fault, send)
+                return
+            except AllmendError as error:
+                await _answer(faults.of_error(error), send)
+                return
+            scope["allmend.visit"] = visit
+            await self._app(scope, self._counted(receive), _with_headers(send, visit))
+        finally:
+            if visit is not None:
+                await visit.close()
+
+    async def _visit(self, scope: Scope, headers: Headers) -> Visit:
+        if (who := scope.get(MARK)) is not None:
+            return await self._inside(who, scope["path"])
+        self._check_host(headers)
+        self._check_size(headers)
+        path = scope["path"]
+        if path in _OPEN:
+            return Visit(self._desk)
+        principal = await self._principal(headers)
+        needed = next((each for start, each in SCOPES if path.startswith(start)), "serve:admin")
+        if not principal.anywhere(needed):
+            raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
+        visit = Visit(self._desk, principal, headers)
+        if scope["method"] == "POST":
+            if self._desk.draining:
+                again = {"retry-after": "1", "connection": "close", "x-should-retry": "true"}
+                words = "The server is shutting down."
+                raise Fault(503, words, type="server_error", code="shutting_down", headers=again)
+            try:
+                await visit.enter(path, headers)
+            except BaseException:
+                await visit.close()
+                raise
+        return visit
+
+    async def _inside(self, who: Any, path: str) -> Visit:
+        """A request of a batch: on the account of whoever made the batch, behind everybody else."""
+        principal = who if isinstance(who, Principal) else OPEN
+        needed = next((each for start, each in SCOPES if path.startswith(start)), "serve:admin")
+        if not principal.anywhere(needed):
+            raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
+        visit = Visit(self._desk, principal)
+        try:
+            await visit.enter(path, {})
+        except BaseException:
+            await visit.close()
+            raise
+        visit.priority = LAST
+        return visit
+
+    async def _principal(self, headers: Headers) -> Principal:
+        if self._desk.is_open:
+            return OPEN
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        given = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "").strip()
+        if self._desk.word is not None and hmac.compare_digest(given.encode(), self._desk.word.encode()):
+            return WORD
+        found = await self._of_database(given) if self._desk.keys else None
+        if found is None:
+            words = "Incorrect API key provided."
+            if not given:
+                words = "You didn't provide an API key: send `Authorization: Bearer`."
+            raise Fault(401, words, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+        return found
+
+    async def _of_database(self, given: str) -> Principal | None:
+        from allmend.access import keys
+
+        if keys.needs_look_up(given):
+            return await run_in_threadpool(keys.identify, given)
+        return keys.identify(given)
 
     def _counted(self, receive: Receive) -> Receive:
         """`receive`, failing once a body that stated no length has grown too large: its reader answers 400."""
@@ -53,33 +163,29 @@ class Access:
 
         return counted
 
-    def _fault(self, scope: Scope) -> Fault | None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        return self._stranger(scope, headers) or self._too_large(headers)
-
-    def _too_large(self, headers: dict[bytes, bytes]) -> Fault | None:
-        stated = headers.get(b"content-length", b"0")
+    def _check_size(self, headers: Headers) -> None:
+        stated = headers.get("content-length", "0")
         if stated.isdigit() and int(stated[:20]) > self._largest:
             words = f"The body has {int(stated[:20])} bytes; at most {self._largest} are taken."
-            return Fault(413, words, code="body_too_large", headers={"connection": "close"})
-        return None
+            raise Fault(413, words, code="body_too_large", headers={"connection": "close"})
 
-    def _stranger(self, scope: Scope, headers: dict[bytes, bytes]) -> Fault | None:
-        if self._key is None:
-            host = headers.get(b"host", b"").decode("latin-1").lower()
-            name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
-            if self._loopback and name and name not in _LOOPBACK:
-                return Fault(403, "This server answers to localhost only.", type="permission_error", code="host")
-            return None
-        if scope["path"] in _OPEN:
-            return None
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._key):
-            return None
-        words = (
-            "Incorrect API key provided." if given else "You didn't provide an API key: send `Authorization: Bearer`."
-        )
-        return Fault(401, words, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+    def _check_host(self, headers: Headers) -> None:
+        if not (self._desk.is_open and self._loopback):
+            return
+        host = headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
+        if name and name not in _LOOPBACK:
+            raise Fault(403, "This server answers to localhost only.", type="permission_error", code="host")
+
+
+def _with_headers(send: Send, visit: Visit) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start" and visit.headers:
+            more = [(name.encode(), value.encode("latin-1", "replace")) for name, value in visit.headers.items()]
+            message["headers"] = [*message.get("headers", ()), *more]
+        await send(message)
+
+    return sending
 
 
 async def _answer(fault: Fault, send: Send) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -15,83 +15,252 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from allmend.data.templates import Template
-from allmend.engines.text import Completion, Piece, Sampling, TextEngine, TextRequest, TokenInfo, Usage, gather
+from allmend.engines.text import Completion, Piece, Sampling, TextRequest, TokenInfo, Usage, gather
 from allmend.engines.token_bytes import TokenBytes
-from allmend.serving.faults import Fault, context_exceeded
-from allmend.serving.meter import Meter
+from allmend.errors import AllmendError
+from allmend.serving import visit as visits
+from allmend.serving.faults import Fault, context_exceeded, of_error
+from allmend.serving.gate import Overloaded
 from allmend.serving.registry import Registry, Target
 from allmend.serving.requests import Common
 from allmend.serving.responses import PromptDetails, Provenance, UsageCount
+from allmend.serving.visit import Visit
 
 _LOOK_FOR_CLIENT = 0.25
 """Seconds between looks whether a client that waits for a whole answer is still there."""
+_TELL_PLACE = 1.0
+"""Seconds between two comments that tell the place in the queue."""
+_HEAR_OUT = 60.0
+"""Seconds that an engine is given to end what was cancelled."""
 
 
 class ClientGone(Exception):
     """Whoever asked has hung up; there is nobody to answer."""
 
 
-class Running:
-    """Requests that an engine works on, with their pieces on this event loop."""
+class Prepared(Protocol):
+    """A request that has been understood."""
 
-    def __init__(self, engine: TextEngine, requests: Sequence[TextRequest], meter: Meter | None = None) -> None:
-        self._meter, self._began, self._told = meter, time.perf_counter(), False
+    @property
+    def target(self) -> Target:
+        """What answers."""
+
+    @property
+    def requests(self) -> list[TextRequest]:
+        """What the engine is asked."""
+
+    @property
+    def prompts(self) -> int:
+        """Number of different prompts among them."""
+
+
+B = TypeVar("B", bound=Common)
+P = TypeVar("P", bound=Prepared)
+
+
+class Running:
+    """Answers of one request, from the queue to their end, with their pieces on this event loop."""
+
+    def __init__(self, visit: Visit, registry: Registry, prepared: Prepared) -> None:
+        self._visit, self._registry, self._target = visit, registry, prepared.target
+        self._requests, self._prompts = prepared.requests, prepared.prompts
+        self._began, self._told = time.perf_counter(), False
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
-        self._left = len(requests)
+        self._left = self._computing = 0
+        self._usages: dict[int, Usage] = {}
         self._tickets: list[Any] = []
+        self._failed = self._settled = self._ended = False
+        visit.works(self.end)
+
+    @property
+    def fallback_from(self) -> str | None:
+        """The model that was asked for, where another answers."""
+        return self._visit.fallback_from
+
+    async def waiting(self) -> AsyncIterator[tuple[int, float]]:
+        """(place, estimate in seconds) while the turn has not come, at most once a second; then it is started."""
+        while not await self._visit.turn(_TELL_PLACE):
+            yield self._visit.place()
+        await self.start()
+
+    async def start(self) -> None:
+        """Set it going, with the adapters it uses in memory, when its turn has come."""
+        if self._tickets:
+            return
+        await self._visit.turn()
+        self._visit.open(self._target)
+        if self._target.adapters:
+            await run_in_threadpool(self._registry.hold, self._target)
+        self._left = self._computing = len(self._requests)
         try:
-            for index, request in enumerate(requests):
-                self._tickets.append(engine.submit(request, self._sink(index)))
+            for index, request in enumerate(self._requests):
+                self._tickets.append(self._target.base.engine.submit(request, self._sink(index)))
+            for ticket in self._tickets:
+                if (accepted := getattr(ticket, "accepted", None)) is not None:
+                    await asyncio.wrap_future(accepted)
         except BaseException:
+            self._left = self._computing = len(self._tickets)
             self.cancel()
             raise
+        finally:
+            # What runs keeps its adapters itself.
+            self._registry.release(self._target)
 
     def _sink(self, index: int) -> Any:
         def sink(piece: Piece) -> None:
             try:
-                self._loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
+                self._loop.call_soon_threadsafe(self._arrive, index, piece)
             except RuntimeError:
                 self.cancel()  # The event loop is closed: nobody listens any more.
 
         return sink
+
+    def _arrive(self, index: int, piece: Piece) -> None:
+        self._pieces.put_nowait((index, piece))
+        if piece.finish is not None:
+            self._computing -= 1
+            if not self._computing:
+                # Also where nobody reads the answer: the next one need not wait for that.
+                self._visit.leave_gate()
 
     def cancel(self) -> None:
         """End what still runs."""
         for ticket in self._tickets:
             ticket.cancel()
 
-    def _count(self, piece: Piece) -> None:
-        if self._meter is None:
+    def _count(self, index: int, piece: Piece) -> None:
+        if piece.usage is not None:
+            self._usages[index] = piece.usage
+            self._left -= 1
+        meter = self._registry.meter
+        if meter is None:
             return
         if not self._told and piece.text:
             self._told = True
-            self._meter.first.observe(time.perf_counter() - self._began)
+            meter.first.observe(time.perf_counter() - self._began)
         if piece.usage is not None:
-            self._meter.used(piece.usage)
+            meter.used(piece.usage)
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-        """(index of the request, piece) as they come; leaving early cancels the rest."""
+        """(index of the request, piece) as they come; leaving early cancels the rest.
+
+        The last piece comes after what was used is written down.
+        """
+        await self.start()
         try:
             while self._left:
                 index, piece = await self._pieces.get()
-                self._count(piece)
+                self._count(index, piece)
                 if piece.finish is not None:
-                    self._left -= 1
-                    _raise_failure(piece)
+                    self._raise_failure(piece)
+                    if not self._left:
+                        await self._settle("settled")
                 yield index, piece
         finally:
             self.cancel()
 
+    def _raise_failure(self, piece: Piece) -> None:
+        self._failed = piece.finish in ("error", "lost", "cancelled")
+        if self._failed:
+            raise _failure(piece)
 
-async def begin(registry: Registry, target: Target, requests: Sequence[TextRequest]) -> Running:
-    """Set requests going, with the adapters they use in memory."""
-    await run_in_threadpool(registry.hold, target)
+    async def _settle(self, state: str) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        total = count_usage([self._usages[index] for index in sorted(self._usages)], self._prompts)
+        await self._visit.settle(
+            prompt=total.prompt_tokens,
+            cached=total.prompt_tokens_details.cached_tokens,
+            completion=total.completion_tokens,
+            state=state,
+        )
+
+    async def end(self) -> None:
+        """Cancel what still runs, hear it to its end, and write down what was used."""
+        if self._ended:
+            return
+        self._ended = True
+        self.cancel()
+        try:
+            while self._left:
+                index, piece = await asyncio.wait_for(self._pieces.get(), _HEAR_OUT)
+                self._count(index, piece)
+        except TimeoutError:
+            pass  # An engine that does not answer; what it told so far is counted.
+        finally:
+            self._registry.done(self._target.base)
+        if self._tickets and not self._failed:
+            await self._settle("cancelled")
+
+
+async def begin(
+    request: Request, body: B, registry: Registry, prepare: Callable[[B, Registry], P]
+) -> tuple[P, Running]:
+    """Understand a request and take a place in the queue for it; with a fallback where the operator allows one."""
+    visit = visits.of(request)
+    body = _for_user(body, visit, registry)
+    _refuse_early(body, visit, registry)
+    while True:
+        prepared = await run_in_threadpool(prepare, body, registry)
+        visit.require("serve:chat", prepared.target)
+        try:
+            if not registry.use(prepared.target.base):
+                continue  # It was replaced at this moment.
+            try:
+                visit.admit(prepared.target, answers=len(prepared.requests), tokens=_most_tokens(prepared))
+            except BaseException:
+                registry.done(prepared.target.base)
+                raise
+        except Overloaded as error:
+            other = visit.desk.fallbacks.get(body.model) or visit.desk.fallbacks.get(prepared.target.base.name)
+            if other is None or visit.fallback_from is not None:
+                raise visits.overloaded(error) from None
+            visit.fallback_from = body.model
+            visit.headers["x-fallback-from"] = body.model
+            body = body.model_copy(update={"model": other, "lora": None})
+            continue
+        running = Running(visit, registry, prepared)
+        if body.stream and not await visit.turn(0):
+            return prepared, running  # It starts within the stream, which tells its place until then.
+        if body.stream:
+            await running.start()
+        return prepared, running
+
+
+def _refuse_early(body: Common, visit: Visit, registry: Registry) -> None:
+    """Raise `Fault` 429 before a prompt is read, where there is no room in time and nothing else may answer."""
+    base = registry.base_of(body.model)
+    if base is None or body.model in visit.desk.fallbacks or base.name in visit.desk.fallbacks:
+        return
     try:
-        return Running(target.base.engine, requests, registry.meter)
-    finally:
-        # What runs keeps its adapters itself.
-        registry.release(target)
+        visit.desk.gate(base).check(answers=body.n or 1, priority=visit.priority, deadline=visit.deadline)
+    except Overloaded as error:
+        raise visits.overloaded(error) from None
+
+
+def _for_user(body: B, visit: Visit, registry: Registry) -> B:
+    """The request for the adapter of the user behind the key, where only the base was asked for."""
+    adapter = visit.user_adapter
+    if adapter is None or body.lora is not None or body.model not in {base.name for base in registry.bases()}:
+        return body
+    known = {each.name: each.base for each in registry.adapters()}
+    if known.get(adapter, body.model) != body.model:
+        return body
+    return body.model_copy(update={"model": f"{body.model}:{adapter}"})
+
+
+def _most_tokens(prepared: Prepared) -> int:
+    """The most tokens of prompts and answers together."""
+    context = prepared.target.base.engine.context
+    total = 0
+    each = len(prepared.requests) // prepared.prompts or 1
+    for place, request in enumerate(prepared.requests):
+        room = max(context - len(request.prompt), 0)
+        wanted = request.sampling.max_tokens
+        total += (room if wanted is None else min(wanted, room)) + (len(request.prompt) if place % each == 0 else 0)
+    return total
 
 
 async def whole(request: Request, running: Running, count: int) -> list[Completion]:
@@ -111,11 +280,14 @@ async def whole(request: Request, running: Running, count: int) -> list[Completi
         running.cancel()
 
 
-def _raise_failure(piece: Piece) -> None:
-    if piece.finish == "error":
-        raise Fault(500, piece.error or "The model failed.", type="server_error", code="engine_failed")
+def _failure(piece: Piece) -> Fault:
+    if piece.finish == "lost":
+        headers = {"retry-after": "1", "retry-after-ms": "500", "x-should-retry": "true"}
+        words = "The engine failed and starts again; ask once more."
+        return Fault(503, words, type="server_error", code="engine_restarted", headers=headers)
     if piece.finish == "cancelled":
-        raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
+        return Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
+    return Fault(500, piece.error or "The model failed.", type="server_error", code="engine_failed")
 
 
 class QuickEvents:
@@ -138,19 +310,30 @@ class QuickEvents:
         return f'data: {self._head},"choices":[{choice}]}}\n\n'.encode()
 
 
-def stream(events: AsyncIterator[BaseModel | bytes]) -> StreamingResponse:
-    """Server-sent events ending with `[DONE]`; a failure on the way is an event of its own."""
+def stream(events: AsyncIterator[BaseModel | bytes], running: Running) -> StreamingResponse:
+    """Server-sent events ending with `[DONE]`; a failure on the way is an event of its own.
+
+    While the turn has not come, comments tell the place in the queue, which clients skip.
+    """
 
     async def lines() -> AsyncIterator[bytes]:
         try:
+            async for place, seconds in running.waiting():
+                yield queue_comment(place, seconds)
             async for event in events:
                 yield event if isinstance(event, bytes) else event_bytes(event)
             yield b"data: [DONE]\n\n"
-        except Fault as fault:
+        except (Fault, AllmendError) as error:
+            fault = error if isinstance(error, Fault) else of_error(error)
             yield b"data: " + json.dumps(fault.body(), ensure_ascii=False).encode() + b"\n\n"
 
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+
+
+def queue_comment(place: int, seconds: float) -> bytes:
+    """A comment of an event stream that tells the place in the queue."""
+    return f": queue place={place} estimate={seconds:.1f}s\n\n".encode()
 
 
 def event_bytes(event: BaseModel) -> bytes:
@@ -203,9 +386,10 @@ def check_room(tokens: int, target: Target, param: str, *, wanted: int | None) -
         raise fault
 
 
-def provenance(target: Target, template: Template | None) -> Provenance:
+def provenance(target: Target, template: Template | None, running: Running | None = None) -> Provenance:
     """What answers, in every response."""
     return Provenance(
+        fallback_from=running.fallback_from if running else None,
         base=target.base.name,
         model_digest=target.base.digest,
         adapter=target.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,31 +11,29 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from allmend import __version__
-from allmend.errors import AllmendError
-from allmend.serving import adapter_refs, chat, completions, faults, respond
+from allmend.engines.text import TextEngine
+from allmend.errors import AllmendError, NotFound, nearest
+from allmend.serving import adapter_refs, chat, completions, faults, more, respond
+from allmend.serving import visit as visits
 from allmend.serving.access import Access
 from allmend.serving.answering import ClientGone
+from allmend.serving.desk import Desk
 from allmend.serving.faults import Fault, FaultBody
 from allmend.serving.meter import Meter, Observed
-from allmend.serving.registry import Base, Registry, ServedAdapter
-from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
+from allmend.serving.registry import Base, Registry, Served, ServedAdapter
+from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, ReplaceModel, UnloadAdapter
 from allmend.serving.response_api import Response as ApiResponse
 from allmend.serving.response_api import ResponseRequest
-from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, TextCompletion
+from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, Replaced, TextCompletion
 
 _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""
 
 _ELSEWHERE = (
-    "/v1/embeddings",
     "/v1/images",
     "/v1/audio",
-    "/v1/moderations",
-    "/v1/files",
     "/v1/uploads",
-    "/v1/batches",
     "/v1/fine_tuning",
-    "/v1/vector_stores",
     "/v1/assistants",
     "/v1/threads",
     "/v1/conversations",
@@ -51,11 +50,13 @@ _CLIENT_CLOSED = 499
 _WRONG: dict[int | str, dict[str, Any]] = {
     400: {"model": FaultBody, "description": "The request cannot be served as it is"},
     401: {"model": FaultBody, "description": "The key is missing or wrong"},
-    403: {"model": FaultBody, "description": "Called by a host name that is not this machine's"},
+    403: {"model": FaultBody, "description": "The key does not cover it; or called by another machine's name"},
     404: {"model": FaultBody, "description": "There is no such model or adapter"},
+    408: {"model": FaultBody, "description": "The deadline that the request named has passed"},
     413: {"model": FaultBody, "description": "The body is too large"},
+    429: {"model": FaultBody, "description": "A limit of the key is reached, or the queue is too long"},
     500: {"model": FaultBody, "description": "The model failed"},
-    503: {"model": FaultBody, "description": "The server is shutting down"},
+    503: {"model": FaultBody, "description": "The server is shutting down, or its engine starts again"},
 }
 _STREAMED = {
     **_WRONG,
@@ -64,15 +65,24 @@ _STREAMED = {
 
 
 def create_app(
-    registry: Registry, *, key: str | None = None, loopback: bool = True, loading: bool = True, log: bool = False
+    registry: Registry,
+    *,
+    desk: Desk | None = None,
+    loopback: bool = True,
+    loading: bool = True,
+    log: bool = False,
+    load: Callable[[str], tuple[Served, TextEngine]] | None = None,
+    kept: more.Kept | None = None,
 ) -> FastAPI:
     """The application over `registry`.
 
     Args:
-        key: what clients must send as a bearer token; `None` asks for none.
-        loopback: answer only to this machine's own names while there is no key.
+        desk: who may call, and how much; open to all when not given.
+        loopback: answer only to this machine's own names while no key is asked for.
         loading: let clients load and unload adapters.
         log: write a line of JSON to stderr for every request.
+        load: puts a model into memory, for `/v1/replace_model`.
+        kept: where files and batches lie, and what else the routes beside text need.
     """
     app = FastAPI(
         title="allmend",
@@ -83,13 +93,17 @@ def create_app(
         redoc_url=None,
     )
     meter = registry.meter = Meter()
-    app.add_middleware(Access, key=key, loopback=loopback, largest=_MAX_BODY)
+    desk = meter.desk = desk or Desk()
+    app.add_middleware(Access, desk=desk, loopback=loopback, largest=_MAX_BODY)
     app.add_middleware(Observed, meter=meter, log=log)
     _add_handlers(app)
     _add_routes(app, registry)
-    _add_server_routes(app, registry, meter)
+    _add_server_routes(app, registry, meter, desk)
+    more.add_routes(app, registry, kept)
     if loading:
         _add_loading(app, registry)
+    if loading and load is not None:
+        _add_replacing(app, registry, load)
     _describe_truthfully(app)
     return app
 
@@ -99,11 +113,14 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
     async def list_models() -> ModelList:
         """Models and adapters that can be asked for."""
         cards = [_base_card(base) for base in registry.bases()]
-        return ModelList(data=cards + [_adapter_card(adapter, registry) for adapter in registry.adapters()])
+        cards += [_adapter_card(adapter, registry) for adapter in registry.adapters()]
+        return ModelList(data=cards + more.cards(registry))
 
     @app.get("/v1/models/{model:path}", tags=["models"], responses={key: _WRONG[key] for key in (401, 403, 404)})
     async def retrieve_model(model: str) -> ModelCard:
         """One of them, by any of its spellings."""
+        if registry.services.get(model) is not None:
+            return next(card for card in more.cards(registry) if card.id == model)
         target = registry.find(model, fetch=False)
         return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
 
@@ -123,16 +140,16 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
         return await respond.answer(request, body, registry)
 
 
-def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter) -> None:
+def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter, desk: Desk) -> None:
     @app.get("/health", tags=["server"])
     async def health() -> Health:
         """Whether the server is up, and what it serves."""
-        return Health(models=[base.name for base in registry.bases()])
+        return Health(models=[each.name for each in registry.bases()] + [each.name for each in registry.services.all()])
 
     @app.get("/ready", tags=["server"], responses={503: _WRONG[503]})
     async def ready() -> Health:
         """Whether requests are taken: models are in memory, and the server is not stopping."""
-        if registry.closing:
+        if registry.closing or desk.draining:
             raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
         return await health()
 
@@ -146,19 +163,37 @@ def _add_loading(app: FastAPI, registry: Registry) -> None:
     wrong: dict[int | str, dict[str, Any]] = {key: _WRONG[key] for key in (400, 401, 403, 404)}
 
     @app.post("/v1/load_lora_adapter", tags=["adapters"], response_class=PlainTextResponse, responses=wrong)
-    def load_lora_adapter(body: LoadAdapter) -> str:
+    def load_lora_adapter(request: Request, body: LoadAdapter) -> str:
         """Put an adapter into service."""
         weights = adapter_refs.read(body.lora_path)
         if body.load_inplace and any(each.name == body.lora_name for each in registry.adapters()):
             registry.remove_adapter(body.lora_name)
         registry.add_adapter(body.lora_name, weights, base=body.base_model_name)
+        visits.note(request, "adapter.load", body.lora_name, path=body.lora_path, digest=weights.digest)
         return f"Success: LoRA adapter '{body.lora_name}' added successfully."
 
     @app.post("/v1/unload_lora_adapter", tags=["adapters"], response_class=PlainTextResponse, responses=wrong)
-    def unload_lora_adapter(body: UnloadAdapter) -> str:
+    def unload_lora_adapter(request: Request, body: UnloadAdapter) -> str:
         """Take an adapter out of service; answers under way go on to their end."""
         registry.remove_adapter(body.lora_name)
+        visits.note(request, "adapter.unload", body.lora_name)
         return f"Success: LoRA adapter '{body.lora_name}' removed successfully."
+
+
+def _add_replacing(app: FastAPI, registry: Registry, load: Callable[[str], tuple[Served, TextEngine]]) -> None:
+    wrong: dict[int | str, dict[str, Any]] = {key: _WRONG[key] for key in (400, 401, 403, 404)}
+
+    @app.post("/v1/replace_model", tags=["server"], responses=wrong)
+    def replace_model(request: Request, body: ReplaceModel) -> Replaced:
+        """Answer under a name with another model from now on; what has begun ends with the old one."""
+        base = next((each for each in registry.bases() if each.name == body.model), None)
+        if base is None:
+            names = [each.name for each in registry.bases()]
+            raise NotFound(f"there is no model {body.model!r} here", hint=nearest(body.model, names) or None)
+        loaded, engine = load(body.path)
+        gone = registry.replace_base(body.model, loaded, engine)
+        visits.note(request, "model.replace", body.model, path=body.path, digest=loaded.about.digest)
+        return Replaced(model=body.model, digest=loaded.about.digest, adapters_gone=gone)
 
 
 def _add_handlers(app: FastAPI) -> None:
@@ -166,6 +201,7 @@ def _add_handlers(app: FastAPI) -> None:
         "/v1/chat/completions": ChatRequest.model_fields,
         "/v1/completions": CompletionRequest.model_fields,
         "/v1/responses": ResponseRequest.model_fields,
+        **more.FIELDS,
     }
 
     @app.exception_handler(RequestValidationError)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -20,6 +19,7 @@ from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError
 from allmend.serving import answering, tools
 from allmend.serving.faults import Fault, unsupported
+from allmend.serving.file_search import searched
 from allmend.serving.registry import Registry, Target
 from allmend.serving.requests import ChatMessage, ChatRequest
 from allmend.serving.responses import (
@@ -31,6 +31,7 @@ from allmend.serving.responses import (
     ChatDelta,
     ChatLogprobs,
     FinishReason,
+    Provenance,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -48,20 +49,21 @@ class Prepared:
     template: Template
     requests: list[TextRequest]
     toolbox: Toolbox | None
+    prompts: int = 1
 
 
 async def answer(request: Request, body: ChatRequest, registry: Registry) -> ChatCompletion | StreamingResponse:
     """Answer a chat, whole or as a stream."""
-    prepared, running = await begin(body, registry)
+    body = await searched(body, registry, request)
+    prepared, running = await begin(request, body, registry)
     if body.stream:
-        return answering.stream(_chunks(prepared, running))
-    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)))
+        return answering.stream(_chunks(prepared, running), running)
+    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)), running)
 
 
-async def begin(body: ChatRequest, registry: Registry) -> tuple[Prepared, answering.Running]:
-    """Understand a request and set it going."""
-    prepared = await run_in_threadpool(prepare, body, registry)
-    return prepared, await answering.begin(registry, prepared.target, prepared.requests)
+async def begin(request: Request, body: ChatRequest, registry: Registry) -> tuple[Prepared, answering.Running]:
+    """Understand a request and take a place in the queue for it."""
+    return await answering.begin(request, body, registry, prepare)
 
 
 def prepare(body: ChatRequest, registry: Registry) -> Prepared:
@@ -155,7 +157,14 @@ def _message(message: ChatMessage, place: int) -> dict[str, Any]:
     return values
 
 
-def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatCompletion:
+def provenance(prepared: Prepared, running: answering.Running) -> Provenance:
+    """What answers, and what was looked up for it."""
+    made = answering.provenance(prepared.target, prepared.template, running)
+    made.searched = prepared.body.searched
+    return made
+
+
+def _completion(prepared: Prepared, answers: Sequence[Completion], running: answering.Running) -> ChatCompletion:
     target = prepared.target
     identity, created = answering.new_id("chatcmpl")
     names = target.base.token_bytes
@@ -177,7 +186,7 @@ def _completion(prepared: Prepared, answers: Sequence[Completion]) -> ChatComple
         choices=choices,
         usage=answering.count_usage([given.usage for given in answers]),
         system_fingerprint=answering.fingerprint(target),
-        allmend=answering.provenance(target, prepared.template),
+        allmend=provenance(prepared, running),
     )
 
 
@@ -192,7 +201,7 @@ async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterat
     for index in range(len(prepared.requests)):
         first = chunk([ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content=""))])
         if index == 0:
-            first.allmend = answering.provenance(target, prepared.template)
+            first.allmend = provenance(prepared, running)
         yield first
     usages: list[Usage] = []
     quick = answering.QuickEvents(chunk([]), '"delta":{"content":%s}')

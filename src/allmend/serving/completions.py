@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -36,11 +35,10 @@ class _Prepared:
 
 async def answer(request: Request, body: CompletionRequest, registry: Registry) -> TextCompletion | StreamingResponse:
     """Continue one or many prompts, whole or as a stream."""
-    prepared = await run_in_threadpool(_prepare, body, registry)
-    running = await answering.begin(registry, prepared.target, prepared.requests)
+    prepared, running = await answering.begin(request, body, registry, _prepare)
     if body.stream:
-        return answering.stream(_chunks(prepared, running))
-    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)))
+        return answering.stream(_chunks(prepared, running), running)
+    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)), running)
 
 
 def _prepare(body: CompletionRequest, registry: Registry) -> _Prepared:
@@ -93,7 +91,7 @@ def _decoded(tokens: Sequence[int], tokenizer: Any) -> str:
     return text
 
 
-def _completion(prepared: _Prepared, answers: Sequence[Completion]) -> TextCompletion:
+def _completion(prepared: _Prepared, answers: Sequence[Completion], running: answering.Running) -> TextCompletion:
     body, target = prepared.body, prepared.target
     identity, created = answering.new_id("cmpl")
     names = target.base.token_bytes
@@ -118,7 +116,7 @@ def _completion(prepared: _Prepared, answers: Sequence[Completion]) -> TextCompl
         choices=choices,
         usage=answering.count_usage([given.usage for given in answers], prepared.prompts),
         system_fingerprint=answering.fingerprint(target),
-        allmend=answering.provenance(target, None),
+        allmend=answering.provenance(target, None, running),
     )
 
 
@@ -131,7 +129,7 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
         return TextCompletion(id=identity, created=created, model=body.model, choices=choices, system_fingerprint=mark)
 
     first = chunk([])
-    first.allmend = answering.provenance(target, None)
+    first.allmend = answering.provenance(target, None, running)
     first.choices = [
         CompletionChoice(text=echo, index=index, finish_reason=None) for index, echo in enumerate(prepared.echoes)
     ]

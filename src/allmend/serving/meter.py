@@ -15,11 +15,27 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from allmend.engines.text import Usage
 
 if TYPE_CHECKING:
+    from allmend.serving.desk import Desk
     from allmend.serving.registry import Registry
 
 Scope = MutableMapping[str, Any]
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_KNOWN = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/health", "/ready", "/metrics")
+_KNOWN = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/models",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/moderations",
+    "/v1/audio",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/vector_stores",
+    "/health",
+    "/ready",
+    "/metrics",
+)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -28,6 +44,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._collected = CollectorRegistry()
+        self.desk: Desk | None = None
         new: dict[str, Any] = {"registry": self._collected}
         self.requests = Counter("allmend_requests", "Requests answered", ["route", "status"], **new)
         self.seconds = Histogram("allmend_request_seconds", "Time of a request", ["route"], buckets=_SECONDS, **new)
@@ -37,6 +54,7 @@ class Meter:
         self.completion = Counter("allmend_completion_tokens", "Tokens generated", **new)
         self._running = Gauge("allmend_running", "Answers being generated", ["model"], **new)
         self._waiting = Gauge("allmend_waiting", "Answers that wait their turn", ["model"], **new)
+        self._refused = Gauge("allmend_refused", "Requests refused because the queue was too long", ["model"], **new)
         self._loaded = Gauge("allmend_adapters_loaded", "Adapters in memory", ["model"], **new)
         self._reads = Gauge("allmend_adapters_read_back", "Adapters read back from disk so far", ["model"], **new)
 
@@ -50,6 +68,10 @@ class Meter:
         """Everything in Prometheus' own form."""
         for base in registry.bases():
             running, waiting = base.engine.load()
+            if self.desk is not None:
+                gate = self.desk.gate(base)
+                waiting += gate.waiting
+                self._refused.labels(base.name).set(gate.refused)
             self._running.labels(base.name).set(running)
             self._waiting.labels(base.name).set(waiting)
             shelf = registry.shelf(base.name)

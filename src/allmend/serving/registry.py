@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from allmend.data.templates import PLAIN, Template, of_tokenizer
 from allmend.engines.text import AdapterUse, TextEngine
 from allmend.engines.token_bytes import TokenBytes
-from allmend.errors import InputError, NotFound, UsageError, nearest
+from allmend.errors import AllmendError, InputError, NotFound, UsageError, nearest
+from allmend.serving.services import Services
 from allmend.serving.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from allmend.nouns.model import Model
     from allmend.serving.meter import Meter
     from allmend.serving.requests import LoraUse
+    from allmend.serving.vector_stores import Stores
 
 
 _PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
@@ -118,41 +121,58 @@ class Registry:
         self.closing = False
         self._bases: dict[str, Base] = {}
         self._adapters: dict[str, ServedAdapter] = {}
+        self.services = Services()
+        self.stores: Stores | None = None
         self._lock = threading.Lock()
+        self._uses: Counter[int] = Counter()
+        self._retired: dict[int, Base] = {}
 
     def add_base(
         self, loaded: Served, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
     ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
-        about = loaded.about
-        template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
-        base = Base(
-            name or about.name,
-            engine,
-            loaded.tokenizer,
-            PLAIN if template.is_plain else template,
-            about.digest,
-            str(about.base or about.name),
-            int(time.time()),
-            TokenBytes(loaded.tokenizer),
-            answer_limit,
-        )
+        base = _base(loaded, engine, name, answer_limit)
         with self._lock:
             self._free(base.name)
             self._bases[base.name] = base
             self._shelves[base.name] = Shelf(engine, self._slots)
         return base
 
+    def replace_base(self, name: str, loaded: Served, engine: TextEngine) -> list[str]:
+        """Answer under `name` with another model from now on; returns the adapters that do not fit it and are gone.
+
+        Requests that have begun, or wait in the queue, end with the old one, whose engine is closed after the last.
+        """
+        if name not in self._bases:
+            raise NotFound(f"there is no model {name!r} here", hint=nearest(name, self._bases) or None)
+        made = _base(loaded, engine, name, self._bases[name].answer_limit)
+        shelf = Shelf(engine, self._slots)
+        with self._lock:
+            mine = [adapter for adapter in self._adapters.values() if adapter.base == name]
+            before = self._shelves[name]
+        gone = []
+        for adapter in mine:
+            try:
+                weights, again = before.read(adapter.name)
+                _check_base(weights, made, adapter.name)
+                shelf.add(adapter.name, weights, again)
+            except AllmendError:
+                gone.append(adapter.name)
+        with self._lock:
+            old, self._bases[name], self._shelves[name] = self._bases[name], made, shelf
+            for each in gone:
+                self._adapters.pop(each, None)
+            idle = not self._uses[id(old)]
+            if not idle:
+                self._retired[id(old)] = old
+        if idle:
+            old.engine.close()
+        return gone
+
     def add_adapter(self, name: str, weights: AdapterWeights, *, base: str | None = None) -> ServedAdapter:
         """Serve an adapter; raises `InputError` where it does not belong to the base."""
         found = self._base_for(name, weights, base)
-        if weights.base_digest is not None and weights.base_digest != found.digest:
-            raise InputError(
-                f"it was made for {weights.base} with digest {weights.base_digest[:12]}; "
-                f"{found.name} here has {found.digest[:12]}",
-                where=f"adapter {name!r}",
-                hint="Serve the base it was made for.",
-            )
+        _check_base(weights, found, name)
         template = None
         if weights.template is not None:
             named = PLAIN if weights.template == PLAIN.text else None
@@ -196,12 +216,37 @@ class Registry:
         if target.adapters:
             self._shelves[target.base.name].release(adapter.name for adapter in target.adapters)
 
+    def base_of(self, name: str) -> Base | None:
+        """The base that a model's or adapter's own name leads to; None for other spellings."""
+        adapter = self._adapters.get(name)
+        return self._bases.get(adapter.base if adapter else name)
+
+    def use(self, base: Base) -> bool:
+        """Keep a base's engine until `done`; False where it was replaced by another."""
+        with self._lock:
+            if self._bases.get(base.name) is not base:
+                return False
+            self._uses[id(base)] += 1
+            return True
+
+    def done(self, base: Base) -> None:
+        """Let a base go; a replaced one is closed with its last use."""
+        with self._lock:
+            self._uses[id(base)] -= 1
+            idle = self._uses[id(base)] <= 0
+            if idle:
+                del self._uses[id(base)]
+            retired = self._retired.pop(id(base), None) if idle else None
+        if retired is not None:
+            threading.Thread(target=retired.engine.close, name="allmend-retire", daemon=True).start()
+
     def find(self, model: str, lora: Sequence[LoraUse] | None = None, *, fetch: bool = True) -> Target:
         """What a request means; raises `NotFound` naming the nearest names.
 
         Args:
             fetch: look for an adapter that is not known yet where adapters are looked for on demand; takes its time.
         """
+        self.services.refuse_text(model)
         if fetch and self._fetch is not None:
             self._fetch_unknown(model, lora or ())
         base, adapter = self._split(model)
@@ -216,6 +261,7 @@ class Registry:
         self.closing = True
         for base in self._bases.values():
             base.engine.close()
+        self.services.close()
 
     def _fetch_unknown(self, model: str, lora: Sequence[LoraUse]) -> None:
         """Put adapters into service that are asked for by where they are."""
@@ -296,8 +342,34 @@ class Registry:
         )
 
     def _free(self, name: str) -> None:
-        if name in self._bases or name in self._adapters:
+        if name in self._bases or name in self._adapters or self.services.get(name) is not None:
             raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
+
+
+def _base(loaded: Served, engine: TextEngine, name: str | None, answer_limit: int) -> Base:
+    about = loaded.about
+    template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
+    return Base(
+        name or about.name,
+        engine,
+        loaded.tokenizer,
+        PLAIN if template.is_plain else template,
+        about.digest,
+        str(about.base or about.name),
+        int(time.time()),
+        TokenBytes(loaded.tokenizer),
+        answer_limit,
+    )
+
+
+def _check_base(weights: AdapterWeights, base: Base, name: str) -> None:
+    if weights.base_digest is not None and weights.base_digest != base.digest:
+        raise InputError(
+            f"it was made for {weights.base} with digest {weights.base_digest[:12]}; "
+            f"{base.name} here has {base.digest[:12]}",
+            where=f"adapter {name!r}",
+            hint="Serve the base it was made for.",
+        )
 
 
 def _reader(folder: Path) -> Callable[[], AdapterWeights]:

@@ -7,9 +7,12 @@ the value that asks for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from allmend.serving.searching import FileSearchTool, SearchCall, SearchedPassage, call_of
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -182,7 +185,10 @@ class ChatRequest(Common):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: (
+        Annotated[list[Annotated[Tool | FileSearchTool, Field(discriminator="type")]], Field(max_length=128)] | None
+    ) = None
+    """Functions that the model may ask for, and `file_search`, which the server does itself."""
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
@@ -205,6 +211,22 @@ class ChatRequest(Common):
     """Accepted; not used."""
     prompt_cache_retention: str | None = None
     """Accepted; not used."""
+
+    _searched: SearchCall | None = PrivateAttr(None)
+
+    @property
+    def functions_offered(self) -> list[Tool]:
+        """The tools that the model is told of."""
+        return [tool for tool in self.tools or () if isinstance(tool, Tool)]
+
+    @property
+    def searched(self) -> SearchCall | None:
+        """What was searched for it."""
+        return self._searched
+
+    def found(self, question: str, passages: Sequence[SearchedPassage]) -> None:
+        """Note what was searched and found."""
+        self._searched = call_of(question, passages)
 
     @model_validator(mode="after")
     def _top_of_what(self) -> ChatRequest:
@@ -233,6 +255,17 @@ class UnloadAdapter(BaseModel):
 
     lora_name: Annotated[str, Field(min_length=1, max_length=1024)]
     lora_int_id: int | None = None
+
+
+class ReplaceModel(BaseModel):
+    """The body of `/v1/replace_model`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The name that requests use."""
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    """What answers under it from now on: a folder or file on the server's machine, or a name as of `allmend serve`."""
 
 
 class CompletionRequest(Common):

@@ -12,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Usage
+from allmend.errors import AllmendError
 from allmend.serving import answering, chat, faults
 from allmend.serving.faults import Fault, unsupported
+from allmend.serving.file_search import searched
 from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatRequest
 from allmend.serving.response_api import (
@@ -29,15 +31,18 @@ from allmend.serving.response_api import (
     ResponseUsage,
 )
 from allmend.serving.responses import ToolCall
+from allmend.serving.searching import FileSearchTool, SearchCall
 from allmend.serving.tools import CallWatch
 
 
 async def answer(request: Request, body: ResponseRequest, registry: Registry) -> Response | StreamingResponse:
     """Answer, whole or as a stream of events."""
-    prepared, running = await chat.begin(_as_chat(body), registry)
-    made = _Made(body, prepared)
+    asked = _as_chat(body).model_copy(update={"stream": body.stream})
+    asked = await searched(asked, registry, request)
+    prepared, running = await chat.begin(request, asked, registry)
+    made = _Made(body, prepared, running)
     if body.stream:
-        return _stream(made.events(running))
+        return _stream(made.events(running), running)
     (given,) = await answering.whole(request, running, 1)
     said, calls = prepared.toolbox.read(given.text) if prepared.toolbox else (given.text, [])
     return made.finished(said, calls, given.finish == "stop", given.usage)
@@ -65,8 +70,12 @@ def _as_chat(body: ResponseRequest) -> ChatRequest:
         "parallel_tool_calls": body.parallel_tool_calls,
     }
     if body.tools:
-        functions = [tool.model_dump(exclude={"type"}) for tool in body.tools]
-        values["tools"] = [{"type": "function", "function": function} for function in functions]
+        values["tools"] = [
+            tool.model_dump()
+            if isinstance(tool, FileSearchTool)
+            else {"type": "function", "function": tool.model_dump(exclude={"type"})}
+            for tool in body.tools
+        ]
     if body.tool_choice is not None:
         choice = body.tool_choice
         named = None if isinstance(choice, str) else {"type": "function", "function": {"name": choice.name}}
@@ -120,16 +129,19 @@ def _text(content: str | list[InputPart], where: str) -> str:
 class _Made:
     """One response as it grows."""
 
-    def __init__(self, body: ResponseRequest, prepared: chat.Prepared) -> None:
-        self._body, self._prepared = body, prepared
+    def __init__(self, body: ResponseRequest, prepared: chat.Prepared, running: answering.Running) -> None:
+        self._body, self._prepared, self._running = body, prepared, running
         self._id, self._created = answering.new_id("resp")
         self._message = f"msg_{uuid.uuid4().hex}"
         self._number = -1
+        self._searched = prepared.body.searched
 
     def finished(self, said: str, calls: list[ToolCall], whole: bool, usage: Usage | None) -> Response:
         """The response at its end."""
         status: Any = "completed" if whole else "incomplete"
-        output: list[OutputMessage | OutputCall] = []
+        output: list[OutputMessage | OutputCall | SearchCall] = []
+        if self._searched is not None:
+            output.append(self._shown(self._searched))
         if said or not calls:
             output.append(OutputMessage(id=self._message, status=status, content=[OutputText(text=said)]))
         output.extend(self._call(call, status) for call in calls)
@@ -149,6 +161,9 @@ class _Made:
         begun = self._response("in_progress", []).model_dump()
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
+        if self._searched is not None:
+            for event in self._search(self._searched):
+                yield event
         toolbox = self._prepared.toolbox
         watch = CallWatch() if toolbox else None
         text, opened = "", False
@@ -170,14 +185,38 @@ class _Made:
                 continue
             final = self.finished(said, calls, piece.finish == "stop", piece.usage)
             for number, item in enumerate(final.output):
+                if isinstance(item, SearchCall):
+                    continue
                 for event in self._close(number, item):
                     yield event
             yield self._event(f"response.{final.status}", response=final.model_dump())
 
+    @property
+    def _first(self) -> int:
+        """Place of the message among the items."""
+        return 0 if self._searched is None else 1
+
+    def _shown(self, call: SearchCall) -> SearchCall:
+        """The search with what it found, where the request asks to see that."""
+        wanted = "file_search_call.results" in (self._body.include or ())
+        return call if wanted else call.model_copy(update={"results": None})
+
+    def _search(self, call: SearchCall) -> list[dict[str, Any]]:
+        item = self._shown(call).model_dump()
+        at = {"output_index": 0, "item_id": call.id}
+        begun = {**item, "status": "in_progress", "results": None}
+        return [
+            self._event("response.output_item.added", output_index=0, item=begun),
+            self._event("response.file_search_call.in_progress", **at),
+            self._event("response.file_search_call.searching", **at),
+            self._event("response.file_search_call.completed", **at),
+            self._event("response.output_item.done", output_index=0, item=item),
+        ]
+
     def _open(self) -> list[dict[str, Any]]:
         empty = OutputMessage(id=self._message, status="in_progress", content=[]).model_dump()
         return [
-            self._event("response.output_item.added", output_index=0, item=empty),
+            self._event("response.output_item.added", output_index=self._first, item=empty),
             self._event("response.content_part.added", **self._place(), part=OutputText(text="").model_dump()),
         ]
 
@@ -200,7 +239,7 @@ class _Made:
         return [*events, done]
 
     def _place(self) -> dict[str, Any]:
-        return {"item_id": self._message, "output_index": 0, "content_index": 0}
+        return {"item_id": self._message, "output_index": self._first, "content_index": 0}
 
     def _event(self, kind: str, **values: Any) -> dict[str, Any]:
         self._number += 1
@@ -215,7 +254,7 @@ class _Made:
             status=status,
         )
 
-    def _response(self, status: Any, output: list[OutputMessage | OutputCall]) -> Response:
+    def _response(self, status: Any, output: list[OutputMessage | OutputCall | SearchCall]) -> Response:
         body = self._body
         asked = body.text.format if body.text else None
         choice = body.tool_choice
@@ -226,7 +265,7 @@ class _Made:
             instructions=body.instructions,
             max_output_tokens=body.max_output_tokens,
             metadata=body.metadata or {},
-            model=body.model,
+            model=self._prepared.body.model,
             output=output,
             parallel_tool_calls=body.parallel_tool_calls is not False,
             temperature=body.temperature,
@@ -235,17 +274,20 @@ class _Made:
             tools=[tool.model_dump() for tool in body.tools or ()],
             top_p=body.top_p,
             truncation=body.truncation or "disabled",
-            allmend=answering.provenance(self._prepared.target, self._prepared.template),
+            allmend=chat.provenance(self._prepared, self._running),
         )
 
 
-def _stream(events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
+def _stream(events: AsyncIterator[dict[str, Any]], running: answering.Running) -> StreamingResponse:
     async def lines() -> AsyncIterator[bytes]:
         try:
+            async for place, seconds in running.waiting():
+                yield answering.queue_comment(place, seconds)
             async for event in events:
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 yield f"event: {event['type']}\ndata: {text}\n\n".encode()
-        except Fault as fault:
+        except (Fault, AllmendError) as error:
+            fault = error if isinstance(error, Fault) else faults.of_error(error)
             failure = {"type": "error", "sequence_number": 0, **fault.detail.model_dump(exclude={"type"})}
             yield f"event: error\ndata: {json.dumps(failure, ensure_ascii=False)}\n\n".encode()
 

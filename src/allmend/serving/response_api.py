@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.requests import FunctionName, LoraUse, Probability
 from allmend.serving.responses import Provenance
+from allmend.serving.searching import FileSearchTool, SearchCall
 
 
 class _Body(BaseModel):
@@ -88,7 +89,10 @@ class ResponseRequest(_Body):
     stream: bool | None = False
     stream_options: dict[str, Any] | None = None
     text: TextSettings | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tools: (
+        Annotated[list[Annotated[ResponseTool | FileSearchTool, Field(discriminator="type")]], Field(max_length=128)]
+        | None
+    ) = None
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     lora: Annotated[list[LoraUse], Field(max_length=16)] | None = None
@@ -187,7 +191,7 @@ class Response(BaseModel):
     max_output_tokens: int | None = None
     metadata: dict[str, str] = {}
     model: str
-    output: list[OutputMessage | OutputCall]
+    output: list[OutputMessage | OutputCall | SearchCall]
     parallel_tool_calls: bool = True
     previous_response_id: None = None
     store: bool = False

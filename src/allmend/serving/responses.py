@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from allmend.serving.searching import SearchCall
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -28,6 +30,10 @@ class Provenance(_Answer):
     """The chat template that was used; none for plain completions."""
     template_digest: str | None = None
     """SHA-256 of the template's text."""
+    searched: SearchCall | None = None
+    """What was looked up in documents, and the passages that the model was shown."""
+    fallback_from: str | None = None
+    """The model that was asked for, where another answers because that one was overloaded."""
 
 
 class PromptDetails(_Answer):
@@ -197,6 +203,9 @@ class ModelCard(_Answer):
     """Tokens that fit, prompt and answer together."""
     digest: str
     template: str
+    """The chat template's name; empty where there is none."""
+    kind: Literal["text", "embed", "rank", "transcribe", "speak"] = "text"
+    """What the model does."""
 
 
 class ModelList(_Answer):
@@ -211,3 +220,12 @@ class Health(_Answer):
 
     status: Literal["ok"] = "ok"
     models: list[str]
+
+
+class Replaced(_Answer):
+    """A model that answers under a name from now on."""
+
+    model: str
+    digest: str
+    adapters_gone: list[str]
+    """Adapters that do not fit it and are no longer served."""

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
 
-from allmend.access import Listener, bind, is_loopback
-from allmend.errors import Refused
+from allmend.access.listening import Listener, bind, is_loopback
+from allmend.errors import InputError, NotFound, Refused, UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from allmend.serving.desk import Desk
     from allmend.serving.registry import Registry
 
-__all__ = ["Server", "bind", "check_key", "is_loopback"]
+__all__ = ["Server", "bind", "check_exposure", "is_loopback", "tls_options"]
 
 
-def check_key(host: str, key: str | None) -> None:
-    """Raise `Refused` when others could reach the server and no key is asked of them."""
-    if not key and not is_loopback(host):
+def check_exposure(host: str, *, key: bool, tls: bool, insecure: bool) -> None:
+    """Raise `Refused` when others could reach the server without a key, or read what is said on the way."""
+    if is_loopback(host):
+        return
+    if not key:
         raise Refused(
             f"{host} can be reached by others, so a key is needed",
             where="--host",
-            hint="Give one with --api-key, or in the environment as ALLMEND_API_KEY; or stay on 127.0.0.1.",
+            hint="--with-keys asks for keys of `allmend keys`; --api-key, or ALLMEND_API_KEY, is one for all.",
         )
+    if not (tls or insecure):
+        raise Refused(
+            f"{host} can be reached by others, who could read keys and answers on their way",
+            where="--host",
+            hint="Give --tls-cert and --tls-key, or --insecure where something before it encrypts.",
+        )
+
+
+def tls_options(cert: str | None, key: str | None) -> dict[str, str]:
+    """What the web server needs for TLS; raises `UsageError` or `InputError` for files that will not do."""
+    if cert is None and key is None:
+        return {}
+    if cert is None or key is None:
+        raise UsageError("TLS needs a certificate and its key", where="--tls-cert", hint="Give both.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: b"")
+    except FileNotFoundError as error:
+        raise NotFound("there is no such file", where=error.filename or cert) from None
+    except (OSError, ValueError) as error:
+        words = str(error).partition("(_ssl")[0].strip()
+        raise InputError(f"this is no certificate with its key ({words})", where=cert) from None
+    return {"ssl_certfile": cert, "ssl_keyfile": key}
 
 
 class Server(Listener):
@@ -34,9 +61,18 @@ class Server(Listener):
         registry: what it serves; adapters can be added and removed while it runs.
     """
 
-    def __init__(self, app: FastAPI, registry: Registry, listening: socket.socket, host: str) -> None:
-        super().__init__(app, listening, host)
+    def __init__(
+        self, app: FastAPI, registry: Registry, listening: socket.socket, host: str, *, desk: Desk, **options: Any
+    ) -> None:
+        super().__init__(app, listening, host, lifespan="on", **options)
         self.registry = registry
+        self.desk = desk
+
+    def close(self, *, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """Take no new work, let answers under way and in the queue have `grace` seconds, then end the rest."""
+        self.desk.draining = True
+        super().close(grace=grace, hurry=hurry)
+        self.desk.close()
 
     def end_what_is_left(self) -> None:
         """Engines end what is left; its streams get an error event and close as they should."""

@@ -53,6 +53,11 @@ class Shelf:
             self._loaded[name] = None
             self._make_room()
 
+    def read(self, name: str) -> tuple[AdapterWeights, Callable[[], AdapterWeights]]:
+        """An adapter from its file, for another shelf, with what reads it once more."""
+        reader = self._readers[name]
+        return reader(), reader
+
     def remove(self, name: str) -> None:
         """Forget an adapter."""
         with self._lock:

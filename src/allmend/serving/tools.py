@@ -110,7 +110,8 @@ class CallWatch:
 def of_request(body: ChatRequest, template: Template) -> Toolbox | None:
     """The request's tools, or `None` where the model is to know of none; raises `Fault`."""
     named = _named(body)
-    if not body.tools:
+    offered = body.functions_offered
+    if not offered:
         if named is not None or body.tool_choice == "required":
             raise Fault(400, "tool_choice asks for a tool, but tools lists none.", param="tool_choice")
         return None
@@ -119,14 +120,14 @@ def of_request(body: ChatRequest, template: Template) -> Toolbox | None:
         raise Fault(400, words, param="tools", code="unsupported_parameter")
     if body.tool_choice == "none":
         return None
-    must = body.tools
+    must = offered
     if named is not None:
-        must = [tool for tool in body.tools if tool.function.name == named]
+        must = [tool for tool in offered if tool.function.name == named]
         if not must:
             raise Fault(400, f"tool_choice names {named!r}, which is not among tools.", param="tool_choice")
     marked = _OPEN in template.text
     grammar = _grammar(must, marked) if named is not None or body.tool_choice == "required" else None
-    return Toolbox(tuple(body.tools), marked, grammar, body.parallel_tool_calls is not False)
+    return Toolbox(tuple(offered), marked, grammar, body.parallel_tool_calls is not False)
 
 
 def _named(body: ChatRequest) -> str | None:

@@ -19,12 +19,12 @@ from allmend.errors import TrainingDiverged
 from allmend.models.loading import Loaded
 from allmend.tuning import checkpoint, together
 from allmend.tuning.checkpoint import Progress
+from allmend.tuning.divided import DividedModel
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.packs import Pack, batches
 from allmend.tuning.passes import Learned, Passes
 from allmend.tuning.schedule import rate
 from allmend.tuning.tricks import Tricks
-from allmend.tuning.whole import WholeModel
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _PATIENCE = 10
@@ -67,6 +67,8 @@ class Plan:
     tricks: Tricks = field(default_factory=Tricks)
     recompute: bool = False
     """Whether activations are made again in the backward pass: the same bits, less memory."""
+    share_moments: bool = False
+    """Whether each of several processes keeps the optimiser's moments of its share of the weights only."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Trainer:
         self.passes, self.lora, self.rows, self.plan = passes, passes.lora, rows, plan
         self.folder, self.report, self.stop = folder, report, stop
         self.select = passes.packs(select) if select else []
-        self.optimiser = AdamW(self.lora.parameters(), shared_out=isinstance(self.lora, WholeModel))
+        self.optimiser = AdamW(self.lora.parameters(), shared_out=plan.share_moments)
         self.progress = Progress(steps=plan.steps)
         self.outcome = Outcome(self.progress)
         if (folder / LAST).is_file():
@@ -215,6 +217,7 @@ class _Trainer:
     def _step(self, rows: Sequence[Tokens], step: int) -> float:
         """One optimiser step; the loss per learned token, each token weighing the same however rows are packed."""
         parts: list[Pack] = self.passes.packs(together.share(rows))
+        fillers = self.passes.fillers(len(parts), rows)
         device = self.passes.loaded.device
         learned = together.total(sum(part.targets.numel() for part in parts), device)
         total = 0.0
@@ -222,11 +225,16 @@ class _Trainer:
             loss = self.passes.loss(part)
             (loss / max(1, learned)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        for part in fillers:
+            (self.passes.loss(part) * 0.0).backward()  # type: ignore[no-untyped-call]
         self.progress.tokens += sum(map(len, rows))
-        together.add_gradients(self.lora.parameters())
+        if isinstance(self.lora, DividedModel):
+            self.lora.take_gradients()
+        else:
+            together.add_gradients(self.lora.parameters())
         mean = together.total(total, device) / max(1, learned)
-        norm = torch.nn.utils.clip_grad_norm_(self.lora.parameters(), self.plan.clip)
-        self._check(mean, float(norm), step)
+        norm = together.clip(self.lora.parameters(), self.plan.clip, isinstance(self.lora, DividedModel))
+        self._check(mean, norm, step)
         self.optimiser.step(self._rate(step))
         self.passes.stepped()
         self.outcome.losses.append(mean)

@@ -125,7 +125,7 @@ def _loss(model: PreTrainedModel, hidden: Tensor, targets: Tensor, fused: bool) 
     return cross_entropy(logits_of(model, hidden).float(), targets, reduction="sum")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def mean_loss(model: PreTrainedModel, packs: list[Pack], loss: Callable[[Pack], Tensor] | None = None) -> float:
     """Loss per learned token over packs, in evaluation mode; by `loss` where one is given, else `loss_of`."""
     training = model.training

@@ -21,6 +21,7 @@ from allmend.data import Tokens
 from allmend.errors import DoesNotFit
 from allmend.models.loading import Loaded
 from allmend.nouns.choice import Choice
+from allmend.tuning import together
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.passes import Passes
 from allmend.tuning.trial import trial_step
@@ -85,7 +86,8 @@ def usable(device: torch.device) -> int | None:
     if has is None:
         return None
     rooms = [value for value in (_free(), _group_free()) if value is not None]
-    return has + min(rooms) if rooms else None
+    # Processes that train together on one machine share what is free there.
+    return has + min(rooms) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if rooms else None
 
 
 def _status(name: str) -> int | None:
@@ -164,21 +166,43 @@ def some_of(rows: Sequence[Tokens], tokens: int) -> list[Tokens]:
     return found
 
 
-def check_whole(loaded: Loaded, limit: int | None) -> None:
-    """Raise `DoesNotFit` when learning all weights cannot fit, before its memory is asked for.
+def whole_bytes(loaded: Loaded, shard: str = "none") -> int:
+    """Bytes that learning all weights takes in each process.
 
-    A weight takes itself, an fp32 master where the model is in fewer bits, gradient, and two moments.
+    A weight takes itself, an fp32 master where the model is in fewer bits, gradient, and two moments of four bytes.
+
+    Args:
+        shard: what processes divide among them: `none`, `optimiser` (the moments), `all` (then the model is there
+            twice for a moment, in one piece and in shares).
     """
-    limit = limit or usable(loaded.device)
-    count = sum(weight.numel() for weight in loaded.model.parameters())
+    count, size = 0, torch.finfo(loaded.dtype).bits // 8
+    for weight in loaded.model.parameters():
+        count += weight.numel()
     each = 16 if loaded.dtype == torch.float32 else 18
-    if limit is not None and count * each > limit:
-        raise DoesNotFit(
-            f"learning all {count / 1e6:.0f} million weights needs about {count * each / 2**20:.0f} MiB, "
-            f"and {limit / 2**20:.0f} MiB may be used",
-            where="--full",
-            hint="A LoRA (without --full) learns from the same rows in a fraction of it.",
-        )
+    others = together.processes()
+    if shard == "optimiser":
+        return int(count * (each - 8 + 8 / others))
+    return int(count * (size + 16 / others)) if shard == "all" else count * each
+
+
+def fits_whole(loaded: Loaded, limit: int | None, shard: str = "none") -> bool:
+    """Whether learning all weights fits into `limit`, or into what may be used."""
+    limit = limit or usable(loaded.device)
+    return limit is None or whole_bytes(loaded, shard) <= limit
+
+
+def check_whole(loaded: Loaded, limit: int | None, shard: str = "none") -> None:
+    """Raise `DoesNotFit` when learning all weights cannot fit, before its memory is asked for."""
+    limit = limit or usable(loaded.device)
+    if limit is None or fits_whole(loaded, limit, shard):
+        return
+    count = sum(weight.numel() for weight in loaded.model.parameters())
+    raise DoesNotFit(
+        f"learning all {count / 1e6:.0f} million weights needs about {whole_bytes(loaded, shard) / 2**20:.0f} MiB"
+        f"{' in each process' if together.processes() > 1 else ''}, and {limit / 2**20:.0f} MiB may be used",
+        where="--full",
+        hint="A LoRA (without --full) learns from the same rows in a fraction of it.",
+    )
 
 
 def settle(passes: Passes, rows: Sequence[Tokens], limit: int | None) -> tuple[list[Choice], Line | None]:
@@ -192,7 +216,8 @@ def settle(passes: Passes, rows: Sequence[Tokens], limit: int | None) -> tuple[l
     """
     longest = max(map(len, rows))
     whole = max(PACKS[0], longest)
-    line = measure(passes, rows)
+    # Every process goes the same way here, or they would make different passes.
+    limit, line = together.agreed((limit, measure(passes, rows)))
     if limit is None:
         return [Choice(name="pack_tokens", value=passes.pack_tokens, reason="free memory cannot be told here")], line
     allowed = int(limit * MARGIN)
@@ -209,7 +234,7 @@ def settle(passes: Passes, rows: Sequence[Tokens], limit: int | None) -> tuple[l
     passes.recompute(
         f"{line.at(max(PACKS[-1], longest)) >> 20} MiB would be needed to keep them, {limit >> 20} are there"
     )
-    again = measure(passes, rows)
+    again = together.agreed(measure(passes, rows))
     if again.at(max(PACKS[-1], longest)) > allowed:
         raise _too_small(passes, min(line, again, key=lambda one: one.at(longest)), longest, allowed, limit)
     passes.pack_tokens = next(t for t in PACKS if t <= passes.pack_tokens and again.at(max(t, longest)) <= allowed)

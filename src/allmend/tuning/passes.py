@@ -14,6 +14,8 @@ from allmend.models.attention import use_packed
 from allmend.models.loading import Loaded
 from allmend.models.support import attends_over_packs, has_plain_head, why_no_packs
 from allmend.nouns.choice import Choice
+from allmend.tuning import together
+from allmend.tuning.divided import Divided, DividedModel
 from allmend.tuning.fast.recognise import Unlike, chains_for, stack_of
 from allmend.tuning.fast.stack import Stack
 from allmend.tuning.loss import lean_loss, loss_of, mean_loss, row_by_row_loss, whole_loss
@@ -41,10 +43,17 @@ class Passes:
     made: dict[tuple[int, ...], list[Pack]] | None = None
     """Packs by the identity of their rows, where several trainings go over the same ones; None keeps none."""
 
+    divided: Divided | None = None
+    """The model's weights, where several processes divide them."""
+
     @classmethod
-    def of(cls, loaded: Loaded, lora: Learned, tricks: Tricks, pack_tokens: int) -> Passes:
+    def of(
+        cls, loaded: Loaded, lora: Learned, tricks: Tricks, pack_tokens: int, divided: Divided | None = None
+    ) -> Passes:
         """Take what the model allows; each choice has its reason."""
-        passes = cls(loaded, lora, tricks, pack_tokens)
+        if isinstance(lora, DividedModel):
+            divided = lora.divided
+        passes = cls(loaded, lora, tricks, pack_tokens, divided=divided)
         why_not = why_no_packs(loaded.model) if tricks.pack else "turned off"
         passes.choose("packing", why_not is None, why_not or "rows laid end to end give the same as apart; tried")
         if why_not is None:
@@ -66,6 +75,9 @@ class Passes:
             return
         if isinstance(self.lora, WholeModel):
             self.choose("layers", "the model's own", "all weights are learned, which the lean layers hold frozen")
+            return
+        if self.divided is not None:
+            self.choose("layers", "the model's own", "weights are divided, which the lean layers hold in one piece")
             return
         chains, why = chains_for(self.loaded.model, tricks.native_chains)
         try:
@@ -108,8 +120,23 @@ class Passes:
         limit = self.pack_tokens if self.tricks.pack else 1
         return packs(rows, limit, self.loaded.device, self.tricks.share_prefix and self.tricks.pack)
 
+    def fillers(self, own: int, rows: Sequence[Tokens]) -> list[Pack]:
+        """Packs that learn nothing, so that every process makes as many passes where weights are divided.
+
+        Args:
+            own: packs of this process.
+            rows: of all processes, at least one.
+        """
+        if self.divided is None:
+            return []
+        missing = together.most(own) - own
+        return self.packs([min(rows, key=len)]) * missing
+
     def loss(self, pack: Pack) -> Tensor:
         """Sum of cross-entropies over the learned tokens of a pack."""
+        return self._loss(pack) if self.divided is None else self.divided(self._loss, pack)
+
+    def _loss(self, pack: Pack) -> Tensor:
         model = self.loaded.model
         if self.stack is not None:
             return lean_loss(model, self.stack, pack, self.tricks.label_head)

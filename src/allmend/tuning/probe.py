@@ -6,6 +6,7 @@ a step, peak memory, and how many steps the budget buys. Nothing that is learned
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -155,11 +156,12 @@ def steps_in(budget: float, fit: Fit, mean_tokens: float, evaluation_seconds: fl
     left = budget * SLACK - evaluation_seconds
     steps = int(left / fit.seconds(mean_tokens))
     if steps < 1:
+        needed = (fit.seconds(mean_tokens) * 4 + evaluation_seconds) / SLACK - budget
         raise DoesNotFit(
-            f"one step takes {fit.seconds(mean_tokens):.1f} s and the evaluations {evaluation_seconds:.1f} s, "
-            f"which is more than the budget of {budget:.0f} s",
+            f"one step takes {fit.seconds(mean_tokens):.2g} s and the evaluations {evaluation_seconds:.2g} s, "
+            f"and {max(0.0, budget):.2g} s of the budget are left for training",
             where="--budget",
-            hint=f"Allow at least {(fit.seconds(mean_tokens) * 4 + evaluation_seconds) / SLACK:.0f}s, or fewer --rows.",
+            hint=f"Checking and measuring come out of it too: allow at least {math.ceil(needed)} s more.",
         )
     return steps
 

@@ -7,6 +7,7 @@ additions. Outside `torchrun` all of this does nothing.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TypeVar
@@ -60,6 +61,29 @@ def add_gradients(weights: Sequence[nn.Parameter]) -> None:
     for weight in weights:
         weight.grad = flat[start : start + weight.numel()].view_as(weight).clone()
         start += weight.numel()
+
+
+def most(value: int) -> int:
+    """The largest of all processes' numbers."""
+    if processes() == 1:
+        return value
+    found: list[int] = [0] * processes()
+    distributed.all_gather_object(found, value)
+    return max(found)
+
+
+def clip(weights: Sequence[nn.Parameter], limit: float, divided: bool) -> float:
+    """Scale gradients down to a norm of at most `limit`; returns what the norm was.
+
+    Args:
+        divided: each process holds a share of the weights, so the norm is that of all shares together.
+    """
+    if not divided:
+        return float(nn.utils.clip_grad_norm_(weights, limit))
+    own = float(nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
+    norm = math.sqrt(total(own**2, weights[0].device))
+    nn.utils.clip_grads_with_norm_(weights, limit, torch.tensor(norm))
+    return norm
 
 
 def agreed(value: _Value, source: int = 0) -> _Value:

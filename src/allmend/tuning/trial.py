@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allmend.data import Tokens
+from allmend.tuning.divided import DividedModel
 from allmend.tuning.optimiser import AdamW
 from allmend.tuning.passes import Passes
 
@@ -21,6 +22,8 @@ def trial_step(passes: Passes, rows: Sequence[Tokens], optimiser: AdamW | None =
     try:
         for pack in passes.packs(rows):
             passes.loss(pack).backward()  # type: ignore[no-untyped-call]
+        if isinstance(passes.lora, DividedModel):
+            passes.lora.take_gradients()
         if optimiser is not None:
             optimiser.step(0.0)
     finally:

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from allmend.apps import NotebookApp, Task
     from allmend.box.box import Box
     from allmend.box.outputs import Shown
+    from allmend.box.pool import Pool
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import CellRecord, Receipt
     from allmend.verbs.run import Prepared
+
+
+_CLOSED: tuple[Literal["finished"], str] = ("finished", "every cell ran; a person closed its web server")
 
 
 class AppSettings(Settings):
@@ -45,6 +49,10 @@ class AppSettings(Settings):
     """Runs that may be under way together; the others queue."""
     store: Path | None = None
     """Where runs and their outputs are kept; under ALLMEND_HOME by default."""
+    ready: int = 2
+    """Kernels that are started ahead for the notebooks looked at last; 0 starts none."""
+    keep_days: float | None = None
+    """Remove runs older than so many days at the start; without it all are kept."""
     level: Literal["A", "B"] | None = None
     """Insist on a level of enforcement instead of the best this machine has."""
 
@@ -95,6 +103,8 @@ def app(
     key: str | None = None,
     at_once: int = 2,
     store: Path | None = None,
+    ready: int = 2,
+    keep_days: float | None = None,
     level: Literal["A", "B"] | None = None,
 ) -> AppServer:
     """Serve a notebook or a folder of notebooks; returns when requests are taken.
@@ -116,6 +126,7 @@ def start(path: Path, settings: AppSettings, *, agree: Callable[[Prepared], bool
     from allmend.apps import make_app
     from allmend.apps.guard import Guard
     from allmend.apps.notebook import slugs
+    from allmend.apps.servers import Registry
     from allmend.apps.store import Store
     from allmend.home import home
 
@@ -123,14 +134,28 @@ def start(path: Path, settings: AppSettings, *, agree: Callable[[Prepared], bool
         raise UsageError("at least one run at once", where="--at-once")
     paths = _notebooks(path)
     names = slugs(paths)
-    apps = [_served(each, names[each], settings, agree) for each in paths]
+    if settings.ready < 0:
+        raise UsageError("at least none", where="--ready")
+    from allmend.box.pool import Pool
+
+    pool = Pool(settings.ready) if settings.ready else None
     near = is_loopback(settings.host)
+    apps = [_served(each, names[each], settings, agree, pool, web=near) for each in paths]
     key = settings.key or (None if near else secrets.token_urlsafe(24))
     hosts = ("localhost", "127.0.0.1", "[::1]") if near else _names(settings.host)
-    store = Store(settings.store or home("apps"))
+    listening = bind(settings.host, settings.port)
+    # Names below `localhost` lead to the visitor's own machine: beyond it, a notebook's web server is not shown.
+    registry = Registry(lambda: int(listening.getsockname()[1])) if near else None
+    store = Store(settings.store or home("apps"), registry=registry, keep_days=settings.keep_days)
     made = make_app(apps, store, at_once=settings.at_once, guard=Guard(hosts, key), may_ask=near)
-    listener = Listener(made, bind(settings.host, settings.port), settings.host).start()
-    return AppServer(listener, apps, key, made.state.queue.close)
+    listener = Listener(made, listening, settings.host, ws="websockets-sansio").start()
+
+    def close() -> None:
+        made.state.queue.close()
+        if pool is not None:
+            pool.close()
+
+    return AppServer(listener, apps, key, close)
 
 
 def _notebooks(path: Path) -> list[Path]:
@@ -154,7 +179,15 @@ def _names(host: str) -> tuple[str, ...]:
     return tuple(f"[{name}]" if ":" in name else name for name in names)
 
 
-def _served(path: Path, slug: str, settings: AppSettings, agree: Callable[[Prepared], bool] | None) -> NotebookApp:
+def _served(
+    path: Path,
+    slug: str,
+    settings: AppSettings,
+    agree: Callable[[Prepared], bool] | None,
+    pool: Pool | None,
+    *,
+    web: bool,
+) -> NotebookApp:
     """A notebook with its plan and what its runs are permitted; raises `Refused` when that is not settled."""
     from allmend.apps import NotebookApp
     from allmend.verbs import run as running
@@ -169,12 +202,26 @@ def _served(path: Path, slug: str, settings: AppSettings, agree: Callable[[Prepa
     plan = prepared.plan
 
     def run(task: Task) -> Receipt:
-        return _run(path, plan, permissions, settings, task)
+        return _run(path, plan, permissions, settings, task, pool)
 
-    return NotebookApp(slug, path, prepared.document.content["cells"], plan, permissions, prepared.level, run)
+    def looked_at() -> None:
+        if pool is not None:
+            mine = permissions.model_copy(update=_shown_elsewhere(permissions)) if web else permissions
+            running.make_ready(prepared, mine, pool, web=web)
+
+    return NotebookApp(
+        slug, path, prepared.document.content["cells"], plan, permissions, prepared.level, run, looked_at
+    )
 
 
-def _run(path: Path, plan: Plan, permissions: Permissions, settings: AppSettings, task: Task) -> Receipt:
+def _shown_elsewhere(permissions: Permissions) -> dict[str, object]:
+    """Ports are shown at an address of their own, to whom the run belongs, and not to everybody on this machine."""
+    return {"network": permissions.network.model_copy(update={"publish": []})}
+
+
+def _run(
+    path: Path, plan: Plan, permissions: Permissions, settings: AppSettings, task: Task, pool: Pool | None
+) -> Receipt:
     from allmend.verbs import run as running
 
     chosen = running.RunSettings.of(
@@ -188,15 +235,27 @@ def _run(path: Path, plan: Plan, permissions: Permissions, settings: AppSettings
             hint="Start `allmend app` again to see its new plan.",
         )
     prepared.give(task.values)
-    mine = permissions.model_copy(
-        update={"files": permissions.files.model_copy(update={"write": str(task.folder / "outputs")})}
-    )
+    changed: dict[str, object] = {"files": permissions.files.model_copy(update={"write": str(task.folder / "outputs")})}
+    if task.web is not None:
+        changed |= _shown_elsewhere(permissions)
+    mine = permissions.model_copy(update=changed)
+    staying: list[Box] = []
 
     def box_made(box: Box) -> None:
-        task.stopper(lambda: box.stop("interrupted", "a person stopped it"))
+        def stop() -> None:
+            box.stop(*(_CLOSED if staying else ("interrupted", "a person stopped it")))
+
+        task.stopper(stop)
+
+    def stay(box: Box) -> None:
+        if task.web is not None:
+            staying.append(box)
+            task.web.stay(box)
 
     hears = _Hears(task, prepared.document.content["cells"])
-    return running.carry_out(prepared, mine, progress=hears, ask=task.ask, box_made=box_made)
+    return running.carry_out(
+        prepared, mine, progress=hears, ask=task.ask, box_made=box_made, web=task.web, stay=stay, pool=pool
+    )
 
 
 class _Hears:

@@ -58,6 +58,7 @@ def replay(reference: str, *, watch: Watch = SILENT) -> Replayed:
             "fresh": True,
             "trials": 1,
             "workers": 1,
+            "shard": None,
             "more_data": False,
         }
     )

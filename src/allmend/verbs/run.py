@@ -17,10 +17,13 @@ from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
     from allmend.box.box import Box
+    from allmend.box.box import Settings as BoxSettings
     from allmend.box.environment import Environment
     from allmend.box.owner import Operator
+    from allmend.box.pool import Pool
     from allmend.box.questions import Ask
     from allmend.box.run import Progress
+    from allmend.box.web import Web
     from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.receipt import Receipt
@@ -58,6 +61,9 @@ class RunSettings(Settings):
     """The Python version to run it with, like 3.12; it has to be on this machine."""
     keep_going: bool = False
     """Run the cells after one that failed."""
+    stay: bool = False
+    """Keep the run open after its last cell while the notebook serves pages, until Ctrl-C. In a terminal it does so
+    by itself; a batch and Python code never do."""
     trace: bool = False
     """Record every file access through the kernel; exact, but slows file access about tenfold."""
     level: Literal["A", "B"] | None = None
@@ -87,6 +93,7 @@ def run(
     profile: str = "auto",
     python: str | None = None,
     keep_going: bool = False,
+    stay: bool = False,
     trace: bool = False,
     level: Literal["A", "B"] | None = None,
     unsandboxed: bool = False,
@@ -117,51 +124,39 @@ def carry_out(
     ask: Ask | None = None,
     held: Held | None = None,
     box_made: Callable[[Box], None] | None = None,
+    web: Web | None = None,
+    stay: Callable[[Box], None] | None = None,
+    pool: Pool | None = None,
 ) -> Receipt:
     """Run what was agreed; always leaves the executed notebook and the receipt.
 
     `box_made` is told the box before anything starts in it: `Box.stop` ends the run from another thread.
+    `web` gives web servers of the notebook an address, `stay` keeps the run open for them after its last cell.
+    `pool` has kernels that were started ahead.
     `held` is the lock made ready for this run; with a lock and without it, it is made ready here.
     """
-    from allmend.box import installing, owner, page, sets
+    from allmend.box import owner, page
     from allmend.box import run as running
-    from allmend.box.box import Settings as BoxSettings
-    from allmend.planning.permissions import hosts_of, requirements, serving
+    from allmend.planning.permissions import hosts_of, serving
     from allmend.runs import record
 
     if prepared.lock is not None and held is None:
         from allmend.verbs import held_run
 
         with held_run.ready(prepared, owner.read(), progress) as held:
-            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held, box_made=box_made)
+            more: dict[str, Any] = {"box_made": box_made, "web": web, "stay": stay}
+            return carry_out(prepared, permissions, progress=progress, ask=ask, held=held, **more)
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
     if settings.save_permissions is not None:
         running.write_atomically(settings.save_permissions, permissions.to_toml())
     grants = held.operator if held else owner.read()
-    environment = held.environment if held else _environment(prepared, grants, progress)
-    ready = sets.RequirementSet() if held else sets.requirement_set(requirements(prepared.plan), environment, grants)
-    for reason in ready.left:
-        _noting(progress)(f"left to its own cell: {reason}")
+    box_settings = _box_settings(prepared, permissions, grants, ask=ask, held=held, web=web is not None, to=progress)
     job = running.Job(
         notebook=document.content,
         path=document.path.name,
         sha256=document.sha256,
-        settings=BoxSettings(
-            permissions=permissions,
-            environment=environment,
-            folder=document.path.resolve().parent,
-            level=prepared.level,
-            why=prepared.why,
-            trace=settings.trace,
-            ask=ask,
-            operator=grants,
-            colab=document.colab,
-            uploads=tuple(settings.upload),
-            uv=held.uv if held else installing.uv_program(),
-            below=ready.folders,
-            **(held.outside if held else {}),
-        ),
+        settings=box_settings,
         executed=prepared.folder / f"{document.path.stem}.ipynb",
         receipt=prepared.folder / "receipt.json",
         parameters={name: _shown(name, value) for name, value in prepared.values.items()},
@@ -170,11 +165,15 @@ def carry_out(
         serving_hosts=serving(hosts_of(prepared.plan)),
         keep_going=settings.keep_going,
         operator_grants=grants.grants,
+        web=web,
+        stay=stay,
+        pool=None if held else pool,
     )
     shown = settings.model_dump(mode="json") | {"parameters": job.parameters}
     with record("run", settings=shown, subject=document.path.name) as made:
         made.input(document.path, sha256=document.sha256)
         made.choice("box level", prepared.level, "; ".join(prepared.why))
+        environment = box_settings.environment
         made.choice("profile", environment.profile, f"{prepared.choice.why}; Python {environment.version}")
         if held is not None:
             made.choice("lock", held.digest, "the run is held to it (--locked)")
@@ -185,10 +184,56 @@ def carry_out(
                 hear(box)
 
         receipt = running.run(job, progress, made_box)
+        made.choice("kernel", *job.kernel)
         running.write_atomically(prepared.folder / "receipt.html", page.html(receipt, document.content))
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)
     return receipt
+
+
+def make_ready(prepared: Prepared, permissions: Permissions, pool: Pool, *, web: bool) -> None:
+    """Have a kernel started ahead for runs of `prepared` with these permissions."""
+    from allmend.box import owner
+
+    pool.keep(prepared.document.path.name, _box_settings(prepared, permissions, owner.read(), web=web))
+
+
+def _box_settings(
+    prepared: Prepared,
+    permissions: Permissions,
+    grants: Operator,
+    *,
+    ask: Ask | None = None,
+    held: Held | None = None,
+    web: bool = False,
+    to: Progress | None = None,
+) -> BoxSettings:
+    """What the box is made from; packages that every run of the notebook needs are made ready here."""
+    from allmend.box import installing, sets
+    from allmend.box.box import Settings as BoxSettings
+    from allmend.planning.permissions import requirements
+
+    document = prepared.document
+    environment = held.environment if held else _environment(prepared, grants, to)
+    ready = sets.RequirementSet() if held else sets.requirement_set(requirements(prepared.plan), environment, grants)
+    for reason in ready.left:
+        _noting(to)(f"left to its own cell: {reason}")
+    return BoxSettings(
+        permissions=permissions,
+        environment=environment,
+        folder=document.path.resolve().parent,
+        level=prepared.level,
+        why=prepared.why,
+        trace=prepared.settings.trace,
+        ask=ask,
+        operator=grants,
+        colab=document.colab,
+        uploads=tuple(prepared.settings.upload),
+        uv=held.uv if held else installing.uv_program(),
+        below=ready.folders,
+        web=web,
+        **(held.outside if held else {}),
+    )
 
 
 def _environment(prepared: Prepared, grants: Operator, progress: Progress | None) -> Environment:

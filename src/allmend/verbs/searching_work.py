@@ -33,6 +33,7 @@ from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, probe
+from allmend.verbs.tuning_resume import interrupted, key
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
@@ -146,7 +147,7 @@ class Searching:
 
     def _earlier(self) -> Path | None:
         """The folder of a search to go on with: one that was stopped, or whose workers died."""
-        folder = None if self.tuning.settings.fresh else self.tuning.interrupted(RECORD, failed=True)
+        folder = None if self.tuning.settings.fresh else interrupted(self.tuning, RECORD, failed=True)
         if folder is None or runs.show(folder.name).state == "interrupted":
             return folder
         live = any(trial.state in {"running", "paused"} for trial in read_record(folder).trials)
@@ -155,7 +156,7 @@ class Searching:
     def go(self) -> bool:
         """Search; the best adapter is in the run's folder afterwards. Says whether a person stopped it."""
         run = self.tuning.run
-        (run.folder / "key").write_text(self.tuning.key())
+        (run.folder / "key").write_text(key(self.tuning))
         search = self._begin()
         keeper = Keeper(
             run.folder,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allmend.models.fetch import Progress
     from allmend.nouns.choice import Choice
     from allmend.nouns.model import Model
+    from allmend.serving.desk import Desk
     from allmend.serving.registry import Served
     from allmend.serving.server import Server
 
@@ -36,13 +37,37 @@ class ServeSettings(Settings):
     """An adapter as NAME=REF; REF is its folder, a run, or OWNER/NAME@REV on a hub. May be given many times."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own needs an API key."""
+    """Address to listen on. Any other than this machine's own needs keys, and TLS or --insecure."""
 
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes any free one."""
 
     api_key: str | None = None
     """What clients must send as their key; also read from ALLMEND_API_KEY."""
+
+    with_keys: bool = False
+    """Ask for keys of `allmend keys`, hold them to their limits, and keep the ledger of usage."""
+
+    tls_cert: str | None = None
+    """Certificate for TLS, a PEM file, with those that lead to its authority."""
+
+    tls_key: str | None = None
+    """Key of the certificate, a PEM file."""
+
+    insecure: bool = False
+    """Listen for others without TLS: for a server behind something that encrypts."""
+
+    isolate: bool | None = None
+    """Compute in a process of its own, which is started again when it crashes; done with --with-keys when not given."""
+
+    queue: int = Field(1024, ge=0)
+    """Answers that may wait for their turn; beyond that requests are refused with 429."""
+
+    wait: Duration = 30.0
+    """Longest time that a request may be expected to wait; beyond that it is refused with 429."""
+
+    fallback: tuple[str, ...] = ()
+    """MODEL=OTHER: what answers, and says so, where MODEL would be refused with 429. May be given many times."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights; chosen from what the processor has when not given."""
@@ -80,6 +105,12 @@ class ServeSettings(Settings):
     loading: bool = True
     """Let clients load and unload adapters by /v1/load_lora_adapter and /v1/unload_lora_adapter."""
 
+    index: tuple[str, ...] = ()
+    """Documents to search in: an index by its NAME, or NAME=FOLDER, which is indexed first. May be given many times."""
+
+    norms: str | None = None
+    """A file of norms that /v1/moderations holds texts against."""
+
     log: bool = False
     """Write a line of JSON to stderr for every request."""
 
@@ -94,6 +125,14 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
+    with_keys: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    insecure: bool = False,
+    isolate: bool | None = None,
+    queue: int = 1024,
+    wait: float | str = 30.0,
+    fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
     weights: str = "auto",
@@ -106,6 +145,8 @@ def serve(
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
+    index: Sequence[str] = (),
+    norms: str | None = None,
     log: bool = False,
     grace: float | str = 10.0,
 ) -> None:
@@ -118,8 +159,8 @@ def serve(
     """
     given = {key: value for key, value in locals().items() if key != "models"}
     settings = ServeSettings.of(given)
-    server = start(models, **{**dict(settings), "grace": settings.grace})
-    wait(server, grace=settings.grace)
+    server = start(models, **dict(settings))
+    wait_for_end(server, grace=settings.grace)
 
 
 def start(
@@ -129,6 +170,14 @@ def start(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
+    with_keys: bool = False,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    insecure: bool = False,
+    isolate: bool | None = None,
+    queue: int = 1024,
+    wait: float | str = 30.0,
+    fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
     weights: str = "auto",
@@ -141,6 +190,8 @@ def start(
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
+    index: Sequence[str] = (),
+    norms: str | None = None,
     log: bool = False,
     grace: float | str = 10.0,
     progress: Progress | None = None,
@@ -153,12 +204,20 @@ def start(
     if not names:
         raise UsageError("name at least one model", hint="Try: allmend serve gemma-3-270m")
     key = settings.api_key or os.environ.get(KEY_VARIABLE) or None
+    from allmend.models.kind import kind_of
+    from allmend.models.resolve import resolve
     from allmend.serving import adapter_refs, server
     from allmend.serving.app import create_app
+    from allmend.serving.more import Kept
     from allmend.serving.registry import Registry
+    from allmend.verbs.serve_services import load_service, open_indexes
+    from allmend.verdicts.norms import read as read_norms
 
     # Everything that can be refused is refused before a model is fetched or loaded.
-    server.check_key(settings.host, key)
+    tls = server.tls_options(settings.tls_cert, settings.tls_key)
+    has_key = settings.with_keys or key is not None
+    server.check_exposure(settings.host, key=has_key, tls=bool(tls), insecure=settings.insecure)
+    fallbacks = dict(adapter_refs.split(text, "--fallback") for text in settings.fallback)
     wanted = [adapter_refs.split(text) for text in settings.adapter]
     with ExitStack() as undo:
         listening = server.bind(settings.host, settings.port)
@@ -168,21 +227,71 @@ def start(
         folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
         registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
         undo.callback(registry.close)
+        rules = read_norms(settings.norms) if settings.norms is not None else None
+
+        def load(name: str) -> tuple[Served, TextEngine]:
+            return _load(name, settings, progress, note)
+
         for name in names:
-            loaded, made = load_engine(name, settings, progress=progress, note=note)
+            found = resolve(name, progress)
+            if (kind := kind_of(found)) != "text":
+                registry.services.add(found, kind, load_service(found, kind, dtype=settings.dtype, note=note))
+                continue
+            loaded, made = load(name)
             registry.add_base(loaded, made, answer_limit=settings.answer)
+        indexes = open_indexes(settings.index, registry, progress=progress, note=note)
         for name, read in adapters:
             registry.add_adapter(name, read)
+        desk = _desk(settings, key, fallbacks)
+        undo.callback(desk.close)
         app = create_app(
             registry,
-            key=key,
+            desk=desk,
             loopback=server.is_loopback(settings.host),
             loading=settings.loading,
             log=settings.log,
+            load=load,
+            kept=Kept(norms=rules, indexes=indexes),
         )
-        running = server.Server(app, registry, listening, settings.host).start()
+        running = server.Server(app, registry, listening, settings.host, desk=desk, **tls).start()
         undo.pop_all()
     return running
+
+
+def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -> Desk:
+    from allmend.serving.desk import Desk, with_keys
+
+    options: dict[str, Any] = {
+        "word": key,
+        "parallel": settings.parallel,
+        "longest": settings.wait,
+        "queue": settings.queue,
+        "fallbacks": fallbacks,
+    }
+    return with_keys(**options) if settings.with_keys else Desk(**options)
+
+
+def _load(name: str, settings: ServeSettings, progress: Progress | None, note: Note) -> tuple[Served, TextEngine]:
+    isolate = settings.with_keys if settings.isolate is None else settings.isolate
+    if not isolate:
+        return load_engine(name, settings, progress=progress, note=note)
+    from allmend.engines.apart.engine import start as start_apart
+    from allmend.models.loading import load_tokenizer
+    from allmend.models.resolve import resolve
+
+    found = resolve(name, progress)  # Downloads and their progress are this process's.
+    engine, about = start_apart("allmend.verbs.serve:_apart", (name, settings.model_dump(mode="json")))
+    for each in about["choices"]:
+        note(found.name, each)
+    return Described(about["model"], load_tokenizer(found), about["template"], engine.context), engine
+
+
+def _apart(name: str, values: dict[str, Any]) -> tuple[TextEngine, dict[str, Any]]:
+    """In the engine's process: the engine, and what the server needs to know of it."""
+    choices: list[Choice] = []
+    settings = ServeSettings.of({**values, "isolate": False})
+    loaded, engine = load_engine(name, settings, note=lambda model, choice: choices.append(choice))
+    return engine, {"model": loaded.about, "template": loaded.template, "choices": choices}
 
 
 def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -201,7 +310,7 @@ def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str]
 
 
 def load_engine(
-    model: str,
+    model: str | Model,
     settings: ServeSettings,
     *,
     progress: Progress | None = None,
@@ -213,7 +322,7 @@ def load_engine(
     from allmend.models.loading import load
     from allmend.models.resolve import resolve
 
-    found = resolve(model, progress)
+    found = resolve(model, progress) if isinstance(model, str) else model
     engine_choice = _engine(found, settings)
     if engine_choice.value != "torch" or settings.engine != "torch":
         note(found.name, engine_choice)
@@ -307,7 +416,7 @@ def _other(
     return Described(model, tokenizer, template if isinstance(template, str) else None, context), made
 
 
-def wait(server: Server, *, grace: float) -> None:
+def wait_for_end(server: Server, *, grace: float) -> None:
     """Block until Ctrl-C or SIGTERM, then close: `grace` seconds for answers under way, none after a second Ctrl-C.
 
     Raises `KeyboardInterrupt` when it is done.

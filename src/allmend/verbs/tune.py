@@ -57,6 +57,10 @@ class TuneSettings(Settings):
     full: bool = False
     """Learn all weights of the model instead of a LoRA; what comes out is a model folder."""
 
+    shard: Literal["none", "optimiser", "all"] | None = None
+    """What processes started by torchrun divide among them: nothing; the optimiser's moments (--full only); or weights
+    and gradients too, which is FSDP. As little as fits when not given."""
+
     base_bits: Literal[8, 4] | None = None
     """Keep the frozen weights in 8 or 4 bits: less memory, a little less precise. Not with --full."""
 
@@ -130,6 +134,7 @@ def tune(
     rslora: bool = False,
     dora: bool = False,
     full: bool = False,
+    shard: Literal["none", "optimiser", "all"] | None = None,
     base_bits: Literal[8, 4] | None = None,
     memory: int | str | None = None,
     upper_layers: int | None = None,

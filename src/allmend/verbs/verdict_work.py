@@ -16,7 +16,8 @@ from allmend.models.benchmark_rows import benchmark_examples
 from allmend.models.loading import Loaded, load
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_question import general_text
-from allmend.verbs.tuning_work import read_dataset, write_verdict
+from allmend.verbs.tuning_verdict import write_verdict
+from allmend.verbs.tuning_work import read_dataset
 from allmend.verdicts import norms
 from allmend.verdicts.few_shot import choose_shots
 from allmend.verdicts.judge import Question, judge

@@ -170,13 +170,13 @@ def ask(loaded: Loaded, norms: NormsFile, template: Template, answers: Answers) 
         if case.on is not None:
             texts += answers.texts
             prompts += [row.given for row in answers.sample]
-        says = _decided(norms, case, prompts, texts)
+        says = decided(norms, case, prompts, texts)
         held = [None if said is None else said is (kind == "must") for said in says]
         answers.norms.append(held)
         answers.norm_texts.append(texts)
 
 
-def _decided(norms: NormsFile, case: Case, prompts: Sequence[str], texts: Sequence[str]) -> list[bool | None]:
+def decided(norms: NormsFile, case: Case, prompts: Sequence[str], texts: Sequence[str]) -> list[bool | None]:
     """Whether each answer is what the case is about; None where that could not be decided."""
     if case.pattern is not None:
         pattern = re.compile(case.pattern)

@@ -9,10 +9,9 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import BaseModel
 
-url, model = sys.argv[1:]
-chat = ChatOpenAI(
-    model="yours", base_url=url, api_key="none", max_retries=0, max_tokens=200, temperature=0, timeout=120
-)
+url, model, *keys = sys.argv[1:]
+key = keys[0] if keys else "none"
+chat = ChatOpenAI(model="yours", base_url=url, api_key=key, max_retries=0, max_tokens=200, temperature=0, timeout=120)
 base = chat.model_copy(update={"model_name": model})
 history = [SystemMessage("be kind"), HumanMessage("hi"), AIMessage("hello"), HumanMessage("again")]
 
@@ -60,10 +59,10 @@ check("tools by schema", isinstance(chat.with_structured_output(Mood, method="fu
 streamed = list(chat.bind_tools([look], tool_choice="required").stream("hi"))
 check("streamed tools", any(part.tool_call_chunks for part in streamed))
 check("n", len(base.generate([[HumanMessage("hi")]], n=2).generations[0]) == 2)
-responses = ChatOpenAI(model=model, base_url=url, api_key="none", max_retries=0, use_responses_api=True, max_tokens=20)
+responses = ChatOpenAI(model=model, base_url=url, api_key=key, max_retries=0, use_responses_api=True, max_tokens=20)
 check("responses", responses.invoke("hi").content)
 check("responses stream", list(responses.stream("hi")))
 check(
     "completions",
-    OpenAI(model=model, base_url=url, api_key="none", max_tokens=5, max_retries=0).invoke("abc") is not None,
+    OpenAI(model=model, base_url=url, api_key=key, max_tokens=5, max_retries=0).invoke("abc") is not None,
 )

@@ -9,7 +9,8 @@ import sys
 import litellm
 from pydantic import BaseModel
 
-url, model = sys.argv[1:]
+url, model, *keys = sys.argv[1:]
+key = keys[0] if keys else "none"
 hello = [{"role": "user", "content": "hi"}]
 tool = {
     "type": "function",
@@ -29,7 +30,7 @@ class Mood(BaseModel):
 def ask(**more: object) -> object:
     """A chat completion."""
     settings = {"model": model, "messages": hello, "max_tokens": 40, "temperature": 0, **more}
-    return litellm.completion(custom_llm_provider="openai", base_url=url, api_key="none", num_retries=0, **settings)
+    return litellm.completion(custom_llm_provider="openai", base_url=url, api_key=key, num_retries=0, **settings)
 
 
 def check(name: str, value: object) -> None:
@@ -74,6 +75,6 @@ streamed = list(ask(model="yours", tools=[tool], tool_choice="required", max_tok
 check("streamed tools", any(part.choices[0].delta.tool_calls for part in streamed if part.choices))
 check("unknown model", fails(litellm.NotFoundError, model="nobody"))
 check("bad value", fails(litellm.BadRequestError, temperature=9))
-settings = {"custom_llm_provider": "openai", "base_url": url, "api_key": "none", "max_tokens": 5}
+settings = {"custom_llm_provider": "openai", "base_url": url, "api_key": key, "max_tokens": 5}
 check("async", asyncio.run(litellm.acompletion(model=model, messages=hello, **settings)).choices)
 check("text completion", litellm.text_completion(model=model, prompt="abc", **settings).choices)

@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-url, model = sys.argv[1:]
+url, model, *keys = sys.argv[1:]
+key = keys[0] if keys else "none"
 home = Path(tempfile.mkdtemp())
 names = {"base": model, "tuned": "yours", "colon": f"{model}:yours"}
 entries = [
@@ -24,7 +25,7 @@ short = ["-o", "max_tokens", "30", "-o", "temperature", "0"]
 
 def llm(*arguments: str, given: str = "", good: bool = True) -> str:
     """What the tool prints."""
-    environment = {**os.environ, "LLM_USER_PATH": str(home), "OPENAI_API_KEY": "none"}
+    environment = {**os.environ, "LLM_USER_PATH": str(home), "OPENAI_API_KEY": key}
     done = subprocess.run(
         [str(program), *arguments], input=given, capture_output=True, text=True, env=environment, timeout=120
     )

@@ -178,31 +178,58 @@ def _dialer(order: dict[str, Any], control: _socket.socket) -> None:
         return
     control.close()
     try:
-        _dial(_socket.socket(fileno=fd), set(order["publish"]))
+        publish = order["publish"]
+        _dial(_socket.socket(fileno=fd), None if publish is None else set(publish))
     finally:
         os._exit(0)
 
 
-def _dial(requests: _socket.socket, ports: set[int]) -> None:
+def _dial(requests: _socket.socket, ports: set[int] | None) -> None:
+    """Answer `PORT` with a connection to it, `list` with the ports that anything inside listens on."""
     while True:
         text = requests.recv(16)
         if not text:
             return
+        if text == b"list":
+            requests.send(b"listening " + b" ".join(b"%d" % port for port in _listening())[:3000])
+            continue
         port = int(text)
-        for family, host in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
-            sock = _socket.socket(family, _socket.SOCK_STREAM)
-            try:
-                if port not in ports:
-                    continue
-                sock.connect((host, port))
-                send_with(requests, "connected", [sock.fileno()])
-                break
-            except OSError:
-                continue
-            finally:
-                sock.close()
+        sock = _connected(port) if ports is None or port in ports else None
+        if sock is None:
+            send_with(requests, f"refused {port}", [])
         else:
-            send_with(requests, "refused", [])
+            send_with(requests, f"connected {port}", [sock.fileno()])
+            sock.close()
+
+
+def _connected(port: int) -> _socket.socket | None:
+    for family, host in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
+        sock = _socket.socket(family, _socket.SOCK_STREAM)
+        # A server with a full queue would hold up everybody else's connections.
+        sock.settimeout(2.0)
+        try:
+            sock.connect((host, port))
+        except OSError:
+            sock.close()
+            continue
+        sock.setblocking(True)
+        return sock
+    return None
+
+
+def _listening() -> list[int]:
+    found = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/self/net/{name}") as file:
+                rows = file.read().split("\n")[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if len(fields) > 3 and fields[3] == "0A":
+                found.add(int(fields[1].rpartition(":")[2], 16))
+    return sorted(found)
 
 
 def _ready(order: dict[str, Any], control: _socket.socket) -> None:

@@ -82,6 +82,11 @@ class TorchTextEngine:
         """Most tokens that prompt and answer may have together."""
         return self._context
 
+    @property
+    def memory_tokens(self) -> int | None:
+        """Tokens of keys and values that it holds; None where that is not bounded."""
+        return self._runner.capacity
+
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
         return tuple(self._loras)

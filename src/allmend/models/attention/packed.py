@@ -51,6 +51,11 @@ class Segments:
     masks: dict[tuple[str, int], Any] = field(default_factory=dict, compare=False, repr=False)
     """What kernels keep of this pack between layers."""
 
+    @property
+    def padded(self) -> bool:
+        """Whether some rows are attended beside longer ones."""
+        return any(group.gather.numel() != group.places.numel() for group in self.groups)
+
 
 def segments_of(
     lengths: Sequence[int], device: torch.device | str = "cpu", waste: float = 0.25, prefix: int = 0
@@ -142,10 +147,14 @@ def packed_attention(
         raise ValueError("packed attention was called without `segments`")
     if kwargs.get("softcap") is not None:
         raise ValueError("packed attention does not cap scores")
+    causal = getattr(module, "is_causal", True) is not False
+    if not causal and (segments.padded or sliding_window is not None):
+        # Without the causal mask nothing would keep padding from the tokens before it.
+        raise ValueError("packed attention in both directions takes neither padding nor windows")
     rows_q, rows_k, rows_v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if len(segments.groups) == 1 and len(segments.lengths) == 1:
-        return _attend(query, key, value, scaling, dropout, sliding_window).transpose(1, 2), None
-    if flex.why_not(query, dropout) is None:
+        return _attend(query, key, value, scaling, dropout, sliding_window, causal).transpose(1, 2), None
+    if causal and flex.why_not(query, dropout) is None:
         attended = flex.try_flex(query, key, value, segments, scaling, sliding_window)
         if attended is not None:
             return attended.transpose(1, 2), None
@@ -155,7 +164,7 @@ def packed_attention(
         keys = group.gather if group.keys is None else group.keys
         q = _gathered(rows_q, group.gather)
         k, v = (_gathered(tensor, keys) for tensor in (rows_k, rows_v))
-        attended = _attend(q, k, v, scaling, dropout, sliding_window)
+        attended = _attend(q, k, v, scaling, dropout, sliding_window, causal)
         flat = attended.transpose(1, 2).flatten(0, 1).index_select(0, group.real)
         if output is None:
             pieces.append(flat)
@@ -179,15 +188,16 @@ def _attend(
     scaling: float | None,
     dropout: float,
     sliding_window: int | None,
+    causal: bool = True,
 ) -> torch.Tensor:
     """(N, H, L, D) causal attention over (N, K, M, D), within `sliding_window` tokens where one is given.
 
-    The last query stands at the last key.
+    The last query stands at the last key. Where it is not causal, everything sees everything.
     """
     length, keys = query.shape[2], key.shape[2]
     mask = None
     narrow = sliding_window is not None and keys > sliding_window
-    if narrow or keys > length:
+    if causal and (narrow or keys > length):
         steps = torch.arange(keys, device=query.device)
         distance = steps[keys - length :].unsqueeze(1) - steps.unsqueeze(0)
         mask = distance >= 0
@@ -197,7 +207,7 @@ def _attend(
     if repeat > 1:
         key, value = (_repeat(tensor, repeat) for tensor in (key, value))
     return scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scaling
     )
 
 

@@ -97,6 +97,18 @@ const place = (cell) => {
 
 const seconds = (number) => number < 60 ? `${number.toFixed(number < 10 ? 1 : 0)} s` : `${Math.floor(number / 60)} min ${Math.round(number % 60)} s`;
 
+// Of a line that was written over, as progress bars do, the last state; an open carriage return waits for what comes.
+const settle = (text) => {
+  if (!text.includes("\r")) return text;
+  const lines = text.split("\n");
+  return lines.map((line, n) => {
+    let end = line.length;
+    while (end && line[end - 1] === "\r") end -= 1;
+    const kept = line.slice(line.lastIndexOf("\r", end - 1) + 1, end);
+    return n === lines.length - 1 && end < line.length ? `${kept}\r` : kept;
+  }).join("\n");
+};
+
 const hear = {
   place: ({ place, estimate }) => tell(place === 0 ? "next in the queue" : `${place} before you${estimate ? `, about ${seconds(estimate)}` : ""}`),
   started: () => { tell("running"); at("progress").hidden = false; },
@@ -105,7 +117,8 @@ const hear = {
     const box = place(cell).lastElementChild;
     let pre = box.querySelector("pre.live");
     if (!pre) { pre = make("pre", "", "live"); box.append(pre); }
-    pre.textContent = (pre.textContent + text).slice(-20000);
+    const said = pre.textContent + text.replace(/\x1b\[[0-9;?]*[ -\/]*[@-~]|\x1b./g, "");
+    pre.textContent = settle(said).slice(-20000);
   },
   cell_ended: ({ cell, status, seconds: took }) => {
     const found = place(cell);
@@ -113,6 +126,21 @@ const hear = {
     found.querySelector("p").textContent += ` (${status}, ${seconds(took ?? 0)})`;
     show(cell);
     at("progress").value += 1 / Math.max(1, Number(main.dataset.cells));
+  },
+  server: ({ port }) => {
+    const card = make("div", undefined, "card");
+    const open = link(`${base}/runs/${run}/servers/${port}`, "Open it in a new tab");
+    open.target = "_blank";
+    open.rel = "noopener noreferrer";
+    open.className = "button";
+    card.append(make("p", `This notebook serves a page of its own (port ${port}). It is the notebook's page, not this one: what you type there goes to the notebook.`), open);
+    at("servers").append(card);
+  },
+  serving: () => {
+    tell("every cell ran; its web server is open until you close it or nobody has used it for a quarter of an hour");
+    at("progress").hidden = true;
+    at("stop").textContent = "Close it";
+    at("run").disabled = remember(seen) !== "yes";
   },
   asked: ({ question, wants, what }) => ask(question, wants, what),
   answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
@@ -122,6 +150,7 @@ const hear = {
     at("stop").hidden = true;
     at("run").disabled = remember(seen) !== "yes";
     at("asked").replaceChildren();
+    at("servers").replaceChildren();
     source?.close();
     after();
     earlier();
@@ -147,7 +176,7 @@ addEventListener("message", (event) => {
 const ask = (number, kind, what) => {
   const card = make("div", undefined, "card ask");
   card.id = `question-${number}`;
-  card.append(make("p", `The running cell wants ${kind} ${what}, which is not permitted.`));
+  card.append(make("p", `The running cell wants ${kind === "host" ? "to reach" : `the ${kind}`} ${what}, which is not permitted. It waits for your answer; without one it is refused after three minutes.`));
   if (main.dataset.mayAsk === "true") {
     const row = make("div", undefined, "row");
     for (const [words, allowed] of [["Allow it for this run", true], ["Refuse", false]]) {
@@ -196,9 +225,10 @@ at("history").addEventListener("toggle", earlier);
 const follow = (id) => {
   run = id;
   source?.close();
-  for (const name of ["results", "asked", "after"]) at(name).replaceChildren();
+  for (const name of ["results", "asked", "servers", "after"]) at(name).replaceChildren();
   at("progress").value = 0;
   at("stop").hidden = false;
+  at("stop").textContent = "Stop";
   at("run").disabled = true;
   tell("waiting");
   source = new EventSource(`${base}/runs/${id}/events`);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,8 +220,3 @@ class _Pass(Function):
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
         record, ctx.record = ctx.record, None
         return (None, None, None, None, None, None, *ctx.stack.back(record, outer[0]))
-
-
-def weights_of(layers: Sequence[Layer]) -> int:
-    """Numbers in the layers' frozen matrices: what a token is multiplied with on its way up."""
-    return sum(one.out * one.width for layer in layers for one in layer.products)

@@ -60,3 +60,20 @@ if os.environ.pop("ALLMEND_COLAB", ""):
         import google.colab  # noqa: F401
     except Exception:  # the notebook's own packages may hold another `google`
         pass
+
+
+class _Gradio:
+    """Waits for Gradio to be imported, in any Python of the box."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> object:
+        """Only the one module; every other import goes on untouched."""
+        if name != "gradio.blocks":
+            return None
+        sys.meta_path.remove(_Gradio)
+        import local_links
+
+        return local_links.patched(name, path)
+
+
+sys.meta_path.insert(0, _Gradio)

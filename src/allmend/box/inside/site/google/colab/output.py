@@ -1,6 +1,14 @@
-"""Output helpers that make sense without Colab's page; those that need its JavaScript say so."""
+"""Output helpers: what can be answered without Colab's page is answered, what cannot says so."""
 
 import contextlib
+import json
+import re
+
+from google.colab import _box
+
+_PROXY_PORT = re.compile(r"(?:google\.colab\.)?kernel\.proxyPort\(\s*(\d{1,5})\b")
+_SHOWS_ONLY = re.compile(r"\s*(?:alert|console\.\w+|new Audio|window\.open|document\.)")
+_callbacks: dict = {}
 
 
 def clear(wait: bool = False, output_tags: object = ()) -> None:
@@ -10,27 +18,54 @@ def clear(wait: bool = False, output_tags: object = ()) -> None:
     clear_output(wait=wait)
 
 
-def eval_js(script: str, ignore_result: bool = False, timeout_sec: object = None) -> None:
-    """There is no page to run it in."""
-    if not ignore_result:
-        raise RuntimeError("google.colab.output.eval_js needs Colab's page; there is none here")
+def eval_js(script: str, ignore_result: bool = False, timeout_sec: object = None) -> object:
+    """What the script would give, where that is known without a page: an address of a port, a plain value.
+
+    A script that only shows or plays something is put into the cell's output. Raises RuntimeError for one whose answer
+    would have to come from a person's browser: a camera, a microphone, a drawing.
+    """
+    asked = _PROXY_PORT.search(script)
+    if asked:
+        return _box.address(int(asked[1]))
+    try:
+        return json.loads(script.strip().rstrip(";"))
+    except ValueError:
+        pass
+    if ignore_result or _SHOWS_ONLY.match(script):
+        from IPython.display import Javascript, display
+
+        display(Javascript(script))
+        return None
+    raise RuntimeError(
+        "google.colab.output.eval_js waits here for an answer from Colab's own page (a camera, a microphone, a "
+        "drawing, a value of the browser); there is no such page. Give the value as a parameter or a file instead: "
+        "files.upload() takes files."
+    )
 
 
 def register_callback(function_name: str, callback: object) -> None:
-    """Nothing can call back without a page."""
+    """Kept by name: code can call it with `invoke`; a button in an output cannot, its frame reaches nothing."""
+    _callbacks[function_name] = callback
+
+
+def invoke(function_name: str, *args: object, **kwargs: object) -> object:
+    """Call a registered callback, as Colab's page would."""
+    if function_name not in _callbacks:
+        raise KeyError(f"no callback is registered as {function_name!r}")
+    return _callbacks[function_name](*args, **kwargs)
 
 
 def serve_kernel_port_as_window(
     port: int, path: str = "/", anchor_text: object = None, cache_in_notebook: bool = False
 ) -> None:
-    """Say where a published port is."""
-    print(f"Port {port} is shown outside only if it is published (--allow port:{port}): http://127.0.0.1:{port}{path}")
+    """Say where the server is shown: its link is in the page of the run, or in the terminal."""
+    print(f"{anchor_text or 'The server'}: {_box.address(port, path)}")
 
 
 def serve_kernel_port_as_iframe(
     port: int, path: str = "/", width: object = "100%", height: object = 400, cache_in_notebook: bool = False
 ) -> None:
-    """Say where a published port is."""
+    """As a window: a frame of another page's making has no place among the outputs."""
     serve_kernel_port_as_window(port, path)
 
 
@@ -55,4 +90,10 @@ def use_tags(tags: object, append: bool = True):
 @contextlib.contextmanager
 def redirect_to_element(selector: object):
     """There is no page: the output stays in the cell."""
+    yield
+
+
+@contextlib.contextmanager
+def temporary():
+    """The output stays."""
     yield

@@ -1,0 +1,246 @@
+"""Who used how many tokens of what: one row for every answer, in the database.
+
+A row is written when an answer begins, and settled with its tokens before the end of the answer is sent: an answer
+that reached its client whole is in the ledger, also when the server is killed in the next instant. What was open when
+a server died is marked `lost`, with no tokens: nobody pays for an answer that was not finished.
+
+Rows are written by one thread, as many as there are in one transaction (group commit), in the order they came.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import queue
+import socket
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from allmend import database
+from allmend.access import prices
+from allmend.access.quotas import Holder
+from allmend.database.schema import usage
+from allmend.home import file_name, home
+
+_BATCH = 500
+_PRICES_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An answer that begins."""
+
+    id: str
+    key: str | None
+    account: str
+    user: str | None
+    route: str
+    model: str
+    adapter: str | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What an answer used."""
+
+    prompt: int
+    cached: int
+    completion: int
+    state: str = "settled"
+    """`settled`; `cancelled` where the client hung up before the end."""
+
+
+@dataclass
+class _Job:
+    opening: Opening | None
+    id: str
+    settled: Settled | None
+    done: Future[None]
+    time: float
+
+
+class Ledger:
+    """The ledger of one server. Close it at the end."""
+
+    def __init__(self) -> None:
+        self.server = f"{socket.gethostname()[:40]}/{uuid.uuid4().hex[:12]}"
+        self._lock = _hold(self.server)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._models: dict[str, tuple[str, str | None]] = {}
+        self._prices: dict[str, prices.Price] = {}
+        self._priced = 0.0
+        self._closed = False
+        recover()
+        self._thread = threading.Thread(target=self._run, name="allmend-ledger", daemon=True)
+        self._thread.start()
+
+    def open(self, opening: Opening) -> Future[None]:
+        """Write that an answer begins; done when it is written."""
+        return self._put(_Job(opening, opening.id, None, Future(), time.time()))
+
+    def settle(self, identity: str, settled: Settled) -> Future[None]:
+        """Write what an answer used; done when it is written. An answer is settled once."""
+        return self._put(_Job(None, identity, settled, Future(), time.time()))
+
+    def close(self) -> None:
+        """Write what is left, and end."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            self._thread.join(timeout=60)
+            self._lock.close()
+
+    def _put(self, job: _Job) -> Future[None]:
+        self._jobs.put(job)
+        return job.done
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            jobs: list[_Job] = []
+            job = self._jobs.get()
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) >= _BATCH:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            ended = job is None
+            if jobs:
+                self._write(jobs)
+
+    def _write(self, jobs: list[_Job]) -> None:
+        try:
+            self._look_up_prices()
+            opened, settled = self._rows(jobs)
+            with database.writing() as connection:
+                if opened:
+                    connection.execute(insert(usage), opened)
+                if settled:
+                    same = (usage.c.id == bindparam("which")) & (usage.c.state == "open")
+                    connection.execute(update(usage).where(same), settled)
+        except BaseException as error:
+            for job in jobs:
+                _finish(job.done, error)
+            return
+        for job in jobs:
+            _finish(job.done, None)
+
+    def _look_up_prices(self) -> None:
+        if time.monotonic() - self._priced > _PRICES_SECONDS:
+            self._prices, self._priced = prices.current(), time.monotonic()
+
+    def _rows(self, jobs: list[_Job]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        opened: dict[str, dict[str, Any]] = {}
+        settled = []
+        for job in jobs:
+            if job.opening is not None:
+                self._models[job.id] = (job.opening.model, job.opening.adapter)
+                opened[job.id] = self._opened(job.opening, job.time)
+            if job.settled is None:
+                continue
+            values = self._settled(job.id, job.settled, job.time)
+            if job.id in opened:
+                opened[job.id].update(values)
+            else:
+                settled.append({"which": job.id, **values})
+        return list(opened.values()), settled
+
+    def _opened(self, opening: Opening, when: float) -> dict[str, Any]:
+        return {
+            "id": opening.id,
+            "server": self.server,
+            "state": "open",
+            "began": when,
+            "ended": None,
+            "day": datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d"),
+            "key_id": opening.key,
+            "account": opening.account,
+            "user": opening.user,
+            "route": opening.route,
+            "model": opening.model,
+            "adapter": opening.adapter,
+            "prompt": 0,
+            "cached": 0,
+            "completion": 0,
+            "cost": 0,
+            "currency": None,
+        }
+
+    def _settled(self, identity: str, settled: Settled, when: float) -> dict[str, Any]:
+        model, adapter = self._models.pop(identity, ("", None))
+        price = prices.of(self._prices, model, adapter)
+        cost = price.cost(settled.prompt, settled.cached, settled.completion) if price else 0
+        return {
+            "state": settled.state,
+            "ended": when,
+            "prompt": settled.prompt,
+            "cached": settled.cached,
+            "completion": settled.completion,
+            "cost": cost,
+            "currency": price.currency if price else None,
+        }
+
+
+def _finish(done: Future[None], error: BaseException | None) -> None:
+    """Tell who waits; who waits no longer (a client that hung up) must not stop the ledger."""
+    if not done.set_running_or_notify_cancel():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def used_today(holder: Holder, day: str) -> int:
+    """Tokens that the ledger holds for a key, or a user behind it, on a day."""
+    key, user = holder
+    query = select(func.coalesce(func.sum(usage.c.prompt + usage.c.completion), 0)).where(
+        usage.c.key_id == key, usage.c.day == day
+    )
+    if user is not None:
+        query = query.where(usage.c.user == user)
+    with database.reading() as connection:
+        return 0 if connection is None else int(connection.execute(query).scalar_one())
+
+
+def recover() -> int:
+    """Mark as `lost` what servers of this machine left open when they died; returns how many answers."""
+    here = socket.gethostname()[:40]
+    query = select(usage.c.server).where(usage.c.state == "open").distinct()
+    with database.reading() as connection:
+        servers = [] if connection is None else [row.server for row in connection.execute(query)]
+    dead = [server for server in servers if server.startswith(f"{here}/") and not _alive(server)]
+    if not dead:
+        return 0
+    with database.writing() as connection:
+        left = (usage.c.state == "open") & usage.c.server.in_(dead)
+        return connection.execute(update(usage).where(left).values(state="lost", ended=time.time())).rowcount
+
+
+def _hold(server: str) -> Any:
+    """A lock that the kernel drops when this process dies."""
+    held = (home("servers") / f"{file_name(server)}.lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def _alive(server: str) -> bool:
+    path = home("servers") / f"{file_name(server)}.lock"
+    try:
+        with path.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    path.unlink(missing_ok=True)
+    return False

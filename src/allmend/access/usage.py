@@ -1,0 +1,114 @@
+"""Reading the ledger: rows, and sums by month, account, model: the basis of a bill."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+
+from allmend import database
+from allmend.database.schema import usage
+from allmend.errors import UsageError, nearest
+
+BY = ("month", "day", "account", "key", "user", "route", "model", "adapter", "state")
+"""What usage can be summed by."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Usage of a group."""
+
+    group: dict[str, str | None]
+    answers: int
+    prompt: int
+    cached: int
+    completion: int
+    cost: str
+    """In the currency, exact to a billionth."""
+    currency: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the group's first."""
+        values = asdict(self)
+        return {**values.pop("group"), **values}
+
+
+def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | None = None,
+            account: str | None = None) -> list[Sum]:  # fmt: skip
+    """Sums of what is settled or was cancelled, a row a group and currency.
+
+    Args:
+        by: from `BY`.
+        month: `2026-11`; all when not given.
+    """
+    for name in by:
+        if name not in BY:
+            raise UsageError(f"usage is not summed by {name!r}", where="--by", hint=nearest(name, BY) or None)
+    columns = [_column(name).label(f"by_{name}") for name in by]
+    query = (
+        select(
+            *columns,
+            usage.c.currency,
+            func.count().label("answers"),
+            func.sum(usage.c.prompt).label("prompt"),
+            func.sum(usage.c.cached).label("cached"),
+            func.sum(usage.c.completion).label("completion"),
+            func.sum(usage.c.cost).label("cost"),
+        )
+        .where(*_where(month, account), usage.c.state != "open")
+        .group_by(*columns, usage.c.currency)
+        .order_by(*columns, usage.c.currency)
+    )
+    with database.reading() as connection:
+        rows = [] if connection is None else connection.execute(query).all()
+    return [
+        Sum(
+            {name: getattr(row, f"by_{name}") for name in by},
+            row.answers,
+            int(row.prompt),
+            int(row.cached),
+            int(row.completion),
+            money(int(row.cost)),
+            row.currency,
+        )
+        for row in rows
+    ]
+
+
+def rows(*, month: str | None = None, account: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every row, oldest first, as plain values."""
+    query = select(usage).where(*_where(month, account)).order_by(usage.c.began, usage.c.id)
+    with database.reading() as connection:
+        if connection is None:
+            return
+        for row in connection.execution_options(stream_results=True).execute(query):
+            values = dict(row._mapping)
+            values["cost"] = money(values["cost"])
+            yield values
+
+
+def money(billionths: int) -> str:
+    """`1234500000` as `1.2345`."""
+    text = format(Decimal(billionths).scaleb(-9), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _column(name: str) -> ColumnElement[Any]:
+    if name == "month":
+        return func.substr(usage.c.day, 1, 7)
+    return usage.c["key_id" if name == "key" else name]
+
+
+def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if month is not None:
+        if not re.fullmatch(r"\d{4}-\d{2}", month):
+            raise UsageError(f"{month!r} is no month", where="--month", hint="Like 2026-11.")
+        found.append(usage.c.day.startswith(month))
+    if account is not None:
+        found.append(usage.c.account == account)
+    return found

@@ -1,0 +1,366 @@
+"""A text engine in a process of its own, as its server sees it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from typing import Any
+
+from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
+from allmend.engines.text import (
+    AdapterUse,
+    Completion,
+    Piece,
+    Scored,
+    Sink,
+    TextRequest,
+    Usage,
+    gather,
+    together,
+)
+from allmend.errors import NotFound, Unavailable, nearest
+
+_PAUSES = (0.0, 0.5, 2.0, 8.0, 30.0)
+"""Seconds before each further attempt to start a process that does not come up."""
+_CALL_SECONDS = 300.0
+
+
+class ApartTicket:
+    """A request that was handed on.
+
+    Attributes:
+        accepted: done when the process has taken it; holds the error where it has not.
+    """
+
+    def __init__(self, engine: ApartEngine, number: int) -> None:
+        self._engine, self.number = engine, number
+        self.accepted: Future[None] = Future()
+
+    def cancel(self) -> None:
+        """End it soon."""
+        self._engine._cancel(self.number)
+
+
+class ApartEngine:
+    """The engine; see `start`.
+
+    Attributes:
+        restarts: how often its process was started again.
+        started: `time.monotonic()` of the last time that it was ready.
+    """
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._sinks: dict[int, tuple[Sink, ApartTicket]] = {}
+        self._calls: dict[int, Future[Any]] = {}
+        self._adapters: dict[str, object] = {}
+        self._up = threading.Event()
+        self._waiting: list[Submit] = []
+        self._closing = False
+        self.restarts = 0
+        self.started = 0.0
+        self._process, self._connection, self._ready = self._start()
+        self._came_up()
+        self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
+        self._thread.start()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the build function told beside the engine."""
+        return self._ready.about
+
+    @property
+    def context(self) -> int:
+        """Most tokens that prompt and answer may have together."""
+        return self._ready.context
+
+    @property
+    def memory_tokens(self) -> int | None:
+        """Tokens of keys and values that it holds."""
+        return self._ready.memory_tokens
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the process is there and built."""
+        return self._up.is_set()
+
+    def adapters(self) -> tuple[str, ...]:
+        """Names that can be used."""
+        return tuple(self._adapters)
+
+    def add_adapter(self, name: str, weights: object) -> None:
+        """Make an adapter usable; raises `InputError` where it does not fit the base."""
+        folder, digest = getattr(weights, "folder", None), getattr(weights, "digest", None)
+        sent = AdapterFile(str(folder), str(digest)) if folder is not None else weights
+        self._call("add_adapter", name, sent)
+        self._adapters[name] = sent
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; requests that use it run to their end."""
+        if name not in self._adapters:
+            raise self._no_adapter(name)
+        del self._adapters[name]
+        self._call("remove_adapter", name)
+
+    def load(self) -> tuple[int, int]:
+        """(answers being generated, answers that wait for the process)."""
+        with self._lock:
+            return len(self._sinks) - len(self._waiting), len(self._waiting)
+
+    def submit(self, request: TextRequest, sink: Sink) -> ApartTicket:
+        """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts."""
+        for use in request.adapters:
+            if use.name not in self._adapters:
+                raise self._no_adapter(use.name)
+        number = next(self._numbers)
+        ticket = ApartTicket(self, number)
+        message = Submit(number, request)
+        with self._lock:
+            if self._closing:
+                raise Unavailable("the engine is closed")
+            self._sinks[number] = (sink, ticket)
+            if not self._up.is_set():
+                self._waiting.append(message)
+                return ticket
+        self._send(message)
+        return ticket
+
+    def generate(self, requests: Sequence[TextRequest]) -> Iterator[tuple[int, Piece]]:
+        """Run requests together; (index of the request, piece) as they come. Closing it cancels the rest."""
+        return together(self.submit, requests)
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[Completion]:
+        """Run requests together and return whole answers, in order."""
+        return gather(len(requests), self.generate(requests))
+
+    def score(
+        self, prompt: Sequence[int], completions: Sequence[Sequence[int]], adapters: tuple[AdapterUse, ...] = ()
+    ) -> list[Scored]:
+        """How likely each completion is right after `prompt`."""
+        found: list[Scored] = self._call("score", tuple(prompt), tuple(map(tuple, completions)), adapters)
+        return found
+
+    def close(self) -> None:
+        """Stop; what still runs ends as `cancelled`."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        _hang_up(self._connection)
+        _end(self._process)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=30)
+        self._fail("cancelled", "the engine is closed")
+
+    def _no_adapter(self, name: str) -> NotFound:
+        return NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Connection, Ready]:
+        ours, theirs = socket.socketpair()
+        try:
+            command = [sys.executable, "-m", "allmend.engines.apart.worker", str(theirs.fileno())]
+            # Results go to stdout, and this process has none.
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+        finally:
+            theirs.close()
+        connection = Connection(ours.detach())
+        try:
+            connection.send(self._build)
+            message = connection.recv()
+        except (EOFError, OSError):
+            code = process.wait()
+            connection.close()
+            raise Unavailable(f"the engine's process ended before it was ready (code {code})") from None
+        except BaseException:
+            _end(process)
+            raise
+        if isinstance(message, Answer):
+            connection.close()
+            process.wait()
+            raise message.error or Unavailable("the engine's process did not start")
+        return process, connection, message
+
+    def _came_up(self) -> None:
+        self.started = time.monotonic()
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            self._up.set()
+        for message in waiting:
+            self._send(message)
+
+    def _run(self) -> None:
+        """Hand pieces on; when the process is gone, tell those it left, and start another."""
+        while not self._is_closing():
+            self._listen(self._connection)
+            self._up.clear()
+            if self._is_closing():
+                return
+            self._fail("lost", "the engine's process ended")
+            _end(self._process)
+            if not self._start_again():
+                return
+
+    def _listen(self, connection: Connection) -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                return
+            if isinstance(message, Pieces):
+                for number, piece in message.pieces:
+                    self._pass_on(number, piece)
+            elif isinstance(message, Answer):
+                self._answered(message)
+
+    def _pass_on(self, number: int, piece: Piece) -> None:
+        with self._lock:
+            known = self._sinks.pop(number, None) if piece.finish is not None else self._sinks.get(number)
+        if known is not None:
+            known[0](piece)
+
+    def _answered(self, message: Answer) -> None:
+        call = self._calls.pop(message.number, None)
+        if call is not None:
+            if message.error is not None:
+                call.set_exception(message.error)
+            else:
+                call.set_result(message.value)
+            return
+        with self._lock:
+            known = self._sinks.get(message.number)
+            if message.error is not None:
+                self._sinks.pop(message.number, None)
+        if known is None:
+            return
+        if message.error is not None:
+            known[1].accepted.set_exception(message.error)
+            # Whoever only listens hears of it too.
+            known[0](Piece(finish="error", usage=Usage(0, 0), error=str(message.error)))
+        else:
+            known[1].accepted.set_result(None)
+
+    def _start_again(self) -> bool:
+        for attempt in itertools.count():
+            time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+            if self._is_closing():
+                return False
+            try:
+                process, connection, self._ready = self._start()
+            except Exception as error:
+                self._fail("lost", f"the engine's process does not start: {error}")
+                continue
+            with self._lock:
+                self._process, self._connection = process, connection
+                if self._is_closing():
+                    _hang_up(connection)
+                    _end(process)
+                    return False
+            self.restarts += 1
+            self._put_adapters_back(connection)
+            self._came_up()
+            return True
+        return False
+
+    def _put_adapters_back(self, connection: Connection) -> None:
+        """Before anything else is sent: requests that wait may name them. One that cannot be had is forgotten."""
+        for name, weights in list(self._adapters.items()):
+            number = next(self._numbers)
+            try:
+                connection.send(Call(number, "add_adapter", (name, weights)))
+                answer = connection.recv()
+            except (EOFError, OSError):
+                return  # It ended again; `_run` sees that too.
+            if isinstance(answer, Answer) and answer.error is not None:
+                self._adapters.pop(name, None)
+
+    def _is_closing(self) -> bool:
+        return self._closing
+
+    def _fail(self, how: Any, why: str) -> None:
+        with self._lock:
+            left, self._sinks = self._sinks, {}
+            self._waiting = []
+        for sink, ticket in left.values():
+            if not ticket.accepted.done():
+                ticket.accepted.set_result(None)
+            sink(Piece(finish=how, usage=Usage(0, 0), error=why))
+        for number in list(self._calls):
+            call = self._calls.pop(number, None)
+            if call is not None:
+                call.set_exception(Unavailable(why, hint="It starts again; try once more."))
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        if not self._up.wait(_CALL_SECONDS) or self._closing:
+            raise Unavailable("the engine's process is not there")
+        number = next(self._numbers)
+        answer: Future[Any] = Future()
+        self._calls[number] = answer
+        self._send(Call(number, method, arguments))
+        return answer.result(timeout=_CALL_SECONDS)
+
+    def _cancel(self, number: int) -> None:
+        with self._lock:
+            known = self._sinks.get(number)
+            waits = [message for message in self._waiting if message.number == number]
+            if known is None:
+                return
+            if waits:
+                self._waiting.remove(waits[0])
+                del self._sinks[number]
+        if waits:
+            known[1].accepted.set_result(None)
+            known[0](Piece(finish="cancelled", usage=Usage(0, 0)))
+        else:
+            self._send(Cancel(number))
+
+    def _send(self, message: Any) -> None:
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            pass  # The process is gone: whoever waits for an answer is told by `_run`.
+
+
+def _hang_up(connection: Connection) -> None:
+    # Closing alone would leave a thread of ours that reads from it waiting for ever.
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def start(function: str, arguments: tuple[Any, ...]) -> tuple[ApartEngine, dict[str, Any]]:
+    """An engine in a process of its own, which is started again when it ends.
+
+    Args:
+        function: `module:function` that the process calls with `arguments`; it gives (engine, what is to be known).
+
+    Raises whatever the function raises of allmend's errors.
+    """
+    engine = ApartEngine(Build(function, arguments))
+    return engine, engine.about

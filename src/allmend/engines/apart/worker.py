@@ -1,0 +1,132 @@
+"""The engine's process: builds the real engine, and passes requests in and pieces out.
+
+It ends when the server's end of the socket closes, so it never outlives its server. Ctrl-C and SIGTERM are the
+server's to act on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
+from allmend.engines.text import Piece, TextEngine, Ticket
+from allmend.errors import AllmendError, InputError, Unavailable
+
+
+def main(descriptor: int) -> None:
+    """Serve one server, on this end of its socket pair, to its end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    build = connection.recv()
+    assert isinstance(build, Build)
+    try:
+        module, _, name = build.function.partition(":")
+        engine, about = getattr(importlib.import_module(module), name)(*build.arguments)
+    except Exception as error:
+        connection.send(Answer(0, error=_portable(error)))
+        return
+    connection.send(Ready(engine.context, getattr(engine, "memory_tokens", None), about))
+    _Worker(engine, connection).run()
+    # Whatever threads the engine still has: nobody is left to talk to.
+    os._exit(0)
+
+
+class _Worker:
+    def __init__(self, engine: TextEngine, connection: Connection) -> None:
+        self._engine, self._connection = engine, connection
+        self._out: queue.SimpleQueue[tuple[int, Piece] | Answer] = queue.SimpleQueue()
+        self._tickets: dict[int, Ticket] = {}
+        threading.Thread(target=self._write, name="allmend-pieces", daemon=True).start()
+
+    def run(self) -> None:
+        """Take messages until the server is gone."""
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                return
+            if isinstance(message, Submit):
+                self._submit(message)
+            elif isinstance(message, Cancel):
+                ticket = self._tickets.get(message.number)
+                if ticket is not None:
+                    ticket.cancel()
+            elif isinstance(message, Call):
+                # Reading an adapter takes its time; requests are not to wait for that.
+                threading.Thread(target=self._call, args=(message,), daemon=True).start()
+
+    def _submit(self, message: Submit) -> None:
+        number = message.number
+
+        def sink(piece: Piece) -> None:
+            self._out.put((number, piece))
+
+        try:
+            self._tickets[number] = self._engine.submit(message.request, sink)
+        except Exception as error:
+            self._out.put(Answer(number, error=_portable(error)))
+            return
+        self._out.put(Answer(number))
+
+    def _call(self, message: Call) -> None:
+        try:
+            arguments = tuple(_opened(each) for each in message.arguments)
+            value = getattr(self._engine, message.method)(*arguments)
+        except Exception as error:
+            self._out.put(Answer(message.number, error=_portable(error)))
+            return
+        self._out.put(Answer(message.number, value))
+
+    def _write(self) -> None:
+        while True:
+            items = [self._out.get()]
+            try:
+                while len(items) < 1000:
+                    items.append(self._out.get_nowait())
+            except queue.Empty:
+                pass
+            pieces: list[tuple[int, Piece]] = []
+            answers: list[Answer] = []
+            for item in items:
+                if isinstance(item, Answer):
+                    answers.append(item)
+                else:
+                    pieces.append(item)
+                    if item[1].finish is not None:
+                        self._tickets.pop(item[0], None)
+            try:
+                for answer in answers:
+                    self._connection.send(answer)
+                if pieces:
+                    self._connection.send(Pieces(tuple(pieces)))
+            except OSError:
+                os._exit(0)
+
+
+def _opened(argument: Any) -> Any:
+    if not isinstance(argument, AdapterFile):
+        return argument
+    from allmend import adapters
+
+    weights = adapters.read(Path(argument.folder))
+    if weights.digest != argument.digest:
+        raise InputError("the adapter's file has changed since it was put into service", where=argument.folder)
+    return weights
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as it can be sent; others than allmend's own by their words."""
+    return error if isinstance(error, AllmendError) else Unavailable(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

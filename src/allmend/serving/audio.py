@@ -1,0 +1,198 @@
+"""`/v1/audio/…`: speech to text and text to speech."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from allmend.engines.speak import SpeakEngine
+from allmend.engines.transcribe import Heard, Hearing, Segment, TranscribeEngine
+from allmend.errors import InputError, nearest
+from allmend.serving import services
+from allmend.serving.charge import charged
+from allmend.serving.faults import Fault, unsupported
+from allmend.serving.registry import Registry
+
+TextFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
+_OPENAI_VOICES = frozenset(
+    [
+        "alloy",
+        "ash",
+        "ballad",
+        "coral",
+        "echo",
+        "fable",
+        "nova",
+        "onyx",
+        "sage",
+        "shimmer",
+        "verse",
+        "marin",
+        "cedar",
+        "default",
+    ]
+)
+"""What clients send when nobody chose: it means the model's own voice."""
+
+
+class Transcription(BaseModel):
+    """The answer in the format `json`."""
+
+    text: str
+
+
+class SpeechRequest(BaseModel):
+    """The body of `/v1/audio/speech`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    input: Annotated[str, Field(min_length=1, max_length=4096)]
+    voice: Annotated[str, Field(max_length=256)] | None = None
+    """A speaker of the model; OpenAI's names mean its only or first one."""
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
+    """mp3 by default, as OpenAI has it; pcm is 24,000 16-bit samples a second, of one channel."""
+    speed: Annotated[float, Field(ge=0.25, le=4)] | None = None
+    instructions: str | None = None
+    """Refused: voices here take none."""
+    stream_format: Literal["audio", "sse"] | None = None
+
+
+async def transcribe(
+    request: Request, registry: Registry, file: UploadFile, form: dict[str, Any], *, translate: bool
+) -> Response:
+    """Text of a recording.
+
+    Args:
+        form: the other fields of the form, by name.
+    """
+    service = services.find(registry, str(form["model"]), "transcribe")
+    wanted: str = form.get("response_format") or "json"
+    words = "word" in (form.get("granularities") or ())
+    if words and wanted != "verbose_json":
+        raise Fault(400, "Times of words need response_format verbose_json.", param="timestamp_granularities[]")
+    heat = form.get("temperature")
+    hearing = Hearing(
+        translate=translate,
+        language=form.get("language") or None,
+        prompt=form.get("prompt") or None,
+        temperature=(float(heat),) if heat else Hearing.temperature,
+        words=words,
+    )
+    engine: TranscribeEngine = service.engine
+    recording = await file.read()
+    async with charged(request, "serve:audio", service) as charge:
+        try:
+            heard = await run_in_threadpool(engine.hear, recording, hearing)
+        except InputError as error:
+            words_ = f"{error.message}. {error.hint}" if error.hint else error.message
+            raise Fault(400, words_, param="language" if "language" in error.message else "file") from None
+        if form.get("stream"):
+            return _streamed(heard)
+        segments = await run_in_threadpool(list, heard.segments)
+        charge.completion = sum(len(segment.tokens) for segment in segments)
+    return _rendered(heard, segments, wanted, translate)
+
+
+def _rendered(heard: Heard, segments: Sequence[Segment], wanted: str, translate: bool) -> Response:
+    text = "".join(segment.text for segment in segments).strip()
+    if wanted == "text":
+        return PlainTextResponse(f"{text}\n")
+    if wanted in ("srt", "vtt"):
+        made = "".join(_captions(segments, wanted))
+        return PlainTextResponse(made, media_type="application/x-subrip" if wanted == "srt" else "text/vtt")
+    usage = {"type": "duration", "seconds": max(1, round(heard.duration))}
+    if wanted == "json":
+        return JSONResponse({"text": text, "usage": usage})
+    spoken = [{"word": word.word.strip(), "start": word.start, "end": word.end} for s in segments for word in s.words]
+    return JSONResponse(
+        {
+            "task": "translate" if translate else "transcribe",
+            "language": heard.language,
+            "duration": heard.duration,
+            "text": text,
+            "segments": [_segment(segment) for segment in segments],
+            **({"words": spoken} if spoken else {}),
+            "usage": usage,
+        }
+    )
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    names = ("id", "start", "end", "text", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob")
+    values = {name: getattr(segment, name) for name in names}
+    return {**values, "seek": 0, "tokens": list(segment.tokens)}
+
+
+def _captions(segments: Sequence[Segment], wanted: str) -> Iterator[str]:
+    mark = "," if wanted == "srt" else "."
+    if wanted == "vtt":
+        yield "WEBVTT\n\n"
+    for number, segment in enumerate(segments, 1):
+        head = f"{number}\n" if wanted == "srt" else ""
+        # A caption ends at an empty line, and `-->` marks its time: neither belongs in its text.
+        text = " ".join(segment.text.split()).replace("-->", "->")
+        yield f"{head}{_clock(segment.start, mark)} --> {_clock(segment.end, mark)}\n{text}\n\n"
+
+
+def _clock(seconds: float, mark: str) -> str:
+    thousandths = round(seconds * 1000)
+    minutes, rest = divmod(thousandths, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{rest // 1000:02}{mark}{rest % 1000:03}"
+
+
+def _streamed(heard: Heard) -> StreamingResponse:
+    """Events as segments are found, in the form of OpenAI's transcription streams."""
+
+    async def events() -> AsyncIterator[str]:
+        said = ""
+        async for segment in iterate_in_threadpool(heard.segments):
+            delta = segment.text if said else segment.text.lstrip()
+            said += delta
+            yield _event({"type": "transcript.text.delta", "delta": delta})
+        usage = {"type": "duration", "seconds": max(1, round(heard.duration))}
+        yield _event({"type": "transcript.text.done", "text": said.strip(), "usage": usage})
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+
+def _event(values: dict[str, Any]) -> str:
+    return f"data: {json.dumps(values, ensure_ascii=False)}\n\n"
+
+
+async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Response:
+    """Say a text."""
+    from allmend.engines.speech import sound
+
+    service = services.find(registry, body.model, "speak")
+    if body.instructions:
+        raise unsupported("instructions", "instructions")
+    if body.stream_format == "sse":
+        raise unsupported("stream_format 'sse'", "stream_format")
+    engine: SpeakEngine = service.engine
+    voice = None if body.voice is None or body.voice in _OPENAI_VOICES else body.voice
+    own = (service.name, *engine.voices)
+    if voice is not None and voice not in own:
+        hint = nearest(voice, own)
+        raise Fault(400, f"There is no voice {voice!r}. {hint}".rstrip(), param="voice", code="invalid_value")
+    form = body.response_format or "mp3"
+    async with charged(request, "serve:audio", service):
+        spoken = await run_in_threadpool(
+            lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
+        )
+    try:
+        made = await asyncio.to_thread(sound.encoded, spoken, form)
+    except ImportError:
+        words = f"Making {form} needs the package av; wav is there without it."
+        raise Fault(400, words, param="response_format", code="unsupported_parameter") from None
+    headers = {"x-allmend-voice": (voice or service.name).encode("ascii", "replace").decode()}
+    return Response(made, media_type=sound.FORMATS[form][0], headers=headers)

@@ -1,0 +1,325 @@
+"""`/v1/batches`: a file of requests, worked through when nobody waits. Survives a restart at any point."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from allmend.errors import InputError, NotFound, UsageError
+from allmend.serving.files import Files, Page, paged
+
+_ID = re.compile(r"batch_[a-z0-9]{24}\Z")
+_DAY = 24 * 3600
+_MOST_LINES = 50_000
+_MOST_LINE = 4 << 20
+_SHOWN_ERRORS = 50
+_MOST_OPEN = 1000
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations")
+"""Routes whose requests a batch may hold."""
+
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+OPEN: tuple[Status, ...] = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+class BatchRequest(BaseModel):
+    """The body of `/v1/batches`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_file_id: Annotated[str, Field(min_length=1, max_length=200)]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations"]
+    completion_window: Literal["24h"]
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+        ]
+        | None
+    ) = None
+    output_expires_after: dict[str, Any] | None = None
+
+
+class BatchError(BaseModel):
+    """What is wrong with the file."""
+
+    code: str
+    message: str
+    param: str | None = None
+    line: int | None = None
+
+
+class BatchErrors(BaseModel):
+    """All that is wrong with it."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchError]
+
+
+class Counts(BaseModel):
+    """Requests."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class Batch(BaseModel):
+    """A batch, as OpenAI has it."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: BatchErrors | None = None
+    input_file_id: str
+    completion_window: str
+    status: Status
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    created_at: int
+    in_progress_at: int | None = None
+    expires_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: Counts = Field(default_factory=Counts)
+    metadata: dict[str, str] | None = None
+
+
+class BatchList(BaseModel):
+    """Batches, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Batch]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class Line(BaseModel):
+    """A line of a batch's file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    custom_id: Annotated[str, Field(min_length=1, max_length=512)]
+    method: Literal["POST"]
+    url: str
+    body: dict[str, Any]
+
+
+class Batches:
+    """Batches of everybody. `ID.json` is the batch, `ID.out` and `ID.err` what was answered so far, a line each."""
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.files = files
+        self._root = root
+        self._lock = threading.RLock()
+
+    def create(self, body: BatchRequest, owner: str, principal: Any = None) -> Batch:
+        """Take a batch on; its file is looked at before its first request.
+
+        Raises:
+            NotFound: there is no such file.
+            UsageError: the file is for something else, or too many batches are open.
+        """
+        about = self.files.get(body.input_file_id, owner)
+        if about.purpose != "batch":
+            raise UsageError(f"the file's purpose is {about.purpose!r}, not 'batch'", where="input_file_id")
+        if len(self.open()) >= _MOST_OPEN:
+            raise UsageError(f"{_MOST_OPEN} batches are open; wait for some of them")
+        now = int(time.time())
+        made = Batch(
+            id=f"batch_{secrets.token_hex(12)}",
+            endpoint=body.endpoint,
+            input_file_id=body.input_file_id,
+            completion_window=body.completion_window,
+            status="validating",
+            created_at=now,
+            expires_at=now + _DAY,
+            metadata=body.metadata,
+        )
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._write(owner, made, getattr(principal, "key", None))
+        return made
+
+    def get(self, identity: str, owner: str | None = None) -> Batch:
+        """A batch; raises `NotFound` for one that is not there or is somebody else's."""
+        found = self._read(identity) if _ID.match(identity) else None
+        if found is None or owner not in (None, found["owner"]):
+            raise NotFound(f"there is no batch {identity[:80]!r}")
+        return Batch.model_validate(found["batch"])
+
+    def owner(self, identity: str) -> str:
+        """Whose it is."""
+        found = self._read(identity)
+        return str(found["owner"]) if found else ""
+
+    def key(self, identity: str) -> str | None:
+        """Public name of the key that made it."""
+        found = self._read(identity)
+        return found.get("key") if found else None
+
+    def page(self, owner: str, page: Page) -> BatchList:
+        """An owner's batches."""
+        values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
+        found = [Batch.model_validate(each["batch"]) for each in values if each and each["owner"] == owner]
+        part, more = paged(found, page)
+        return BatchList(
+            data=part, first_id=part[0].id if part else None, last_id=part[-1].id if part else None, has_more=more
+        )
+
+    def cancel(self, identity: str, owner: str) -> Batch:
+        """Begin no more of its requests; raises `UsageError` where it has ended."""
+        with self._lock:
+            batch = self.get(identity, owner)
+            if batch.status not in OPEN:
+                raise UsageError(f"the batch is {batch.status}; it cannot be cancelled")
+            return self.update(identity, status="cancelling", cancelling_at=int(time.time()))
+
+    def open(self) -> list[Batch]:
+        """Those that are not over, oldest first."""
+        values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
+        found = [Batch.model_validate(each["batch"]) for each in values if each]
+        return sorted((each for each in found if each.status in OPEN), key=lambda each: (each.created_at, each.id))
+
+    def update(self, identity: str, **changes: Any) -> Batch:
+        """Write changes down; a batch that is being cancelled stays so until it is cancelled."""
+        with self._lock:
+            found = self._read(identity)
+            if found is None:
+                raise NotFound(f"there is no batch {identity!r}")
+            batch = Batch.model_validate(found["batch"])
+            if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
+                changes.pop("status")
+            made = batch.model_copy(update=changes)
+            self._write(str(found["owner"]), made, found.get("key"))
+            return made
+
+    def lines(self, batch: Batch) -> list[Line]:
+        """The file's requests.
+
+        Raises:
+            Invalid: some are not requests; says which.
+        """
+        problems: list[BatchError] = []
+        found: list[Line] = []
+        seen: set[str] = set()
+        with self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb") as handle:
+            for number, raw in enumerate(iter(lambda: handle.readline(_MOST_LINE + 1), b""), 1):
+                if not raw.strip():
+                    continue
+                try:
+                    found.append(_line(raw, batch.endpoint, seen))
+                except InputError as error:
+                    problems.append(BatchError(code="invalid_json_line", message=error.message, line=number))
+                if len(problems) >= _SHOWN_ERRORS:
+                    break
+                if len(found) > _MOST_LINES:
+                    words = f"A batch has at most {_MOST_LINES} requests."
+                    problems.append(BatchError(code="too_many_requests", message=words, line=number))
+                    break
+        if not found and not problems:
+            problems.append(BatchError(code="empty_file", message="The file holds no requests."))
+        if problems:
+            raise Invalid(problems)
+        return found
+
+    def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
+        """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
+        done: dict[str, bool] = {}
+        for ending, good in (("out", True), ("err", False)):
+            path = self._root / f"{batch.id}.{ending}"
+            if not path.is_file():
+                continue
+            kept = 0
+            with path.open("rb+") as handle:
+                for raw in handle:
+                    try:
+                        done[json.loads(raw)["custom_id"]] = good
+                    except (ValueError, KeyError, TypeError):
+                        break
+                    if not raw.endswith(b"\n"):
+                        break
+                    kept += len(raw)
+                handle.truncate(kept)
+        well = sum(done.values())
+        return done, well, len(done) - well
+
+    def note(self, batch: Batch, custom_id: str, status: int, request_id: str, body: Any) -> bool:
+        """Write an answer down, for good; whether it went well."""
+        good = status == 200
+        response = {"status_code": status, "request_id": request_id, "body": body}
+        line = {
+            "id": f"batch_req_{secrets.token_hex(12)}",
+            "custom_id": custom_id,
+            "response": response,
+            "error": None,
+        }
+        with (self._root / f"{batch.id}.{'out' if good else 'err'}").open("ab") as handle:
+            handle.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        return good
+
+    def finish(self, batch: Batch, status: Status) -> Batch:
+        """Make the answers into files and end the batch."""
+        owner = self.owner(batch.id)
+        changes: dict[str, Any] = {"status": status, f"{status}_at": int(time.time())}
+        for ending, name in (("out", "output"), ("err", "error")):
+            path = self._root / f"{batch.id}.{ending}"
+            if path.is_file() and path.stat().st_size and getattr(batch, f"{name}_file_id") is None:
+                with path.open("rb") as handle:
+                    made = self.files.add(handle, name=f"{batch.id}_{name}.jsonl", purpose="batch_output", owner=owner)
+                changes[f"{name}_file_id"] = made.id
+        ended = self.update(batch.id, **changes)
+        for ending in ("out", "err"):
+            (self._root / f"{batch.id}.{ending}").unlink(missing_ok=True)
+        return ended
+
+    def _read(self, identity: str) -> dict[str, Any] | None:
+        try:
+            values = json.loads((self._root / f"{identity}.json").read_text("utf-8"))
+            return values if isinstance(values, dict) else None
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, owner: str, batch: Batch, key: str | None) -> None:
+        path = self._root / f"{batch.id}.json"
+        hidden = path.with_name(f".{path.name}.new")
+        hidden.write_text(json.dumps({"owner": owner, "key": key, "batch": batch.model_dump()}), "utf-8")
+        hidden.replace(path)
+
+
+class Invalid(Exception):
+    """A batch's file cannot be worked through."""
+
+    def __init__(self, problems: list[BatchError]) -> None:
+        super().__init__("invalid")
+        self.problems = problems
+
+
+def _line(raw: bytes, endpoint: str, seen: set[str]) -> Line:
+    if len(raw) > _MOST_LINE:
+        raise InputError(f"a line has at most {_MOST_LINE >> 20} MiB")
+    try:
+        line = Line.model_validate(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        first = str(error).splitlines()
+        raise InputError(f"not a request: {' '.join(first[1:3]) or first[0]}"[:300]) from None
+    if line.url != endpoint:
+        raise InputError(f"its url is {line.url[:80]!r}, and the batch is for {endpoint}")
+    if line.custom_id in seen:
+        raise InputError(f"the custom_id {line.custom_id[:80]!r} was used before")
+    if line.body.get("stream"):
+        raise InputError("a request of a batch has no stream")
+    seen.add(line.custom_id)
+    return line

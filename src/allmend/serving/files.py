@@ -1,0 +1,160 @@
+"""`/v1/files`: what clients leave here for batches, and what batches made. A folder a file, below `ALLMEND_HOME`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from allmend.errors import DoesNotFit, NotFound
+
+_ID = re.compile(r"file-[a-z0-9]{24}\Z")
+_CHUNK = 1 << 20
+MOST_BYTES = 256 << 20
+"""Of one file."""
+_MOST_FILES = 10_000
+"""Of one owner."""
+
+Purpose = Literal["batch", "batch_output", "assistants", "user_data", "fine-tune", "vision", "evals"]
+
+
+class FileObject(BaseModel):
+    """A file, as OpenAI has it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: Purpose
+    status: Literal["processed"] = "processed"
+    expires_at: int | None = None
+    """When it is deleted; files here stay until they are."""
+
+
+class FileList(BaseModel):
+    """Files, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class FileDeleted(BaseModel):
+    """A file that was deleted."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+class Page(BaseModel):
+    """Which part of a list is asked for."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    after: str | None = None
+    order: Literal["asc", "desc"] = "desc"
+
+
+class Files:
+    """Files of everybody, each seen by its owner alone."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def add(self, content: IO[bytes], *, name: str, purpose: Purpose, owner: str) -> FileObject:
+        """Keep a file; it is there once it is there whole.
+
+        Raises:
+            DoesNotFit: it is too large, or there are too many.
+        """
+        if sum(1 for _ in self._of(owner)) >= _MOST_FILES:
+            raise DoesNotFit(f"{_MOST_FILES} files are kept here; delete some first")
+        identity = f"file-{secrets.token_hex(12)}"
+        made = self._root / f".{identity}"
+        made.mkdir(parents=True)
+        try:
+            size = 0
+            with (made / "content").open("wb") as handle:
+                while chunk := content.read(_CHUNK):
+                    size += len(chunk)
+                    if size > MOST_BYTES:
+                        raise DoesNotFit(f"a file has at most {MOST_BYTES >> 20} MiB")
+                    handle.write(chunk)
+                handle.flush()
+                os.fsync(handle.fileno())
+            about = FileObject(
+                id=identity, bytes=size, created_at=int(time.time()), filename=_shown(name), purpose=purpose
+            )
+            (made / "about.json").write_text(json.dumps({"owner": owner, **about.model_dump()}), "utf-8")
+            made.rename(self._root / identity)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        return about
+
+    def get(self, identity: str, owner: str) -> FileObject:
+        """A file; raises `NotFound` for one that is not there or is somebody else's."""
+        found = self._read(self._root / identity) if _ID.match(identity) else None
+        if found is None or found[0] != owner:
+            raise NotFound(f"there is no file {identity[:80]!r}")
+        return found[1]
+
+    def content(self, identity: str, owner: str) -> Path:
+        """Where a file's bytes lie."""
+        return self._root / self.get(identity, owner).id / "content"
+
+    def delete(self, identity: str, owner: str) -> FileDeleted:
+        """Delete a file."""
+        about = self.get(identity, owner)
+        gone = self._root / f".{about.id}.gone"
+        (self._root / about.id).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        return FileDeleted(id=about.id)
+
+    def page(self, owner: str, page: Page, purpose: str | None = None) -> FileList:
+        """An owner's files."""
+        found = [about for about in self._of(owner) if purpose in (None, about.purpose)]
+        part, more = paged(found, page)
+        return FileList(
+            data=part, first_id=part[0].id if part else None, last_id=part[-1].id if part else None, has_more=more
+        )
+
+    def _of(self, owner: str) -> Iterator[FileObject]:
+        for folder in self._root.glob("file-*"):
+            found = self._read(folder)
+            if found is not None and found[0] == owner:
+                yield found[1]
+
+    def _read(self, folder: Path) -> tuple[str, FileObject] | None:
+        try:
+            values = json.loads((folder / "about.json").read_text("utf-8"))
+            return str(values.pop("owner")), FileObject.model_validate(values)
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def paged(found: list[Any], page: Page) -> tuple[list[Any], bool]:
+    """(the part of a list that is asked for, whether there is more)."""
+    ordered = sorted(found, key=lambda each: (each.created_at, each.id), reverse=page.order == "desc")
+    if page.after is not None:
+        place = next((n for n, each in enumerate(ordered) if each.id == page.after), len(ordered))
+        ordered = ordered[place + 1 :]
+    return ordered[: page.limit], len(ordered) > page.limit
+
+
+def _shown(name: str) -> str:
+    """A name that is only ever shown."""
+    bare = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(character for character in bare if character.isprintable())[:255] or "unnamed"

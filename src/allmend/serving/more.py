@@ -1,0 +1,358 @@
+"""Routes beside text: embeddings, ranking, speech, files, batches, moderations, document search."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, Response
+
+from allmend.home import root
+from allmend.serving import audio, embeddings, moderations, rerank, vector_stores
+from allmend.serving.audio import SpeechRequest, TextFormat, Transcription
+from allmend.serving.batch_runner import Runner
+from allmend.serving.batches import Batch, Batches, BatchList, BatchRequest
+from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
+from allmend.serving.faults import FaultBody
+from allmend.serving.files import FileDeleted, FileList, FileObject, Files, Page, Purpose
+from allmend.serving.inside import owner_of, principal_of
+from allmend.serving.moderations import Moderation, ModerationRequest
+from allmend.serving.registry import Registry
+from allmend.serving.rerank import RerankAnswer, RerankRequest
+from allmend.serving.responses import ModelCard
+from allmend.serving.vector_stores import (
+    AddFile,
+    ChangeStore,
+    CreateStore,
+    Gone,
+    SearchPage,
+    SearchRequest,
+    StoreFile,
+    StoreFileList,
+    StoreList,
+    Stores,
+    TextContent,
+    VectorStore,
+)
+
+if TYPE_CHECKING:
+    from allmend.documents.store import Index
+    from allmend.verdicts.norms import NormsFile
+
+_WORDS = {
+    400: "The request cannot be served as it is",
+    401: "The key is missing or wrong",
+    403: "Not allowed",
+    404: "There is no such thing",
+    413: "The body is too large",
+    500: "The model failed",
+    503: "The server is shutting down, or a program is missing",
+}
+_WRONG: dict[int | str, dict[str, Any]] = {
+    status: {"model": FaultBody, "description": words} for status, words in _WORDS.items()
+}
+FIELDS: dict[str, Any] = {
+    "/v1/embeddings": EmbeddingRequest.model_fields,
+    "/v1/rerank": RerankRequest.model_fields,
+    "/v1/moderations": ModerationRequest.model_fields,
+    "/v1/audio/speech": SpeechRequest.model_fields,
+    "/v1/batches": BatchRequest.model_fields,
+    "/v1/vector_stores": CreateStore.model_fields,
+}
+"""Fields of the bodies, for naming the nearest one of a misspelt one."""
+
+
+@dataclass
+class Kept:
+    """What the routes keep, and the owner's norms."""
+
+    norms: NormsFile | None = None
+    indexes: dict[str, Index] = field(default_factory=dict)
+    """Indexes that everybody may search, by name."""
+    folder: Path | None = None
+    """Where files, batches and vector stores lie; `ALLMEND_HOME/serve` when not given."""
+
+
+def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> None:
+    """Add all of them."""
+    kept = kept or Kept()
+    place = kept.folder or root() / "serve"
+    files = Files(place / "files")
+    batches = Batches(place / "batches", files)
+    stores = registry.stores = Stores(place / "vector_stores", files, registry.services, kept.indexes)
+    runner = _run_batches(app, registry, batches)
+    _models(app, registry, kept.norms)
+    _audio(app, registry)
+    _files(app, files)
+    _batches(app, batches, runner)
+    _stores(app, stores)
+    _store_files(app, stores)
+
+
+def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable[[], None]:
+    """Work through batches as long as the server runs; gives what wakes that up."""
+    runners: list[Runner] = []
+    before = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(inner: FastAPI) -> AsyncIterator[Any]:
+        async with before(inner) as state:
+            runner = Runner(app, registry, batches, _standing_for)
+            runners.append(runner)
+            task = asyncio.create_task(runner.run())
+            try:
+                yield state
+            finally:
+                runners.remove(runner)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    app.router.lifespan_context = lifespan
+
+    def wake() -> None:
+        for runner in runners:
+            runner.wake()
+
+    return wake
+
+
+def _standing_for(key: str) -> Any:
+    from allmend.access import keys
+    from allmend.serving.desk import WORD
+
+    return WORD if key == WORD.key else keys.standing_for(key)
+
+
+def cards(registry: Registry) -> list[ModelCard]:
+    """What is served beside text, for the list of models."""
+    return [
+        ModelCard(
+            id=service.name,
+            created=service.created,
+            owned_by="allmend",
+            root=service.source,
+            max_model_len=service.limit,
+            digest=service.digest,
+            template="",
+            kind=service.kind,
+        )
+        for service in registry.services.all()
+    ]
+
+
+def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
+    @app.post("/v1/embeddings", tags=["embeddings"], response_model=EmbeddingList, responses=_WRONG)
+    async def create_embeddings(request: Request, body: EmbeddingRequest) -> Response:
+        """Texts or tokens to vectors."""
+        return await embeddings.answer(request, body, registry)
+
+    @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
+    @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
+    async def rank(request: Request, body: RerankRequest) -> RerankAnswer:
+        """Documents by how much they say about a question."""
+        return await rerank.answer(request, body, registry)
+
+    @app.post("/v1/moderations", tags=["text"], responses=_WRONG)
+    async def moderate(body: ModerationRequest) -> Moderation:
+        """Texts against the owner's norms."""
+        return await moderations.answer(body, norms)
+
+
+def _audio(app: FastAPI, registry: Registry) -> None:
+    heard: dict[int | str, dict[str, Any]] = {
+        **_WRONG,
+        200: {"description": "The text, in the format asked for", "model": Transcription},
+    }
+
+    @app.post("/v1/audio/transcriptions", tags=["audio"], response_model=None, responses=heard)
+    async def transcriptions(
+        request: Request,
+        file: Annotated[UploadFile, File()],
+        model: Annotated[str, Form(min_length=1, max_length=1024)],
+        language: Annotated[str | None, Form(max_length=32)] = None,
+        prompt: Annotated[str | None, Form(max_length=4096)] = None,
+        response_format: Annotated[TextFormat | None, Form()] = None,
+        temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
+        granularities: Annotated[
+            list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]", max_length=2)
+        ] = None,
+        stream: Annotated[bool | None, Form()] = None,
+    ) -> Response:
+        """Speech to text, in the language spoken."""
+        form = {
+            "model": model, "language": language, "prompt": prompt, "response_format": response_format,
+            "temperature": temperature, "granularities": granularities, "stream": stream,
+        }  # fmt: skip
+        return await audio.transcribe(request, registry, file, form, translate=False)
+
+    @app.post("/v1/audio/translations", tags=["audio"], response_model=None, responses=heard)
+    async def translations(
+        request: Request,
+        file: Annotated[UploadFile, File()],
+        model: Annotated[str, Form(min_length=1, max_length=1024)],
+        prompt: Annotated[str | None, Form(max_length=4096)] = None,
+        response_format: Annotated[TextFormat | None, Form()] = None,
+        temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
+    ) -> Response:
+        """Speech in any language to English text."""
+        form = {
+            "model": model, "prompt": prompt, "response_format": response_format, "temperature": temperature
+        }  # fmt: skip
+        return await audio.transcribe(request, registry, file, form, translate=True)
+
+    sounds = {"description": "The sound", "content": {"audio/mpeg": {}, "audio/wav": {}}}
+
+    @app.post("/v1/audio/speech", tags=["audio"], response_model=None, responses={**_WRONG, 200: sounds})
+    async def speech(request: Request, body: SpeechRequest) -> Response:
+        """Text to speech."""
+        return await audio.speak(request, body, registry)
+
+
+def _files(app: FastAPI, files: Files) -> None:
+    @app.post("/v1/files", tags=["files"], responses=_WRONG)
+    def upload(
+        request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[Purpose, Form()]
+    ) -> FileObject:
+        """Leave a file here."""
+        return files.add(file.file, name=file.filename or "", purpose=purpose, owner=owner_of(request))
+
+    @app.get("/v1/files", tags=["files"], responses=_WRONG)
+    def list_files(
+        request: Request,
+        purpose: Annotated[str | None, Query(max_length=64)] = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+        after: Annotated[str | None, Query(max_length=200)] = None,
+        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+    ) -> FileList:
+        """Your files."""
+        return files.page(owner_of(request), Page(limit=limit, after=after, order=order), purpose)
+
+    @app.get("/v1/files/{file_id}", tags=["files"], responses=_WRONG)
+    def retrieve_file(request: Request, file_id: str) -> FileObject:
+        """One of them."""
+        return files.get(file_id, owner_of(request))
+
+    @app.delete("/v1/files/{file_id}", tags=["files"], responses=_WRONG)
+    def delete_file(request: Request, file_id: str) -> FileDeleted:
+        """Delete it."""
+        return files.delete(file_id, owner_of(request))
+
+    content = {"description": "The bytes", "content": {"application/octet-stream": {}}}
+
+    @app.get(
+        "/v1/files/{file_id}/content", tags=["files"], response_class=FileResponse, responses={**_WRONG, 200: content}
+    )
+    def file_content(request: Request, file_id: str) -> FileResponse:
+        """What is in it."""
+        return FileResponse(files.content(file_id, owner_of(request)), media_type="application/octet-stream")
+
+
+def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
+    @app.post("/v1/batches", tags=["batches"], responses=_WRONG)
+    async def create_batch(request: Request, body: BatchRequest) -> Batch:
+        """Have a file of requests worked through when nobody waits."""
+        made = await run_in_threadpool(batches.create, body, owner_of(request), principal_of(request))
+        wake()
+        return made
+
+    @app.get("/v1/batches", tags=["batches"], responses=_WRONG)
+    def list_batches(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> BatchList:
+        """Your batches."""
+        return batches.page(owner_of(request), Page(limit=limit, after=after))
+
+    @app.get("/v1/batches/{batch_id}", tags=["batches"], responses=_WRONG)
+    def retrieve_batch(request: Request, batch_id: str) -> Batch:
+        """How far it is."""
+        return batches.get(batch_id, owner_of(request))
+
+    @app.post("/v1/batches/{batch_id}/cancel", tags=["batches"], responses=_WRONG)
+    async def cancel_batch(request: Request, batch_id: str) -> Batch:
+        """Begin no more of its requests."""
+        cancelled = await run_in_threadpool(batches.cancel, batch_id, owner_of(request))
+        wake()
+        return cancelled
+
+
+def _stores(app: FastAPI, stores: Stores) -> None:
+    @app.post("/v1/vector_stores", tags=["documents"], responses=_WRONG)
+    def create_store(request: Request, body: CreateStore) -> VectorStore:
+        """A store of files to search in."""
+        return stores.create(body, owner_of(request))
+
+    @app.get("/v1/vector_stores", tags=["documents"], responses=_WRONG)
+    def list_stores(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(max_length=200)] = None,
+        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+    ) -> StoreList:
+        """Stores that you can search."""
+        return stores.page(owner_of(request), Page(limit=limit, after=after, order=order))
+
+    @app.get("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
+    def retrieve_store(request: Request, store_id: str) -> VectorStore:
+        """One of them."""
+        return stores.describe(store_id, stores.find(store_id, owner_of(request)))
+
+    @app.post("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
+    def change_store(request: Request, store_id: str, body: ChangeStore) -> VectorStore:
+        """Rename it."""
+        return stores.change(store_id, body, owner_of(request))
+
+    @app.delete("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
+    def delete_store(request: Request, store_id: str) -> Gone:
+        """Delete it."""
+        return stores.delete(store_id, owner_of(request))
+
+    @app.post("/v1/vector_stores/{store_id}/search", tags=["documents"], responses=_WRONG)
+    async def search_store(request: Request, store_id: str, body: SearchRequest) -> SearchPage:
+        """Passages that say something about a question."""
+        return await vector_stores.search(stores, store_id, body, owner_of(request))
+
+
+def _store_files(app: FastAPI, stores: Stores) -> None:
+    at = "/v1/vector_stores/{store_id}/files"
+
+    @app.post(at, tags=["documents"], responses=_WRONG)
+    def add_store_file(request: Request, store_id: str, body: AddFile) -> StoreFile:
+        """Put an uploaded file into a store."""
+        return stores.add(store_id, body, owner_of(request))
+
+    @app.get(at, tags=["documents"], responses=_WRONG)
+    def list_store_files(
+        request: Request,
+        store_id: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(max_length=4096)] = None,
+        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+    ) -> StoreFileList:
+        """Files of a store."""
+        return stores.files(store_id, owner_of(request), Page(limit=limit, after=after, order=order))
+
+    @app.get(f"{at}/{{file_id}}", tags=["documents"], responses=_WRONG)
+    def retrieve_store_file(request: Request, store_id: str, file_id: str) -> StoreFile:
+        """One of them."""
+        return stores.file(store_id, file_id, owner_of(request))
+
+    @app.delete(f"{at}/{{file_id}}", tags=["documents"], responses=_WRONG)
+    def remove_store_file(request: Request, store_id: str, file_id: str) -> Gone:
+        """Take it out of the store."""
+        return stores.remove(store_id, file_id, owner_of(request))
+
+    @app.get(f"{at}/{{file_id}}/content", tags=["documents"], responses=_WRONG)
+    def store_file_content(request: Request, store_id: str, file_id: str) -> dict[str, Any]:
+        """What a file says, in passages."""
+        said = stores.text(store_id, file_id, owner_of(request))
+        data = [TextContent(text=text).model_dump() for text in said]
+        return {"object": "vector_store.file_content.page", "data": data, "has_more": False, "next_page": None}

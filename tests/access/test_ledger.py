@@ -1,0 +1,131 @@
+"""The ledger: every answer once, to the token, through restarts and kill -9; prices; sums."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from allmend.access import prices, usage
+from allmend.access.ledger import Ledger, Opening, Settled, recover, used_today
+from allmend.access.quotas import today
+from allmend.errors import UsageError
+
+
+def opening(number, **more):
+    values = {"key": "k1", "account": "anna", "user": None, "route": "/v1/chat/completions", "model": "m"}
+    return Opening(id=f"use-{number}", **{**values, "adapter": None, **more})
+
+
+@pytest.fixture
+def ledger():
+    made = Ledger()
+    yield made
+    made.close()
+
+
+def test_sums_are_those_of_the_answers(ledger):
+    def answer(number):
+        ledger.open(opening(number, user=f"u{number % 3}", adapter="mine" if number % 2 else None))
+        ledger.settle(f"use-{number}", Settled(number, 1, 2 * number)).result(timeout=60)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(answer, range(1, 101)))
+    (total,) = usage.summary(["account"])
+    assert (total.answers, total.prompt, total.completion) == (100, 5050, 10100)
+    assert {row.group["user"]: row.answers for row in usage.summary(["user"])} == {"u0": 33, "u1": 34, "u2": 33}
+    assert used_today(("k1", None), today()) == 15150
+    assert used_today(("k1", "u0"), today()) == 3 * sum(range(3, 100, 3))
+    assert len(list(usage.rows(month=today()[:7]))) == 100
+
+
+def test_an_answer_is_settled_once(ledger):
+    ledger.open(opening(1)).result(timeout=60)
+    for tokens in (5, 7):
+        ledger.settle("use-1", Settled(tokens, 0, tokens)).result(timeout=60)
+    (total,) = usage.summary(["model"])
+    assert (total.prompt, total.completion) == (5, 5)
+
+
+def test_prices_are_those_of_the_moment(ledger, monkeypatch):
+    monkeypatch.setattr("allmend.access.ledger._PRICES_SECONDS", 0.0)
+    prices.put("m", prompt="0.15", completion="0.6", cached="0.0375")
+    prices.put("mine", prompt="1", completion="2", currency="USD")
+
+    def answer(number, adapter):
+        ledger.open(opening(number, adapter=adapter))
+        ledger.settle(f"use-{number}", Settled(1000, 200, 100)).result(timeout=60)
+
+    answer(1, None)
+    answer(2, "mine")
+    prices.put("m", prompt="10", completion="10")
+    answer(3, None)
+    costs = {row["id"]: (row["cost"], row["currency"]) for row in usage.rows()}
+    assert costs["use-1"] == ("0.0001875", "EUR")  # 800 * 0.15 + 200 * 0.0375 + 100 * 0.6 millionths
+    assert costs["use-2"] == ("0.0012", "USD")
+    assert costs["use-3"] == ("0.011", "EUR")
+
+
+@pytest.mark.parametrize("wrong", [{"prompt": "-1"}, {"prompt": "x"}, {"completion": "NaN"}, {"currency": "euro"}])
+def test_what_is_no_price(wrong):
+    with pytest.raises(UsageError):
+        prices.put("m", **{"prompt": "1", "completion": "1", **wrong})
+
+
+def test_wrong_questions_are_told():
+    with pytest.raises(UsageError, match="mnth"):
+        usage.summary(["mnth"])
+    with pytest.raises(UsageError, match="month"):
+        usage.summary(month="November")
+
+
+def test_what_was_told_before_kill_9_is_in_the_ledger(home):
+    """Lines are printed once an answer is settled; the process is killed in the middle of many."""
+    script = (
+        "import sys, threading, itertools\n"
+        "from allmend.access.ledger import Ledger, Opening, Settled\n"
+        "ledger, numbers, lock = Ledger(), itertools.count(1), threading.Lock()\n"
+        "def work():\n"
+        "    for number in numbers:\n"
+        "        ledger.open(Opening(f'use-{number}', 'k1', 'anna', None, '/v1', 'm', None))\n"
+        "        ledger.settle(f'use-{number}', Settled(number, 0, 1)).result()\n"
+        "        with lock: print(number, flush=True)\n"
+        "        ledger.open(Opening(f'open-{number}', 'k1', 'anna', None, '/v1', 'm', None))\n"
+        "for _ in range(8): threading.Thread(target=work, daemon=True).start()\n"
+        "threading.Event().wait()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+    told = [int(process.stdout.readline()) for _ in range(60)]
+    process.send_signal(signal.SIGKILL)
+    told += [int(line) for line in process.stdout.read().splitlines() if line.endswith("") and line.isdigit()]
+    process.wait()
+    process.stdout.close()
+    found = {row["id"]: row for row in usage.rows()}
+    for number in told:
+        row = found[f"use-{number}"]
+        assert (row["state"], row["prompt"], row["completion"]) == ("settled", number, 1)
+    beyond = [row for row in found.values() if row["state"] == "settled" and int(row["id"][4:]) not in told]
+    assert len(beyond) <= 8  # Settled in the instant before their line was out.
+    assert recover() > 0 and recover() == 0
+    states = {row["state"] for row in usage.rows() if row["id"].startswith("open-")}
+    assert states == {"lost"}
+    assert sum(row["prompt"] for row in usage.rows() if row["state"] == "lost") == 0
+
+
+def test_a_server_that_lives_keeps_what_is_open(ledger):
+    ledger.open(opening(1)).result(timeout=60)
+    assert recover() == 0
+    assert [row["state"] for row in usage.rows()] == ["open"]
+
+
+def test_who_waits_no_longer_does_not_stop_the_ledger(ledger):
+    for number in range(50):
+        ledger.open(opening(number)).cancel()
+        ledger.settle(f"use-{number}", Settled(1, 0, 1)).cancel()
+    ledger.open(opening("last")).result(timeout=60)
+    ledger.settle("use-last", Settled(1, 0, 1)).result(timeout=60)
+    assert sum(row.answers for row in usage.summary(["state"]) if row.group["state"] == "settled") == 51

@@ -1,0 +1,176 @@
+"""Files and batches: whatever happens on the way, every request is answered once."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai import OpenAI
+
+import encoders
+from allmend.errors import NotFound
+from allmend.serving.batches import Batches, BatchRequest, Invalid
+from allmend.serving.files import Files, Page
+from allmend.serving.server import Server
+from allmend.verbs.serve import start
+
+Begin = Callable[[], Server]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
+    """Starts a server over the same home, again and again."""
+    monkeypatch.setenv("ALLMEND_HOME", str(tmp_path / "home"))
+    embed = encoders.folder(tmp_path / "embed")
+    running: list[Server] = []
+
+    def again() -> Server:
+        for server in running:
+            server.close()
+        running.append(start([str(folders.base), str(embed)], port=0, dtype="float32", memory="64M"))
+        return running[-1]
+
+    yield again
+    for server in running:
+        server.close()
+
+
+def client_of(server: Server) -> OpenAI:
+    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def lines(count: int, url: str, body: dict[str, Any]) -> bytes:
+    rows = [{"custom_id": f"r{n}", "method": "POST", "url": url, "body": body} for n in range(count)]
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def ended(client: OpenAI, identity: str, seconds: float = 300) -> Any:
+    until = time.monotonic() + seconds
+    while (batch := client.batches.retrieve(identity)).status not in ("completed", "failed", "cancelled", "expired"):
+        assert time.monotonic() < until, batch
+        time.sleep(0.05)
+    return batch
+
+
+def test_a_batch_is_answered_with_errors_beside(begin: Begin) -> None:
+    server = begin()
+    base = server.registry.bases()[0].name
+    chat = {"model": base, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    content = lines(5, "/v1/chat/completions", chat)
+    wrong = {"custom_id": "wrong", "method": "POST", "url": "/v1/chat/completions", "body": {**chat, "model": "nobody"}}
+    with client_of(server) as client:
+        file = client.files.create(file=("b.jsonl", content + b"\n\n" + json.dumps(wrong).encode()), purpose="batch")
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"for": "test"}
+        )
+        batch = ended(client, made.id)
+        assert batch.status == "completed" and batch.metadata == {"for": "test"}
+        assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (6, 5, 1)
+        answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+        assert sorted(answer["custom_id"] for answer in answers) == [f"r{n}" for n in range(5)]
+        assert all(answer["response"]["body"]["choices"] for answer in answers)
+        (error,) = [json.loads(line) for line in client.files.content(batch.error_file_id).text.splitlines()]
+        assert error["custom_id"] == "wrong" and error["response"]["status_code"] == 404
+        assert [each.id for each in client.batches.list()] == [batch.id]
+
+
+def test_a_restart_goes_on_where_it_was_and_asks_nothing_twice(begin: Begin) -> None:
+    server = begin()
+    base = server.registry.bases()[0].name
+    body = {"model": base, "prompt": "go on", "max_tokens": 16, "ignore_eos": True}
+    with client_of(server) as client:
+        file = client.files.create(file=("b.jsonl", lines(16, "/v1/completions", body)), purpose="batch")
+        made = client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+    for _ in range(2):
+        time.sleep(0.3)
+        server = begin()  # ends the one before, in the middle or at its end
+    with client_of(server) as client:
+        batch = ended(client, made.id)
+        assert batch.status == "completed" and batch.request_counts.completed == 16
+        assert batch.error_file_id is None
+        answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    assert sorted(answer["custom_id"] for answer in answers) == sorted(f"r{n}" for n in range(16))
+
+
+def test_a_cancelled_batch_begins_no_more(begin: Begin) -> None:
+    server = begin()
+    base = server.registry.bases()[0].name
+    body = {"model": base, "prompt": "go on", "max_tokens": 60, "ignore_eos": True}
+    with client_of(server) as client:
+        file = client.files.create(file=("b.jsonl", lines(2000, "/v1/completions", body)), purpose="batch")
+        made = client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+        assert client.batches.cancel(made.id).status == "cancelling"
+        batch = ended(client, made.id)
+        assert batch.status == "cancelled" and batch.request_counts.completed < 2000
+        with pytest.raises(openai.BadRequestError, match="cancelled"):
+            client.batches.cancel(made.id)
+
+
+def test_a_file_that_holds_no_requests_fails_with_the_lines(begin: Begin) -> None:
+    good = json.loads(lines(1, "/v1/embeddings", {"model": "m", "input": "x"}))
+    bad = [good, good, {**good, "custom_id": "b", "url": "/v1/completions"}, [1], {**good, "custom_id": ""}]
+    content = "\n".join(json.dumps(row) for row in bad).encode() + b"\n\xff{"
+    with client_of(begin()) as client:
+        file = client.files.create(file=("b.jsonl", content), purpose="batch")
+        made = client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+        batch = ended(client, made.id)
+        assert batch.status == "failed" and [error.line for error in batch.errors.data] == [2, 3, 4, 5, 6]
+        with pytest.raises(openai.BadRequestError, match="not 'batch'"):
+            other = client.files.create(file=("b.txt", b"x"), purpose="user_data")
+            client.batches.create(input_file_id=other.id, endpoint="/v1/embeddings", completion_window="24h")
+        with pytest.raises(openai.NotFoundError):
+            client.batches.create(input_file_id="../../x", endpoint="/v1/embeddings", completion_window="24h")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), max_size=6), st.integers(0, 400))
+def test_a_torn_line_is_as_if_it_had_not_been_written(
+    tmp_path_factory: pytest.TempPathFactory, good: list[bool], cut: int
+) -> None:
+    root = tmp_path_factory.mktemp("batch")
+    batches = Batches(root / "batches", Files(root / "files"))
+    content = lines(len(good) or 1, "/v1/embeddings", {"model": "m", "input": "x"})
+    file = batches.files.add(io.BytesIO(content), name="b", purpose="batch", owner="me")
+    batch = batches.create(
+        BatchRequest(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"), "me"
+    )
+    for number, well in enumerate(good):
+        batches.note(batch, f"r{number}", 200 if well else 400, "id", {"n": number})
+    path = root / "batches" / f"{batch.id}.out"
+    if path.is_file():
+        path.write_bytes(path.read_bytes()[: max(0, path.stat().st_size - cut)])
+        whole = path.read_bytes().count(b"\n")
+        done, well, _ = batches.answered(batch)
+        assert well == whole and path.read_bytes().count(b"\n") == whole
+        assert path.stat().st_size == 0 or path.read_bytes().endswith(b"\n")
+        assert batches.answered(batch)[0] == done
+
+
+def test_files_and_batches_are_their_owners_alone(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    file = batches.files.add(io.BytesIO(b"{}"), name="../../etc/x\n", purpose="batch", owner="anna")
+    assert file.filename == "x"
+    batch = batches.create(
+        BatchRequest(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"), "anna"
+    )
+    for ask in (
+        lambda: batches.files.get(file.id, "ben"),
+        lambda: batches.files.content(file.id, "ben"),
+        lambda: batches.files.delete(file.id, "ben"),
+        lambda: batches.get(batch.id, "ben"),
+        lambda: batches.cancel(batch.id, "ben"),
+        lambda: batches.files.get("../" + file.id, "anna"),
+    ):
+        with pytest.raises(NotFound):
+            ask()
+    assert batches.files.page("ben", Page()).data == [] and batches.page("ben", Page()).data == []
+    with pytest.raises(Invalid):
+        batches.lines(batch)

@@ -1,0 +1,168 @@
+"""The queue: who is next, who is told to come again, and that nobody is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allmend.serving.gate import Gate, Overloaded, TooLate
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+def test_one_key_with_many_requests_does_not_starve_another():
+    async def scene():
+        gate = Gate(1, longest=1e9)
+        first = gate.enter("busy", tokens=10)
+        many = [gate.enter("busy", tokens=10) for _ in range(20)]
+        one = gate.enter("quiet", tokens=10)
+        order = []
+        gate.leave(first)
+        while len(order) < 21:
+            (now,) = [place for place in [*many, one] if place.is_in and not place.gone]
+            order.append(now.key)
+            gate.leave(now)
+        return order
+
+    assert run(scene()).index("quiet") <= 1
+
+
+def test_shares_are_by_tokens_not_by_requests():
+    async def scene():
+        gate = Gate(1, longest=1e9)
+        first = gate.enter("x", tokens=1)
+        large = [gate.enter("large", tokens=100) for _ in range(10)]
+        small = [gate.enter("small", tokens=10) for _ in range(100)]
+        gate.leave(first)
+        tokens = {"large": 0, "small": 0}
+        for _ in range(60):
+            (now,) = [place for place in [*large, *small] if place.is_in and not place.gone]
+            tokens[now.key] += now.tokens
+            gate.leave(now)
+        return tokens
+
+    tokens = run(scene())
+    assert abs(tokens["large"] - tokens["small"]) <= 100
+
+
+def test_higher_priority_comes_first():
+    async def scene():
+        gate = Gate(1, longest=1e9)
+        first = gate.enter("a")
+        low, high = gate.enter("a", priority=-5), gate.enter("b", priority=3)
+        assert (gate.position(high), gate.position(low)) == (1, 2)
+        gate.leave(first)
+        return high.is_in, low.is_in
+
+    assert run(scene()) == (True, False)
+
+
+def test_whoever_would_wait_too_long_is_told_when_to_come_again():
+    async def scene():
+        now = [0.0]
+        gate = Gate(2, longest=5, clock=lambda: now[0])
+        running = [gate.enter("a") for _ in range(2)]
+        for _ in range(20):  # Answers take two seconds each.
+            now[0] += 1.0
+            gate.leave(running.pop(0))
+            running.append(gate.enter("a"))
+        waiting = []
+        with pytest.raises(Overloaded) as caught:
+            while len(waiting) < 50:
+                waiting.append(gate.enter("a"))
+        assert 3 <= len(waiting) <= 7
+        assert caught.value.retry_after > 0 and caught.value.place == len(waiting) + 1
+        gate.leave(waiting[2])
+        gate.enter("a")
+        with pytest.raises(Overloaded):
+            gate.enter("b", deadline=now[0] + 0.01)
+
+    run(scene())
+
+
+def test_the_queue_has_an_end():
+    async def scene():
+        gate = Gate(1, longest=1e9, queue=3)
+        for _ in range(4):
+            gate.enter("a")
+        with pytest.raises(Overloaded):
+            gate.enter("a")
+
+    run(scene())
+
+
+def test_memory_holds_requests_back_but_never_for_ever():
+    async def scene():
+        gate = Gate(10, tokens=100, longest=1e9)
+        first, second = gate.enter("a", tokens=60), gate.enter("a", tokens=60)
+        assert first.is_in and not second.is_in
+        gate.leave(first)
+        assert second.is_in
+        gate.leave(second)
+        assert gate.enter("a", tokens=1000).is_in  # Alone, it may have all there is.
+
+    run(scene())
+
+
+def test_a_request_for_more_than_fits_at_once_is_not_refused_alone():
+    async def scene():
+        gate = Gate(4, longest=0.5)
+        gate.check(answers=64)
+        large = gate.enter("a", answers=64)
+        assert large.is_in
+        with pytest.raises(Overloaded):
+            gate.check(answers=64)
+        gate.leave(large)
+        gate.check(answers=64)
+
+    run(scene())
+
+
+def test_a_deadline_ends_the_waiting():
+    async def scene():
+        gate = Gate(1, longest=1e9)
+        gate.enter("a")
+        place = gate.enter("a")
+        with pytest.raises(TooLate):
+            while not await gate.wait(place, deadline=gate._clock() + 0.01):
+                await asyncio.sleep(0.02)
+                await gate.wait(place, deadline=gate._clock() - 1)
+
+    run(scene())
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("elll"), st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 60),
+                  st.integers(-2, 2), st.integers(0, 10**6)),
+        max_size=60,
+    )
+)  # fmt: skip
+def test_bounds_hold_and_nobody_is_forgotten(steps):
+    async def scene():
+        gate = Gate(4, tokens=100, longest=1e9, queue=10**6)
+        live = []
+        for what, key, answers, tokens, priority, which in steps:
+            if what == "e":
+                live.append(gate.enter(key, answers=answers, tokens=tokens, priority=priority))
+            elif live:
+                gate.leave(live.pop(which % len(live)))
+            inside = [place for place in live if place.is_in]
+            assert len(inside) <= 1 or sum(place.answers for place in inside) <= 4
+            assert len(inside) <= 1 or sum(place.tokens for place in inside) <= 100
+            assert bool(inside) == bool(live)
+            assert gate.waiting == sum(place.answers for place in live if not place.is_in)
+        for _ in range(len(live)):
+            inside = [place for place in live if place.is_in]
+            assert inside
+            gate.leave(inside[0])
+            live.remove(inside[0])
+        assert (gate.waiting, gate._running, gate._held) == (0, 0, 0)
+
+    run(scene())

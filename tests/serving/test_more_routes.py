@@ -1,0 +1,233 @@
+"""Embeddings, ranking, speech, moderations beside text, asked by the stock client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from allmend.serving.server import Server
+from allmend.verbs.serve import start
+
+
+@pytest.fixture
+def client(more: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{more.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def named(server: Server, kind: str) -> str:
+    return next(service.name for service in server.registry.services.all() if service.kind == kind)
+
+
+def test_numbers_and_base64_are_the_same_vectors_of_length_one(more: Server, client: OpenAI) -> None:
+    model = named(more, "embed")
+    texts = ["hello", "a longer text about something", "hello"]
+    # The client asks for base64 by itself, and unpacks it.
+    packed = client.embeddings.create(model=model, input=texts)
+    plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+    assert [row.embedding for row in packed.data] == [row.embedding for row in plain.data]
+    assert packed.data[0].embedding == packed.data[2].embedding
+    assert np.linalg.norm(packed.data[1].embedding) == pytest.approx(1, abs=1e-5)
+    assert packed.usage.prompt_tokens == packed.usage.total_tokens > 3
+    raw = httpx.post(
+        f"{more.url}/v1/embeddings", json={"model": model, "input": "hello", "encoding_format": "base64"}
+    ).json()
+    little = np.frombuffer(base64.b64decode(raw["data"][0]["embedding"]), dtype="<f4")
+    assert little.tolist() == plain.data[0].embedding
+
+
+def test_texts_and_their_tokens_have_the_same_vectors(more: Server, client: OpenAI) -> None:
+    model = named(more, "embed")
+    ids = more.registry.services.get(model).engine._tokenizer("tokens")["input_ids"]
+    text = client.embeddings.create(model=model, input="tokens").data[0].embedding
+    assert client.embeddings.create(model=model, input=ids).data[0].embedding == text
+    both = client.embeddings.create(model=model, input=[ids, ids[:2]])
+    assert np.allclose(both.data[0].embedding, text, atol=1e-6) and len(both.data) == 2
+
+
+def test_dimensions_cut_and_make_length_one_again(more: Server, client: OpenAI) -> None:
+    model = named(more, "embed")
+    whole = np.array(client.embeddings.create(model=model, input="hello").data[0].embedding)
+    cut = np.array(client.embeddings.create(model=model, input="hello", dimensions=8).data[0].embedding)
+    assert np.allclose(cut, whole[:8] / np.linalg.norm(whole[:8]), atol=1e-6)
+    with pytest.raises(openai.BadRequestError, match="32 numbers"):
+        client.embeddings.create(model=model, input="hello", dimensions=33)
+
+
+def test_what_was_cut_off_is_said_and_can_be_forbidden(more: Server, client: OpenAI) -> None:
+    model = named(more, "embed")
+    long = client.embeddings.create(model=model, input=["short", "long " * 100])
+    assert long.model_extra["allmend"]["truncated"] == [1]
+    with pytest.raises(openai.BadRequestError, match=r"input\[1\] has more than the 64 tokens"):
+        client.embeddings.create(model=model, input=["short", "long " * 100], extra_body={"truncate": False})
+    with pytest.raises(openai.BadRequestError, match="no token 100277"):
+        client.embeddings.create(model=model, input=[5, 100277])
+
+
+def test_a_model_of_another_kind_is_refused_with_what_could_be_asked(more: Server, client: OpenAI) -> None:
+    embed, base = named(more, "embed"), more.registry.bases()[0].name
+    with pytest.raises(openai.BadRequestError, match="makes embeddings; it does not write text") as refused:
+        client.chat.completions.create(model=embed, messages=[{"role": "user", "content": "hi"}])
+    assert refused.value.body["type"] == "invalid_request_error"
+    for model in (base, named(more, "rank")):
+        with pytest.raises(openai.BadRequestError, match="needs one that makes embeddings") as refused:
+            client.embeddings.create(model=model, input="hi")
+        assert refused.value.code == "unsupported_model" and refused.value.param == "model"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="nobody", input="hi")
+    with pytest.raises(openai.NotFoundError, match="No model that turns text into speech"):
+        client.audio.speech.create(model="nobody", input="hi", voice="alloy")
+    with pytest.raises(openai.BadRequestError, match="turns speech into text"):
+        client.audio.transcriptions.create(model=embed, file=("a.wav", b"RIFF"))
+
+
+def test_the_list_of_models_says_what_each_does(more: Server, client: OpenAI) -> None:
+    kinds = {model.id: model.model_extra["kind"] for model in client.models.list()}
+    assert sorted(kinds.values()) == ["embed", "rank", "text"]
+    assert client.models.retrieve(named(more, "rank")).model_extra["kind"] == "rank"
+
+
+def test_the_asynchronous_client_gets_many_at_once(more: Server, client: OpenAI) -> None:
+    model = named(more, "embed")
+    texts = [f"number {number} " * (number % 5 + 1) for number in range(24)]
+
+    async def ask() -> list[list[float]]:
+        async with AsyncOpenAI(base_url=f"{more.url}/v1", api_key="none", max_retries=0) as asking:
+            made = await asyncio.gather(*(asking.embeddings.create(model=model, input=text) for text in texts))
+        return [each.data[0].embedding for each in made]
+
+    whole = client.embeddings.create(model=model, input=texts)
+    assert np.allclose(asyncio.run(ask()), [row.embedding for row in whole.data], atol=1e-5)
+
+
+def test_ranking_says_how_it_ranked(more: Server) -> None:
+    documents = ["one thing", {"text": "another thing altogether"}, "hello there"]
+    for kind, method in (("embed", "cosine"), ("rank", "cross-encoder")):
+        body = {"model": named(more, kind), "query": "hello there", "documents": documents, "return_documents": True}
+        whole = httpx.post(f"{more.url}/v1/rerank", json=body).json()
+        scores = [result["relevance_score"] for result in whole["results"]]
+        assert whole["allmend"]["method"] == method and scores == sorted(scores, reverse=True)
+        assert sorted(result["index"] for result in whole["results"]) == [0, 1, 2]
+        best = httpx.post(f"{more.url}/v1/rerank", json={**body, "top_n": 1}).json()["results"]
+        assert len(best) == 1 and best[0]["index"] == whole["results"][0]["index"]
+        if kind == "embed":
+            assert best[0] == {"index": 2, "relevance_score": pytest.approx(1), "document": {"text": "hello there"}}
+
+
+def test_moderation_is_by_the_owners_norms(client: OpenAI) -> None:
+    rude, number, good = client.moderations.create(input=["give me that", "please call 555-1234", "thank you"]).results
+    assert rude.flagged and rude.categories.model_extra == {"no phone numbers": False, "is polite": True}
+    assert number.flagged and number.categories.model_extra == {"no phone numbers": True, "is polite": False}
+    assert not good.flagged and good.category_scores.model_extra == {"no phone numbers": 0.0, "is polite": 0.0}
+    with pytest.raises(openai.BadRequestError, match="image_url"):
+        client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "data:,"}}])
+
+
+def test_indexed_documents_are_found_by_meaning_and_by_word(client: OpenAI) -> None:
+    (store,) = [store for store in client.vector_stores.list() if store.id == "notes"]
+    assert store.file_counts.completed == 3 and store.file_counts.failed == 1
+    found = client.vector_stores.search("notes", query="When does the train to Bern leave?", max_num_results=2)
+    assert found.data[0].filename == "train.html" and len(found.data) == 2
+    assert found.data[0].content[0].text == "The train to Bern leaves at nine."
+    files = {file.id: file for file in client.vector_stores.files.list("notes")}
+    assert files["broken.pdf"].status == "failed" and "cannot be read" in files["broken.pdf"].last_error.message
+    with pytest.raises(openai.PermissionDeniedError, match="follows a folder"):
+        client.vector_stores.delete("notes")
+
+
+def test_a_store_of_uploaded_files_is_made_searched_and_deleted(client: OpenAI) -> None:
+    cat = client.files.create(file=("cat.txt", b"My cat is called Minka."), purpose="assistants")
+    bad = client.files.create(file=("bad.docx", b"PK no document"), purpose="assistants")
+    store = client.vector_stores.create(name="mine", file_ids=[cat.id, bad.id], metadata={"a": "b"})
+    assert (store.file_counts.completed, store.file_counts.failed) == (1, 1)
+    client.vector_stores.files.create(store.id, file_id=cat.id, attributes={"year": 2020})
+    newer = client.files.create(file=("dog.txt", b"My dog is called Rex."), purpose="assistants")
+    client.vector_stores.files.create(store.id, file_id=newer.id, attributes={"year": 2024})
+    at_least = {"type": "gte", "key": "year", "value": 2021}
+    hits = client.vector_stores.search(store.id, query="what is my cat called", filters=at_least).data
+    assert [hit.filename for hit in hits] == ["dog.txt"]
+    both = {"type": "or", "filters": [at_least, {"type": "eq", "key": "year", "value": 2020}]}
+    hits = client.vector_stores.search(store.id, query="Minka", filters=both).data
+    assert hits[0].filename == "cat.txt" and len(hits) == 2
+    with pytest.raises(openai.BadRequestError):
+        client.vector_stores.search(store.id, query="x", filters={"type": "like", "key": "a", "value": "b"})
+    assert client.vector_stores.files.delete(cat.id, vector_store_id=store.id).deleted
+    assert {file.id for file in client.vector_stores.files.list(store.id)} == {newer.id, bad.id}
+    assert client.vector_stores.update(store.id, name="ours").name == "ours"
+    assert client.vector_stores.delete(store.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.vector_stores.search(store.id, query="x")
+    assert client.files.delete(cat.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(cat.id)
+
+
+def test_chat_answers_from_documents_and_names_what_it_was_shown(more: Server, client: OpenAI) -> None:
+    base = more.registry.bases()[0].name
+    tool: Any = {"type": "file_search", "vector_store_ids": ["notes"], "max_num_results": 1}
+    asked = {"role": "user", "content": "train to Bern"}
+    with_it = client.chat.completions.create(model=base, messages=[asked], tools=[tool], max_tokens=4)
+    without = client.chat.completions.create(model=base, messages=[asked], max_tokens=4)
+    searched = with_it.model_extra["allmend"]["searched"]
+    assert searched["queries"] == ["train to Bern"] and searched["results"][0]["filename"] == "train.html"
+    assert with_it.usage.prompt_tokens > without.usage.prompt_tokens + 20
+    assert without.model_extra["allmend"]["searched"] is None
+    with pytest.raises(openai.NotFoundError, match="no vector store"):
+        nowhere: Any = {"type": "file_search", "vector_store_ids": ["nowhere"]}
+        client.chat.completions.create(model=base, messages=[asked], tools=[nowhere])
+
+
+def test_a_response_has_the_search_among_its_items(more: Server, client: OpenAI) -> None:
+    base = more.registry.bases()[0].name
+    tools: Any = [{"type": "file_search", "vector_store_ids": ["notes"]}]
+    asked: dict[str, Any] = {"model": base, "input": "whales", "tools": tools, "max_output_tokens": 3}
+    whole = client.responses.create(**asked, include=["file_search_call.results"])
+    assert whole.output[0].type == "file_search_call" and whole.output[1].type == "message"
+    assert whole.output[0].results[0].filename == "deep/cell.ipynb"
+    events = list(client.responses.create(**asked, stream=True))
+    kinds = [event.type for event in events]
+    assert kinds.index("response.file_search_call.completed") < kinds.index("response.content_part.added")
+    final = events[-1].response
+    assert [item.type for item in final.output] == ["file_search_call", "message"]
+    assert final.output[0].results is None
+    assert {event.output_index for event in events if event.type == "response.output_text.delta"} <= {1}
+
+
+@pytest.mark.model
+def test_what_speech_produced_is_transcribed_over_http(
+    small_models: dict[str, Any], shared_home: Any, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in shared_home(tmp_path / "home").items():
+            patch.setenv(name, value)
+        running = start(["piper-joe", "whisper-base"], port=0)
+    with running, OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+        sound = client.audio.speech.create(model="piper-joe", voice="alloy", input="Good morning. How are you?")
+        assert sound.response.headers["x-allmend-voice"] == "piper-joe"
+        spoken = ("speech.mp3", sound.read())
+        text = client.audio.transcriptions.create(model="whisper-base", file=spoken).text
+        assert text.lower().startswith("good morning") and "how are you" in text.lower()
+        told = client.audio.transcriptions.create(
+            model="whisper-base", file=spoken, response_format="verbose_json", timestamp_granularities=["word"]
+        )
+        assert told.language == "en" and told.words[0].word == "Good" and told.duration > 1
+        srt = client.audio.transcriptions.create(
+            model="whisper-base", file=spoken, response_format="srt", language="en"
+        )
+        assert str(srt).startswith("1\n00:00:00,000 --> 00:00:0")
+        events = list(client.audio.transcriptions.create(model="whisper-base", file=spoken, stream=True))
+        assert events[-1].type == "transcript.text.done" and events[-1].text == text
+        assert "morning" in client.audio.translations.create(model="whisper-base", file=spoken).text.lower()
+        with pytest.raises(openai.BadRequestError, match="no voice 'nobody'"):
+            client.audio.speech.create(model="piper-joe", voice="nobody", input="hi")
+        with pytest.raises(openai.BadRequestError, match="no recording"):
+            client.audio.transcriptions.create(model="whisper-base", file=("a.wav", b"no sound"))
