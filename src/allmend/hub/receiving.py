@@ -50,8 +50,10 @@ class Received:
         waiting, self._waiting, self._held = self._waiting, [], 0
         if not waiting:
             return
-        for (path, data), stored in zip(waiting, await hub.store.put_many(data for _, data in waiting), strict=True):
-            self.change.files[path] = objects.File(objects.blob_id(data), len(data), stored.xet)
+        once = list(dict.fromkeys(data for _, data in waiting))
+        known = dict(zip(once, await hub.store.put_many(once), strict=True))
+        for path, data in waiting:
+            self.change.files[path] = objects.File(objects.blob_id(data), len(data), known[data].xet)
 
 
 async def receive(hub: Hub, body: AsyncIterator[bytes]) -> Received:
