@@ -173,6 +173,8 @@ def compare(
         run(side.url, plan(side, users, kinds, 1, 4, texts), 4)
     for number in range(given.rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
+            if number >= side.most_rounds:
+                continue
             load = run(side.url, plan(side, users, kinds, 1, given.tokens, texts), given.tokens)
             found[side.name].append(load.summary())
             memory[side.name] = side.memory()

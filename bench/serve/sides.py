@@ -16,6 +16,8 @@ class Side:
     """A server process."""
 
     name = ""
+    most_rounds = 1_000_000
+    """A side that takes minutes for a round is asked once."""
 
     def __init__(
         self, folder: Path, adapters: dict[str, Path], gguf: Path, loras: dict[str, Path], threads: int
@@ -136,6 +138,7 @@ class Mistral(Side):
     """mistral.rs, by the Python in MISTRALRS_PYTHON that has it; it reads the same file and takes adapters by name."""
 
     name = "mistral.rs"
+    most_rounds = 1
 
     def command(self) -> list[str]:
         """Through a small script, since the wheel has no command."""
