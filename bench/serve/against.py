@@ -109,7 +109,11 @@ def main() -> None:
     options.add_argument("--sides", nargs="*", default=list(SIDES))
     options.add_argument("--scenarios", nargs="*", default=list(SCENARIOS))
     options.add_argument("--output", type=Path, default=Path(__file__).parent / "against.json")
+    options.add_argument("--table", action="store_true", help="print the result as Markdown, measure nothing")
     given = options.parse_args()
+    if given.table:
+        print(table(json.loads(given.output.read_text())["results"]))
+        return
     if given.quick:
         given.rounds, given.tokens = 1, 24
     settings = {"rounds": given.rounds, "tokens": given.tokens, "threads": given.threads, "rank": 16}
@@ -195,6 +199,22 @@ def compare(
             for name, rounds in found.items()
         },
     }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Tokens a second, and milliseconds to the first token (median, 99th percentile), for the docs."""
+    lines = ["| | " + " | ".join(SIDES) + " |", "|---" * (len(SIDES) + 1) + "|"]
+    for each in results:
+        cells = []
+        for side in SIDES:
+            found = each.get(side)
+            if found is None or found.get("tokens_per_second") is None:
+                cells.append("–")
+                continue
+            first, last = (round(found[f"first_token_ms_{key}"]) for key in ("p50", "p99"))
+            cells.append(f"**{found['tokens_per_second']:.0f}** ({first:,}, {last:,})")
+        lines.append(f"| {each['scenario']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def machine() -> dict[str, Any]:

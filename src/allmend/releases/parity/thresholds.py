@@ -6,12 +6,12 @@ merged in bf16 0.0013 and 0.012; GGUF in bf16 0.0011 and 0.008; q8_0 0.010 and 0
 0.56 before tensors in which rounding undid the adapter got finer formats, see `gguf/survival.py`); q4_0 as plain as
 that 0.090 and 0.39; the adapter on the base's own q4_k_m file 0.032 and 0.22.
 A model tuned for two steps only, still unsure of every answer, was further off on 8 rows: bf16 0.007 and 0.02, q8_0
-0.036 and 0.07, q4_k_m 0.155 and 0.375, the adapter on the base's file 0.023 and 0.07. All formats on 32 rows of a model
-tuned for a minute (`bench/ship/noise.json`): f16 0.003 and 0.017, bf16 0.003 and 0.021, q8_0 0.007 and 0.053, q6_k 0.023
-and 0.14, q5_k_m 0.034 and 0.46, q5_0 0.068 and 0.49, q4_k_m 0.051 and 0.39, q4_k_s 0.11 and 0.69, q4_0 0.038 and 0.28,
-q3_k_m 0.065 and 0.56, q2_k 0.12 and 0.77; the base rounded while tuning to 8 bits 0.015 and 0.13, to 4 bits 0.066 and
-0.63. Limits are at least three times the largest mean that was seen, and wider for the worst row: one model and few
-rows were measured, and a sound artefact of another must pass.
+0.036 and 0.07, q4_k_m 0.155 and 0.375, the adapter on the base's file 0.023 and 0.07. All formats on 32 rows of a
+model tuned for a minute (`bench/ship/noise.json`): f16 0.003 and 0.017, bf16 0.003 and 0.021, q8_0 0.007 and 0.053,
+q6_k 0.023 and 0.14, q5_k_m 0.034 and 0.46, q5_0 0.068 and 0.49, q4_k_m 0.051 and 0.39, q4_k_s 0.11 and 0.69, q4_0
+0.038 and 0.28, q3_k_m 0.065 and 0.56, q2_k 0.12 and 0.77; the base rounded while tuning to 8 bits 0.015 and 0.13, to
+4 bits 0.066 and 0.63. Limits are at least three times the largest mean that was seen, and wider for the worst row:
+one model and few rows were measured, and a sound artefact of another must pass.
 
 Formats of 6 bits and below lose quality by themselves, more on small models; their limits bound what is worth shipping,
 and the cost is stated beside each file. Defects that stay below a limit are found by the audit of the files, which
