@@ -144,7 +144,7 @@ def halved(cells: list[dict[str, Any]]) -> tuple[int, float, float]:
             at = cells[number]["seconds"]
             seconds += at[place] - (at[place - 1] if place else 0)
         before = {number: cells[number]["losses"][place] for number in chosen}
-        chosen = survivors(before, counts[place + 1]) if place + 1 < len(counts) else chosen
+        chosen = survivors(before, counts[place + 1], default=0) if place + 1 < len(counts) else chosen
     return chosen[0], rows, seconds / statistics.mean(cell["seconds"][2] for cell in cells)
 
 

@@ -69,3 +69,11 @@ def test_every_survivor_is_among_the_best(scores: dict[int, float | None], keep:
     assert len(chosen) == min(keep, len(finite)) and set(chosen) <= finite
     worst = max((scores[number] or 0.0 for number in chosen), default=0.0)
     assert all((scores[number] or 0.0) >= worst for number in finite - set(chosen))
+
+
+def test_the_informed_settings_stay_to_the_last_choice_unless_they_diverged() -> None:
+    scores = {0: 0.9, 1: 0.1, 2: 0.2, 3: 0.3, 4: math.nan}
+    assert survivors(scores, 3, default=0) == [1, 2, 0]
+    assert survivors(scores, 3, default=2) == [1, 2, 3]
+    assert survivors(scores, 1, default=0) == [1]
+    assert survivors(scores, 3, default=4) == [1, 2, 3]

@@ -94,7 +94,16 @@ def _ends(rungs: int, share: float, most: int, begin: int, eta: float) -> list[i
     return ends if rising and ends[-1] <= most else []
 
 
-def survivors(scores: Mapping[int, float | None], keep: int) -> list[int]:
-    """The `keep` trials with the lowest loss, best first; one without a finite loss never goes on."""
-    finite = [(loss, number) for number, loss in scores.items() if loss is not None and math.isfinite(loss)]
-    return [number for _, number in sorted(finite)[:keep]]
+def survivors(scores: Mapping[int, float | None], keep: int, *, default: int | None = None) -> list[int]:
+    """The `keep` trials with the lowest loss, best first; one without a finite loss never goes on.
+
+    Args:
+        default: the trial of the informed settings. It keeps the last of several places, since the first rungs favour
+            whatever falls fast: it won the whole grid twice and was dropped after the first rung both times
+            (`bench/search/halving.json`).
+    """
+    finite = sorted((loss, number) for number, loss in scores.items() if loss is not None and math.isfinite(loss))
+    chosen = [number for _, number in finite[:keep]]
+    if default is not None and len(chosen) > 1 and default in (number for _, number in finite[keep:]):
+        chosen[-1] = default
+    return chosen

@@ -175,12 +175,17 @@ class Scheduler:
                 self._end(one, "finished", "trained to the end")
             return
         scores = {one.number: one.best for one in live}
-        chosen = survivors(scores, rungs[place + 1].trials)
+        default = min(self._trials) if bracket == 0 else None
+        chosen = survivors(scores, rungs[place + 1].trials, default=default)
+        best = survivors(scores, rungs[place + 1].trials)
+        kept = [number for number in chosen if number in best]
         for one in live:
             if one.number not in chosen:
-                worst = f"{scores[chosen[-1]]:.4f}" if chosen else "nothing"
+                worst = f"{scores[kept[-1]]:.4f}" if kept else "nothing"
                 score = "no finite loss" if one.best is None else f"loss {one.best:.4f}"
-                why = f"rung {place + 1}: {score}; the best {len(chosen)} of {len(live)} had {worst} or less"
+                why = f"rung {place + 1}: {score}; the best {len(kept)} of {len(live)} had {worst} or less"
+                if kept != chosen:
+                    why += ", and the informed settings stay until the last choice"
                 self._end(one, "stopped", why)
         if chosen:
             self._refit(bracket, rungs, place, [self._trials[number] for number in chosen])
