@@ -36,7 +36,7 @@ def run(home: Path, *words: str, said: str | None = None, **more: str) -> Any:
 def test_help_is_light(tmp_path: Path) -> None:
     code = (
         "import sys, io, contextlib\n"
-        "from allmend.cli import run\n"
+        "from allmend.cli import run_command as run\n"
         "with contextlib.redirect_stdout(io.StringIO()) as shown: assert run(['--help']) == 0\n"
         "assert 'tune' in shown.getvalue()\n"
         "heavy = {'torch', 'transformers', 'numpy', 'scipy', 'sqlalchemy', 'alembic', 'pydantic', 'httpx', 'fastapi',"
@@ -66,7 +66,7 @@ def test_help_takes_a_fifth_of_a_second() -> None:
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    took = [seconds("-c", "from allmend.cli import run; run(['--help'])") for _ in range(7)]
+    took = [seconds("-c", "from allmend.cli import run_command as run; run(['--help'])") for _ in range(7)]
     bare = [seconds("-c", "pass") for _ in range(7)]
     # 0.2 s on the machine that this was written on, where Python alone takes 0.015 s.
     assert statistics.median(took) < max(0.2, 14 * statistics.median(bare))
@@ -223,7 +223,10 @@ def test_a_misspelt_member_of_a_group_names_the_nearest(tmp_path: Path) -> None:
 )
 def test_what_an_extra_lacks_is_told_with_what_to_install(tmp_path, missing, words, extra) -> None:
     # None in sys.modules makes an import fail as if the module were not installed.
-    code = f"import sys; sys.modules[{missing!r}] = None; from allmend.cli import run; sys.exit(run({words!r}))"
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"from allmend.cli import run_command; sys.exit(run_command({words!r}))"
+    )
     environment = {**os.environ, "ALLMEND_HOME": str(tmp_path)}
     answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 9, answer.stderr

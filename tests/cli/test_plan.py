@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from allmend.cli import run
+from allmend.cli import run_command as run
 
 SOURCE = "import base64\nexec(base64.b64decode(blob))\n!pip install thing\n"
 
@@ -172,7 +172,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: py
 def test_planning_imports_little(notebook: Path) -> None:
     """The first line is on the screen in 0.4 s (bench/plan): no tensors, web, database or kernel for it."""
     code = (
-        "import sys\nfrom allmend.cli import run\n"
+        "import sys\nfrom allmend.cli import run_command as run\n"
         f"before = set(sys.stdlib_module_names)\nrun(['plan', {str(notebook)!r}])\n"
         "print(len(sys.modules), *sorted({name.partition('.')[0] for name in sys.modules} - before), file=sys.stderr)"
     )

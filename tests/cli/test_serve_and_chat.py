@@ -142,7 +142,7 @@ def test_what_is_wrong_is_told_with_its_code(tmp_path: Path, model: Path, words:
 
 def test_help_needs_no_tensors(tmp_path: Path) -> None:
     code = (
-        "import sys; from allmend.cli import run\n"
+        "import sys; from allmend.cli import run_command as run\n"
         "for verb in ('serve', 'chat'): run([verb, '--help'])\n"
         "heavy = {'torch', 'transformers', 'fastapi', 'uvicorn'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from allmend.cli import run as command
+from allmend.cli import run_command as command
 from allmend.data import Row, check
 from allmend.data.lengths import TokenLengths
 from allmend.data.sensitive import personal_in
@@ -243,7 +243,7 @@ def test_no_room_for_temporary_files_is_told(tmp_path):
     path = table(tmp_path, rows(4000))
     script = (
         "import resource, sys, allmend.data.word_pairs as pairs\n"
-        "from allmend.cli import run\n"
+        "from allmend.cli import run_command as run\n"
         "pairs.IN_MEMORY = 1\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"sys.exit(run(['data', 'check', {str(path)!r}]))"

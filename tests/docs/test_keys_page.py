@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
 
 
 def test_every_command_works(capsys):
-    from allmend.cli import run
+    from allmend.cli import run_command as run
 
     blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", PAGE, re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("allmend ")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from world import World, notebook
 
-from allmend.cli import run as command
+from allmend.cli import run_command as command
 
 
 def say(*words: str | Path) -> int:

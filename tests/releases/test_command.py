@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import small
 
-from allmend.cli import run as cli
+from allmend.cli import run_command as cli
 
 
 def test_shipping_and_verifying_from_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from allmend import runs
-from allmend.cli import run as command
+from allmend.cli import run_command as command
 
 
 @pytest.fixture

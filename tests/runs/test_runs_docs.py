@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from allmend import runs
-from allmend.cli import run as command
+from allmend.cli import run_command as command
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -19,7 +19,7 @@ import pytest
 import tiny
 from allmend import runs
 from allmend.adapters import read
-from allmend.cli import run as run_command
+from allmend.cli import run_command
 from allmend.cli.show import notes, out
 from allmend.nouns.run import Run
 from allmend.nouns.search import Search

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import tiny
 from allmend import runs
 from allmend.adapters import read
-from allmend.cli import run as run_command
+from allmend.cli import run_command
 from allmend.cli.show import notes
 from allmend.errors import DoesNotFit, InputError, UsageError
 from allmend.nouns.run import Run
@@ -400,7 +400,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(home: Path, tmp_path: Path, mo
     data = table(tmp_path / "rows.jsonl", 60)
     script = (
         "import resource, signal, sys\n"
-        "from allmend.cli import run\n"
+        "from allmend.cli import run_command as run\n"
         "import allmend.verbs.tuning_work\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))\n"

@@ -12,7 +12,7 @@ import torch
 import tiny
 from allmend import runs
 from allmend.adapters import LoraConfig, attach, detach, write
-from allmend.cli import run as run_command
+from allmend.cli import run_command
 from allmend.data import PLAIN
 from allmend.digests import file_digest
 from allmend.errors import UsageError

@@ -18,7 +18,7 @@ from allmend.errors import AllmendError, Unavailable, UsageError, nearest
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a documented code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    sys.exit(run_command(sys.argv[1:] if argv is None else argv))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -26,7 +26,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run(argv: Sequence[str]) -> int:
+def run_command(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code. A traceback is shown only when `--debug` is among `argv`."""
     tokens = list(argv)
     flags = tokens[: tokens.index("--")] if "--" in tokens else tokens
