@@ -46,4 +46,6 @@ asked = {"model": model, "custom_llm_provider": "openai", "api_base": url, "api_
 answer = litellm.embedding(input=texts, **asked)
 check("litellm", near(answer.data[1]["embedding"], vectors[1]))
 check("litellm usage", answer.usage.prompt_tokens > 0)
-check("litellm dimensions", len(litellm.embedding(input=["x"], dimensions=8, **asked).data[0]["embedding"]) == 8)
+# LiteLLM passes the field on only for model names it knows, unless told.
+shorter = litellm.embedding(input=["x"], dimensions=8, allowed_openai_params=["dimensions"], **asked)
+check("litellm dimensions", len(shorter.data[0]["embedding"]) == 8)
