@@ -226,7 +226,9 @@ def test_what_speech_produced_is_transcribed_over_http(
         assert str(srt).startswith("1\n00:00:00,000 --> 00:00:0")
         events = list(client.audio.transcriptions.create(model="whisper-base", file=spoken, stream=True))
         assert events[-1].type == "transcript.text.done" and events[-1].text == text
-        assert "morning" in client.audio.translations.create(model="whisper-base", file=spoken).text.lower()
+        with pytest.deprecated_call():  # The client says so of the method; clients still call the route.
+            translated = client.audio.translations.create(model="whisper-base", file=spoken)
+        assert "morning" in translated.text.lower()
         with pytest.raises(openai.BadRequestError, match="no voice 'nobody'"):
             client.audio.speech.create(model="piper-joe", voice="nobody", input="hi")
         with pytest.raises(openai.BadRequestError, match="no recording"):
