@@ -228,7 +228,7 @@ def main() -> None:
                 crowd["voila"] = asyncio.run(pages_at_once(port, given.people))
     over = {"allmend": [run["whole"] - run["cells"] for run in alone], "papermill": [a - b for a, b in milled]}
     result = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *("PYTHON" if each == given.peers else each for each in sys.argv)]),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "versions": _versions(given.peers),
         "medians": {

@@ -154,7 +154,8 @@ def main() -> None:
     plain = [kind for kind in rows if not kind.startswith("allmend") and "bfloat16" not in kind]
     best_plain = max(rows[kind]["sentences_per_second"] for kind in plain)
     result = {
-        "command": "python bench/serve/embeddings.py " + " ".join(sys.argv[1:]),
+        "command": "python bench/serve/embeddings.py "
+        + " ".join("PLACE" if each in (asked.fastembed, asked.onnx, asked.out) else each for each in sys.argv[1:]),
         "machine": f"{_processor()}, {asked.threads} threads",
         "versions": _versions(),
         "texts": len(texts),
