@@ -108,6 +108,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options.add_argument("--sides", nargs="*", default=list(SIDES))
     options.add_argument("--scenarios", nargs="*", default=list(SCENARIOS))
+    options.add_argument("--once", nargs="*", default=[], help="sides that one round is enough for: minutes a round")
     options.add_argument("--output", type=Path, default=Path(__file__).parent / "against.json")
     options.add_argument("--table", action="store_true", help="print the result as Markdown, measure nothing")
     given = options.parse_args()
@@ -177,7 +178,7 @@ def compare(
         run(side.url, plan(side, users, kinds, 1, 4, texts), 4)
     for number in range(given.rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
-            if number >= side.most_rounds:
+            if number >= side.most_rounds or (number and side.name in given.once):
                 continue
             load = run(side.url, plan(side, users, kinds, 1, given.tokens, texts), given.tokens)
             found[side.name].append(load.summary())

@@ -16,14 +16,20 @@ from allmend.verbs.serve import start
 
 @pytest.fixture
 def shelf(folders: Any, tmp_path: Path) -> Any:
-    """A server with one slot for adapters, which looks for others in a folder."""
+    """A server with one slot for adapters and no memory beside it, which looks for others in a folder."""
+    store = stored(folders, tmp_path)
+    with start(
+        str(folders.base), port=0, dtype="float32", memory="32M", slots=1, adapter_memory=0, adapter_folder=str(store),
+        log=True,
+    ) as server:  # fmt: skip
+        yield server, store
+
+
+def stored(folders: Any, tmp_path: Path) -> Path:
     store = tmp_path / "store"
     for name in ("a", "b"):
         shutil.copytree(folders.adapters["mine" if name == "a" else "yours"], store / "team" / name)
-    with start(
-        str(folders.base), port=0, dtype="float32", memory="32M", slots=1, adapter_folder=str(store), log=True
-    ) as server:
-        yield server, store
+    return store
 
 
 def say(server: Server, model: str, **more: Any) -> httpx.Response:
@@ -51,6 +57,21 @@ def test_more_adapters_than_slots_take_turns_and_stay_themselves(shelf: Any, cap
     assert "allmend_adapters_read_back" in counts and "allmend_completion_tokens_total" in counts
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     assert lines and {"id", "path", "status", "seconds"} <= set(lines[0])
+
+
+def test_adapters_without_a_slot_wait_in_memory(folders: Any, tmp_path: Path) -> None:
+    store = stored(folders, tmp_path)
+    with start(
+        str(folders.base), port=0, dtype="float32", memory="32M", slots=1, adapter_folder=str(store)
+    ) as server:  # fmt: skip
+        wanted = {name: text(say(server, name)) for name in ("team/a", "team/b")}
+        shutil.rmtree(store / "team" / "a")
+        for name in ("team/a", "team/b", "team/a"):
+            assert text(say(server, name)) == wanted[name]
+        held = server.registry.shelf(server.registry.bases()[0].name)
+        assert held.reads == 0 and held.loaded == 1
+        server.registry.remove_adapter("team/a")
+        assert say(server, "team/a").status_code == 404
 
 
 def test_names_that_lead_elsewhere_find_nothing(shelf: Any) -> None:

@@ -154,8 +154,11 @@ class TextEngine(Protocol):
     def add_adapter(self, name: str, weights: object) -> None:
         """Make an adapter usable; raises `InputError` where it does not fit the base."""
 
-    def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; requests that use it run to their end."""
+    def remove_adapter(self, name: str) -> object | None:
+        """Forget an adapter; requests that use it run to their end.
+
+        What is returned, if anything, `add_adapter` takes in place of weights read anew; its `nbytes` is what it holds.
+        """
 
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""

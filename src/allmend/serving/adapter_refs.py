@@ -61,7 +61,11 @@ def on_demand(folder: Path | None) -> Callable[[str], AdapterWeights]:
         if hub is None:
             return adapters.read(_of_run(name))
         # Another hub than the configured one is for the command line: a client must not send this server anywhere.
-        return adapters.read(_of_hub(hub["name"], hub["revision"], None))
+        try:
+            return adapters.read(_of_hub(hub["name"], hub["revision"], None))
+        except FetchError as error:
+            # To who asked, a name that is not here and cannot be looked up is a name that is not found.
+            raise NotFound(error.message) from None
 
     return fetch
 

@@ -109,11 +109,14 @@ class Registry:
 
     Args:
         slots: adapters in memory at once, for each base.
+        beside: bytes of adapters that wait in memory without a slot, for each base.
         fetch: finds an adapter that nobody has added by the name a request used; `None` finds none.
     """
 
-    def __init__(self, *, slots: int = 64, fetch: Callable[[str], AdapterWeights] | None = None) -> None:
-        self._slots = slots
+    def __init__(
+        self, *, slots: int = 64, beside: int = 0, fetch: Callable[[str], AdapterWeights] | None = None
+    ) -> None:
+        self._slots, self._beside = slots, beside
         self._fetch = fetch
         self._fetching = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
@@ -135,7 +138,7 @@ class Registry:
         with self._lock:
             self._free(base.name)
             self._bases[base.name] = base
-            self._shelves[base.name] = Shelf(engine, self._slots)
+            self._shelves[base.name] = Shelf(engine, self._slots, self._beside)
         return base
 
     def replace_base(self, name: str, loaded: Served, engine: TextEngine) -> list[str]:
@@ -146,7 +149,7 @@ class Registry:
         if name not in self._bases:
             raise NotFound(f"there is no model {name!r} here", hint=nearest(name, self._bases) or None)
         made = _base(loaded, engine, name, self._bases[name].answer_limit)
-        shelf = Shelf(engine, self._slots)
+        shelf = Shelf(engine, self._slots, self._beside)
         with self._lock:
             mine = [adapter for adapter in self._adapters.values() if adapter.base == name]
             before = self._shelves[name]

@@ -1,7 +1,8 @@
-"""Which adapters are in memory: those used last, as many as there are slots; the others come back from disk.
+"""Which adapters are in memory: those used last, as many as there are slots; the others wait beside or on disk.
 
-An adapter that is asked for is read again in milliseconds, so one more adapter than slots costs one more reading,
-not a refusal. What runs keeps its adapter's matrices to its end, also when the slot is given to another.
+One that gives up its slot waits in memory as the engine had laid it out, while a number of bytes lasts, the one used
+longest ago going first; beyond that it is read again in some tens of milliseconds. So one more adapter than slots is
+no refusal and no cliff. What runs keeps its adapter's matrices to its end, also when the slot is given to another.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ class Shelf:
 
     Args:
         slots: how many are in memory at once, beyond those that requests need at this moment.
+        beside: bytes of adapters that wait in memory without a slot.
     """
 
-    def __init__(self, engine: TextEngine, slots: int) -> None:
+    def __init__(self, engine: TextEngine, slots: int, beside: int = 0) -> None:
         self._engine = engine
         self._slots = slots
+        self._beside = beside
+        self._waiting: OrderedDict[str, tuple[object, int]] = OrderedDict()
         self._digests: dict[str, str] = {}
         self._readers: dict[str, Callable[[], AdapterWeights]] = {}
         self._loaded: OrderedDict[str, None] = OrderedDict()
@@ -63,6 +67,7 @@ class Shelf:
         with self._lock:
             self._digests.pop(name)
             self._readers.pop(name)
+            self._waiting.pop(name, None)
             if name in self._loaded:
                 del self._loaded[name]
                 self._engine.remove_adapter(name)
@@ -92,6 +97,10 @@ class Shelf:
             return
         if name not in self._readers:
             raise InputError("this adapter was taken out of service", where=f"adapter {name!r}")
+        if name in self._waiting:
+            self._engine.add_adapter(name, self._waiting.pop(name)[0])
+            self._loaded[name] = None
+            return
         weights = self._readers[name]()
         if weights.digest != self._digests[name]:
             raise InputError(
@@ -109,4 +118,12 @@ class Shelf:
                 return
             if not self._held[name]:
                 del self._loaded[name]
-                self._engine.remove_adapter(name)
+                self._keep(name, self._engine.remove_adapter(name))
+
+    def _keep(self, name: str, kept: object | None) -> None:
+        size = int(getattr(kept, "nbytes", 0))
+        if kept is None or not 0 < size <= self._beside:
+            return
+        self._waiting[name] = (kept, size)
+        while sum(each for _, each in self._waiting.values()) > self._beside:
+            self._waiting.popitem(last=False)

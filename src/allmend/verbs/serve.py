@@ -94,7 +94,10 @@ class ServeSettings(Settings):
     """Compute all running answers in one step; without it one after the other, through transformers alone."""
 
     slots: int = Field(64, ge=1)
-    """Adapters kept in memory; others are read back from disk when they are asked for."""
+    """Adapters ready at once; others come back when they are asked for, from memory or from disk."""
+
+    adapter_memory: Size = Field(2**30, ge=0)
+    """Memory for adapters beyond the slots, as they were laid out; 0 reads them from disk each time."""
 
     on_demand: bool = True
     """Look for adapters that a request names and nobody added: among runs, on the hub, in the folder of adapters."""
@@ -142,6 +145,7 @@ def serve(
     memory: int | str = 2 * 2**30,
     batching: bool = True,
     slots: int = 64,
+    adapter_memory: int | str = 2**30,
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
@@ -187,6 +191,7 @@ def start(
     memory: int | str = 2 * 2**30,
     batching: bool = True,
     slots: int = 64,
+    adapter_memory: int | str = 2**30,
     on_demand: bool = True,
     adapter_folder: str | None = None,
     loading: bool = True,
@@ -225,7 +230,8 @@ def start(
         names, wanted = releases(names, wanted)
         adapters = [(name, adapter_refs.read(reference)) for name, reference in wanted]
         folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
-        registry = Registry(slots=settings.slots, fetch=adapter_refs.on_demand(folder) if settings.on_demand else None)
+        fetch = adapter_refs.on_demand(folder) if settings.on_demand else None
+        registry = Registry(slots=settings.slots, beside=settings.adapter_memory, fetch=fetch)
         undo.callback(registry.close)
         rules = read_norms(settings.norms) if settings.norms is not None else None
 

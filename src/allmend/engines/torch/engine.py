@@ -101,7 +101,8 @@ class TorchTextEngine:
             weights = from_weights(weights)
         if not isinstance(weights, Lora):
             raise TypeError(f"the torch engine takes adapters, not {type(weights).__name__}")
-        ready = self._hooks.check(name, weights)
+        # One that was laid out here before was checked then.
+        ready = weights if weights.prepared else self._hooks.check(name, weights)
         if isinstance(self._runner, NativeRunner):
             self._runner.prepare(((ready, 1.0),))
         else:
@@ -113,10 +114,11 @@ class TorchTextEngine:
         """(answers being generated, answers that wait)."""
         return len(self._scheduler.running), len(self._scheduler.waiting) + self._inbox.qsize()
 
-    def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; requests that use it run to their end."""
-        self._use(name)
+    def remove_adapter(self, name: str) -> Lora:
+        """Forget an adapter; requests that use it run to their end. `add_adapter` takes it again as it is returned."""
+        lora = self._use(name)
         del self._loras[name]
+        return lora
 
     def submit(self, request: TextRequest, sink: Sink) -> Ticket:
         """Take a request; its pieces go to `sink` on the engine's thread."""

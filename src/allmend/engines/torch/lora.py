@@ -29,6 +29,11 @@ class Lora:
     prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What a runner made of it for its own use."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its matrices, and about as many for what a runner made of them."""
+        return 2 * sum(a.nbytes + b.nbytes for a, b in self.modules.values())
+
 
 Uses = tuple[tuple[Lora, float], ...]
 """What is applied to a sequence: adapters and how strongly each acts."""
