@@ -109,9 +109,13 @@ LONG = {"max_tokens": 400, "ignore_eos": True, "temperature": 0.9, "seed": 1}
 
 
 def test_a_client_that_leaves_a_stream_ends_the_work(http: httpx.Client, server: Server, base: str) -> None:
-    with http.stream("POST", "/v1/chat/completions", json=body(base, stream=True, **LONG, n=16)) as answer:
-        next(answer.iter_lines())
-        wait_until_busy(server)
+    for _ in range(20):  # On a busy machine all may be computed before anybody looks.
+        with http.stream("POST", "/v1/chat/completions", json=body(base, stream=True, **LONG, n=16)) as answer:
+            next(answer.iter_lines())
+            left_working = running(server) > 0
+        if left_working:
+            break
+    assert left_working
     wait_until_idle(server)
     assert running(server) == 0
 

@@ -81,6 +81,8 @@ class _Worker:
         try:
             arguments = tuple(_opened(each) for each in message.arguments)
             value = getattr(self._engine, message.method)(*arguments)
+            if message.method == "remove_adapter":
+                value = None  # What the engine had laid out stays in its process.
         except Exception as error:
             self._out.put(Answer(message.number, error=_portable(error)))
             return
