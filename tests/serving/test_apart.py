@@ -138,6 +138,15 @@ def test_a_model_changes_without_a_failed_request(http: httpx.Client, apart: Ser
     assert old._closing
 
 
+def test_an_adapter_that_answered_can_be_taken_out(http: httpx.Client, apart: Server, folders: Any) -> None:
+    where = str(folders.adapters["mine"])
+    assert http.post("/v1/load_lora_adapter", json={"lora_name": "leaving", "lora_path": where}).status_code == 200
+    assert http.post("/v1/chat/completions", json=body("leaving")).status_code == 200
+    assert http.post("/v1/unload_lora_adapter", json={"lora_name": "leaving"}).status_code == 200
+    assert "leaving" not in engine_of(apart).adapters()
+    assert http.post("/v1/chat/completions", json=body("mine")).status_code == 200
+
+
 def test_the_process_ends_with_its_server(folders: Any) -> None:
     server = start(str(folders.base), port=0, isolate=True, dtype="float32", memory="16M")
     process = engine_of(server)._process
