@@ -53,6 +53,7 @@ class Shelf:
         """
         with self._lock:
             self._engine.add_adapter(name, weights)
+            self._waiting.pop(name, None)
             self._digests[name], self._readers[name] = weights.digest, again
             self._loaded[name] = None
             self._make_room()
