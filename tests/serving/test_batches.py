@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
 
@@ -132,6 +132,7 @@ def test_a_file_that_holds_no_requests_fails_with_the_lines(begin: Begin) -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), max_size=6), st.integers(0, 400))
+@example([True], 1)  # only the newline is missing
 def test_a_torn_line_is_as_if_it_had_not_been_written(
     tmp_path_factory: pytest.TempPathFactory, good: list[bool], cut: int
 ) -> None:

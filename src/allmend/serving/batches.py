@@ -243,11 +243,11 @@ class Batches:
             kept = 0
             with path.open("rb+") as handle:
                 for raw in handle:
+                    if not raw.endswith(b"\n"):  # even where it reads as JSON: the cut removes it
+                        break
                     try:
                         done[json.loads(raw)["custom_id"]] = good
                     except (ValueError, KeyError, TypeError):
-                        break
-                    if not raw.endswith(b"\n"):
                         break
                     kept += len(raw)
                 handle.truncate(kept)
