@@ -4,7 +4,9 @@ A row is written when an answer begins, and settled with its tokens before the e
 that reached its client whole is in the ledger, also when the server is killed in the next instant. What was open when
 a server died is marked `lost`, with no tokens: nobody pays for an answer that was not finished.
 
-Rows are written by one thread, as many as there are in one transaction (group commit), in the order they came.
+Rows are written by one thread, as many as there are in one transaction (group commit). Nobody waits for an opening
+alone, so it is written a moment later, or with the first answer that is settled: most short answers are one row
+written once.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -29,6 +33,8 @@ from allmend.database.schema import usage
 from allmend.home import file_name, home
 
 _BATCH = 500
+_GATHER = 0.05
+"""Seconds after which an opening is written, if no answer that is settled took it along before."""
 _PRICES_SECONDS = 1.0
 
 
@@ -56,6 +62,11 @@ class Settled:
     """`settled`; `cancelled` where the client hung up before the end."""
 
 
+class _Signal(Enum):
+    OPENED = 1
+    END = 2
+
+
 @dataclass
 class _Job:
     opening: Opening | None
@@ -71,7 +82,8 @@ class Ledger:
     def __init__(self) -> None:
         self.server = f"{socket.gethostname()[:40]}/{uuid.uuid4().hex[:12]}"
         self._lock = _hold(self.server)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Signal] = queue.SimpleQueue()
+        self._openings: deque[_Job] = deque()
         self._models: dict[str, tuple[str, str | None]] = {}
         self._prices: dict[str, prices.Price] = {}
         self._priced = 0.0
@@ -81,41 +93,48 @@ class Ledger:
         self._thread.start()
 
     def open(self, opening: Opening) -> Future[None]:
-        """Write that an answer begins; done when it is written."""
-        return self._put(_Job(opening, opening.id, None, Future(), time.time()))
+        """Write soon that an answer begins; done when it is written."""
+        job = _Job(opening, opening.id, None, Future(), time.time())
+        self._openings.append(job)
+        if len(self._openings) == 1:
+            self._jobs.put(_Signal.OPENED)
+        return job.done
 
     def settle(self, identity: str, settled: Settled) -> Future[None]:
         """Write what an answer used; done when it is written. An answer is settled once."""
-        return self._put(_Job(None, identity, settled, Future(), time.time()))
+        job = _Job(None, identity, settled, Future(), time.time())
+        self._jobs.put(job)
+        return job.done
 
     def close(self) -> None:
         """Write what is left, and end."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            self._jobs.put(_Signal.END)
             self._thread.join(timeout=60)
             self._lock.close()
-
-    def _put(self, job: _Job) -> Future[None]:
-        self._jobs.put(job)
-        return job.done
 
     def _run(self) -> None:
         ended = False
         while not ended:
-            jobs: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= _BATCH:
-                    break
+            settled: list[_Job] = []
+            wait: float | None = None
+            while len(settled) < _BATCH and not ended:
                 try:
-                    job = self._jobs.get_nowait()
+                    item = self._jobs.get(timeout=wait)
                 except queue.Empty:
                     break
-            ended = job is None
-            if jobs:
-                self._write(jobs)
+                wait = 0.0
+                if isinstance(item, _Job):
+                    settled.append(item)
+                elif item is _Signal.END:
+                    ended = True
+                elif not settled:
+                    wait = _GATHER
+            # Taken after the answers that are settled: the opening of each of them is here, or was written before.
+            openings = [self._openings.popleft() for _ in range(len(self._openings))]
+            if openings or settled:
+                self._write([*openings, *settled])
 
     def _write(self, jobs: list[_Job]) -> None:
         try:

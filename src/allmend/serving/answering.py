@@ -30,6 +30,8 @@ _LOOK_FOR_CLIENT = 0.25
 """Seconds between looks whether a client that waits for a whole answer is still there."""
 _TELL_PLACE = 1.0
 """Seconds between two comments that tell the place in the queue."""
+_QUICK_BYTES = 2048
+"""Bytes of a request that is understood on the event loop."""
 _HEAR_OUT = 60.0
 """Seconds that an engine is given to end what was cancelled."""
 
@@ -203,7 +205,8 @@ async def begin(
     body = _for_user(body, visit, registry)
     _refuse_early(body, visit, registry)
     while True:
-        prepared = await run_in_threadpool(prepare, body, registry)
+        quick = _is_quick(request, body, registry)
+        prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
         visit.require("serve:chat", prepared.target)
         try:
             if not registry.use(prepared.target.base):
@@ -227,6 +230,13 @@ async def begin(
         if body.stream:
             await running.start()
         return prepared, running
+
+
+def _is_quick(request: Request, body: Common, registry: Registry) -> bool:
+    """Whether a request is understood in less time than a thread takes: a short text for what is served already."""
+    length = request.headers.get("content-length", "")
+    plain = not (getattr(body, "tools", None) or getattr(body, "response_format", None) or body.lora)
+    return plain and length.isdigit() and int(length[:9]) <= _QUICK_BYTES and registry.base_of(body.model) is not None
 
 
 def _refuse_early(body: Common, visit: Visit, registry: Registry) -> None:
