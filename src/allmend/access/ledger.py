@@ -35,6 +35,8 @@ from allmend.home import file_name, home
 _BATCH = 500
 _GATHER = 0.05
 """Seconds after which an opening is written, if no answer that is settled took it along before."""
+_TOGETHER, _MANY = 0.002, 4
+"""Seconds that an answer's end waits for others', where at least so many are open."""
 _PRICES_SECONDS = 1.0
 
 
@@ -88,6 +90,7 @@ class Ledger:
         self._prices: dict[str, prices.Price] = {}
         self._priced = 0.0
         self._closed = False
+        self._writer = database.Writer()
         recover()
         self._thread = threading.Thread(target=self._run, name="allmend-ledger", daemon=True)
         self._thread.start()
@@ -118,29 +121,33 @@ class Ledger:
         ended = False
         while not ended:
             settled: list[_Job] = []
-            wait: float | None = None
+            until: float | None = None
             while len(settled) < _BATCH and not ended:
                 try:
-                    item = self._jobs.get(timeout=wait)
+                    item = self._jobs.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
                 except queue.Empty:
                     break
-                wait = 0.0
-                if isinstance(item, _Job):
-                    settled.append(item)
-                elif item is _Signal.END:
+                if item is _Signal.END:
                     ended = True
-                elif not settled:
-                    wait = _GATHER
+                elif isinstance(item, _Job):
+                    settled.append(item)
+                    if len(settled) == 1:
+                        # Where many answers are open, others are about to end: they share the transaction.
+                        many = len(self._openings) + len(self._models) >= _MANY
+                        until = time.monotonic() + (_TOGETHER if many else 0.0)
+                elif until is None:
+                    until = time.monotonic() + _GATHER
             # Taken after the answers that are settled: the opening of each of them is here, or was written before.
             openings = [self._openings.popleft() for _ in range(len(self._openings))]
             if openings or settled:
                 self._write([*openings, *settled])
+        self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
         try:
             self._look_up_prices()
             opened, settled = self._rows(jobs)
-            with database.writing() as connection:
+            with self._writer.transaction() as connection:
                 if opened:
                     connection.execute(insert(usage), opened)
                 if settled:

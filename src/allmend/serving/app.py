@@ -16,7 +16,6 @@ from allmend.errors import AllmendError, NotFound, nearest
 from allmend.serving import adapter_refs, chat, completions, faults, more, respond
 from allmend.serving import visit as visits
 from allmend.serving.access import Access
-from allmend.serving.answering import ClientGone
 from allmend.serving.desk import Desk
 from allmend.serving.faults import Fault, FaultBody
 from allmend.serving.meter import Meter, Observed
@@ -25,6 +24,7 @@ from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter
 from allmend.serving.response_api import Response as ApiResponse
 from allmend.serving.response_api import ResponseRequest
 from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, Replaced, TextCompletion
+from allmend.serving.running import ClientGone
 
 _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""
