@@ -77,7 +77,7 @@ def _refuse_early(body: Common, visit: Visit, registry: Registry) -> None:
     if base is None or body.model in visit.desk.fallbacks or base.name in visit.desk.fallbacks:
         return
     try:
-        visit.desk.gate(base).check(answers=body.n or 1, priority=visit.priority, deadline=visit.deadline)
+        visit.desk.gate(base).check(visit.share, answers=body.n or 1, priority=visit.priority, deadline=visit.deadline)
     except Overloaded as error:
         raise visits.overloaded(error) from None
 

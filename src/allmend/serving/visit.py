@@ -57,6 +57,11 @@ class Visit:
         self._settled = False
         self._work: Callable[[], Awaitable[None]] | None = None
 
+    @property
+    def share(self) -> str:
+        """Whose share of the server this counts against: the key's, or that of the user behind it."""
+        return f"{self.principal.key or ''}/{self.principal.user or ''}"
+
     async def enter(self, route: str, headers: Mapping[str, str]) -> None:
         """Count the request against the limits of its key and user; raises `Fault` 429."""
         self.route = route
@@ -104,8 +109,7 @@ class Visit:
             tokens: most tokens that prompts and answers can need together.
         """
         gate = self.desk.gate(target.base)
-        who = f"{self.principal.key or ''}/{self.principal.user or ''}"
-        place = gate.enter(who, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
+        place = gate.enter(self.share, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
         self._gate, self._place = gate, place
         if self._admission is not None:
             try:

@@ -63,7 +63,7 @@ class ServeSettings(Settings):
     queue: int = Field(1024, ge=0)
     """Answers that may wait for their turn; beyond that requests are refused with 429."""
 
-    wait: Duration = 30.0
+    wait: Duration = 10.0
     """Longest time that a request may be expected to wait; beyond that it is refused with 429."""
 
     fallback: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ def serve(
     insecure: bool = False,
     isolate: bool | None = None,
     queue: int = 1024,
-    wait: float | str = 30.0,
+    wait: float | str = 10.0,
     fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
@@ -180,7 +180,7 @@ def start(
     insecure: bool = False,
     isolate: bool | None = None,
     queue: int = 1024,
-    wait: float | str = 30.0,
+    wait: float | str = 10.0,
     fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
