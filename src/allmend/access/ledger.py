@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import bindparam, func, insert, select, update
 
@@ -39,6 +39,9 @@ _TOGETHER, _MANY = 0.002, 4
 """Seconds that an answer's end waits for others', where at least so many are open."""
 _PRICES_SECONDS = 1.0
 
+Unit = Literal["tokens", "characters", "seconds"]
+"""What the numbers of a row count: characters that were said or judged, seconds that were heard."""
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -51,6 +54,8 @@ class Opening:
     route: str
     model: str
     adapter: str | None
+    unit: Unit = "tokens"
+    """What is counted."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,7 @@ class Ledger:
             "prompt": 0,
             "cached": 0,
             "completion": 0,
+            "unit": opening.unit,
             "cost": 0,
             "currency": None,
         }
@@ -230,7 +236,7 @@ def used_today(holder: Holder, day: str) -> int:
     """Tokens that the ledger holds for a key, or a user behind it, on a day."""
     key, user = holder
     query = select(func.coalesce(func.sum(usage.c.prompt + usage.c.completion), 0)).where(
-        usage.c.key_id == key, usage.c.day == day
+        usage.c.key_id == key, usage.c.day == day, usage.c.unit == "tokens"
     )
     if user is not None:
         query = query.where(usage.c.user == user)

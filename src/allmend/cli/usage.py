@@ -79,6 +79,8 @@ def price_command(
 ) -> None:
     """Set what a million tokens of a model cost from now on, or show it.
 
+    A model that counts something else has its price for a million of that: characters to be said, seconds to be heard.
+
     Parameters
     ----------
     model

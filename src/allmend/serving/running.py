@@ -120,7 +120,7 @@ class Running:
         if self._tickets:
             return
         await self._visit.turn()
-        self._visit.open(self._target)
+        self._visit.open(self._target.base.name, self._target.label)
         if self._target.adapters:
             await run_in_threadpool(self._registry.hold, self._target)
         self._left = self._computing = len(self._requests)

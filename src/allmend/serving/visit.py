@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from allmend.serving.gate import Gate, Overloaded, Place, TooLate
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from allmend.access.ledger import Unit
     from allmend.serving.registry import Target
 
 _LONGEST_DEADLINE = 86400.0
@@ -54,6 +55,7 @@ class Visit:
         self._gate: Gate | None = None
         self._place: Place | None = None
         self._opening: Future[None] | None = None
+        self._unit: Unit = "tokens"
         self._settled = False
         self._work: Callable[[], Awaitable[None]] | None = None
 
@@ -111,17 +113,24 @@ class Visit:
         gate = self.desk.gate(target.base)
         place = gate.enter(self.share, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
         self._gate, self._place = gate, place
-        if self._admission is not None:
-            try:
-                self._admission.reserve(tokens, [adapter.digest for adapter in target.adapters])
-            except Exceeded as error:
-                gate.leave(place)
-                raise exceeded(error) from None
-            self.headers |= self._admission.headers()
+        try:
+            self.reserve(tokens, [adapter.digest for adapter in target.adapters])
+        except Fault:
+            gate.leave(place)
+            raise
         if self.desk.ledger is not None:
             self.headers["x-usage-id"] = self.id
         self.headers["x-queue-place"] = str(place.position)
         self.headers["x-queue-estimate"] = f"{place.estimate:.2f}"
+
+    def reserve(self, tokens: int, adapters: Sequence[str] = ()) -> None:
+        """Set aside the most tokens that it can use; raises `Fault` 429 beyond the limits of its key and user."""
+        if self._admission is not None:
+            try:
+                self._admission.reserve(tokens, adapters)
+            except Exceeded as error:
+                raise exceeded(error) from None
+            self.headers |= self._admission.headers()
 
     async def turn(self, at_most: float | None = None) -> bool:
         """Wait for the turn; False when it has not come after `at_most` seconds. Raises `Fault` at the deadline."""
@@ -139,16 +148,17 @@ class Visit:
         now = self._gate.position(self._place)
         return now, self._gate.estimate(now)
 
-    def open(self, target: Target) -> None:
+    def open(self, model: str, adapter: str | None = None, unit: Unit = "tokens") -> None:
         """Write into the ledger that an answer begins; `settle` sees to it that it is written."""
+        self._unit = unit
         if self.desk.ledger is None or self._opening is not None:
             return
         from allmend.access.ledger import Opening
 
         who = self.principal
-        label = target.label
+        self.headers["x-usage-id"] = self.id
         self._opening = self.desk.ledger.open(
-            Opening(self.id, who.key, who.account, who.user, self.route, target.base.name, label)
+            Opening(self.id, who.key, who.account, who.user, self.route, model, adapter, unit)
         )
 
     async def settle(self, *, prompt: int, cached: int, completion: int, state: str = "settled") -> None:
@@ -157,7 +167,7 @@ class Visit:
             return
         self._settled = True
         if self._admission is not None:
-            self._admission.settle(prompt + completion)
+            self._admission.settle(prompt + completion if self._unit == "tokens" else 0)
         if self.desk.ledger is not None and self._opening is not None:
             from allmend.access.ledger import Settled
 
