@@ -43,7 +43,7 @@ def serve(side: str) -> None:
     from allmend.serving.app import create_app
     from allmend.serving.desk import Desk, with_keys
     from allmend.serving.registry import Registry
-    from allmend.verbs.serve import Described
+    from allmend.verbs.serve_engine import Described
 
     key, desk, engine_pid = "none", Desk(), 0
     if side != "open":

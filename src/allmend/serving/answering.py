@@ -16,10 +16,11 @@ from allmend.engines.token_bytes import TokenBytes
 from allmend.serving import visit as visits
 from allmend.serving.faults import Fault, context_exceeded
 from allmend.serving.gate import Overloaded
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.requests import Common
 from allmend.serving.responses import Provenance
 from allmend.serving.running import Prepared, Running
+from allmend.serving.targets import Target
 from allmend.serving.visit import Visit
 
 _QUICK_BYTES = 2048

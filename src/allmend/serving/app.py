@@ -19,12 +19,13 @@ from allmend.serving.access import Access
 from allmend.serving.desk import Desk
 from allmend.serving.faults import Fault, FaultBody
 from allmend.serving.meter import Meter, Observed
-from allmend.serving.registry import Base, Registry, Served, ServedAdapter
+from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, ReplaceModel, UnloadAdapter
 from allmend.serving.response_api import Response as ApiResponse
 from allmend.serving.response_api import ResponseRequest
 from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, Replaced, TextCompletion
 from allmend.serving.running import ClientGone
+from allmend.serving.targets import Base, Served, ServedAdapter
 
 _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""

@@ -20,7 +20,7 @@ from allmend.errors import InputError
 from allmend.serving import answering, streams, tools
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatMessage, ChatRequest
 from allmend.serving.responses import (
     ChatAnswer,
@@ -38,6 +38,7 @@ from allmend.serving.responses import (
     TopLogprob,
 )
 from allmend.serving.running import Running, count_usage, whole
+from allmend.serving.targets import Target
 from allmend.serving.tools import CallWatch, Toolbox
 
 

@@ -14,10 +14,11 @@ from allmend.engines.text import Completion, TextRequest, TokenInfo, Usage
 from allmend.engines.token_bytes import TokenBytes
 from allmend.serving import answering, streams
 from allmend.serving.faults import Fault, unsupported
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.requests import CompletionRequest
 from allmend.serving.responses import CompletionChoice, CompletionLogprobs, FinishReason, TextCompletion
 from allmend.serving.running import Running, count_usage, whole
+from allmend.serving.targets import Target
 
 _DEFAULT_MAX_TOKENS = 16
 """OpenAI's own for this route."""

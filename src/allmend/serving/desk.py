@@ -12,7 +12,7 @@ from allmend.serving.gate import Gate
 
 if TYPE_CHECKING:
     from allmend.access.ledger import Ledger
-    from allmend.serving.registry import Base
+    from allmend.serving.targets import Base
 
 WORD = Principal("operator", "api-key", ("serve:admin",))
 """Whoever sends the one key of `--api-key`."""

@@ -14,8 +14,9 @@ from starlette.requests import Request
 
 from allmend.engines.text import Completion, Piece, TextRequest, Usage, gather
 from allmend.serving.faults import Fault
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.responses import PromptDetails, UsageCount
+from allmend.serving.targets import Target
 from allmend.serving.visit import Visit
 
 _LOOK_FOR_CLIENT = 0.25

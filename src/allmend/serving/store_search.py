@@ -11,6 +11,7 @@ from starlette.requests import Request
 from allmend.documents.asking import ask
 from allmend.documents.store import Found, Index
 from allmend.engines.embed import Rows
+from allmend.serving import visit as visits
 from allmend.serving.charge import charged
 from allmend.serving.embeddings import vectors_of
 from allmend.serving.faults import Fault
@@ -27,6 +28,7 @@ async def answer(request: Request, stores: Stores, identity: str, body: SearchRe
     question = await _Question.read(stores, identity, body, owner_of(request))
     tokens = sum(rows.count for rows in question.rows)
     service = question.service
+    visits.of(request).route = "/v1/vector_stores/search"  # Without the store's id: usage is summed by route.
     async with charged(request, "serve:search", service.name, most=tokens, resource=identity) as charge:
         charge.prompt = tokens
         return await question.answer()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from allmend.access.ledger import Unit
-    from allmend.serving.registry import Target
+    from allmend.serving.targets import Target
 
 _LONGEST_DEADLINE = 86400.0
 
