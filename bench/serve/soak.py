@@ -5,9 +5,10 @@
 Six kinds of client against a server with keys, its engine in a process of its own: streams, whole answers, many
 answers to one request, wrong requests, clients that leave in the middle, an administrator who loads and unloads
 adapters and makes and revokes keys; and, every `--crash` minutes, a kill -9 of the engine's process. Memory, open
-files and threads of the server and the size of its database are written down once a minute. At the end the ledger's rows are compared with the
-answers that clients got, id by id where they state usage. `soak.json` beside this file holds the result, and how long
-it ran. Without `--model` a model of two layers is made, which leaves the processor to all else.
+files and threads of the server and the size of its database are written down once a minute. At the end the ledger's
+rows are compared with the answers that clients got, id by id where they state usage. `soak.json` beside this file
+holds the result, and how long it ran. Without `--model` a model of two layers is made, which leaves the processor to
+all else.
 """
 
 from __future__ import annotations
