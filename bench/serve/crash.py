@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 from against import machine
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from sides import _free_port
 from soak import children
 
@@ -45,10 +45,10 @@ class Users:
         self.stop = False
         self.model = model
         hooks = {"response": [self._note]}
-        self._http = httpx.AsyncClient(timeout=300, event_hooks=hooks)
+        self._http = DefaultAsyncHttpxClient(timeout=300, event_hooks=hooks)
         self._client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=8, http_client=self._http)
 
-    async def _note(self, answer: httpx.Response) -> None:
+    async def _note(self, answer: Any) -> None:
         self.statuses[answer.status_code] += 1
 
     async def one(self, number: int) -> None:

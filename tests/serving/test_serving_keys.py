@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from openai import APIConnectionError, OpenAI, RateLimitError
+from openai import APIConnectionError, DefaultHttpxClient, OpenAI, RateLimitError
 
 from allmend import database
 from allmend.access import accounts, audit, keys, usage, users
@@ -342,7 +342,7 @@ def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
         assert running.url.startswith("https://127.0.0.1:")
         asked = body(running.registry.bases()[0].name)
         with OpenAI(base_url=f"{running.url}/v1", api_key="word", max_retries=0,
-                    http_client=httpx.Client(verify=trusting, timeout=60)) as client:  # fmt: skip
+                    http_client=DefaultHttpxClient(verify=trusting)) as client:  # fmt: skip
             said = client.chat.completions.create(**asked, temperature=0)
             pieces = list(client.chat.completions.create(**asked, temperature=0, stream=True))
         streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)

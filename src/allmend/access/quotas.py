@@ -217,7 +217,8 @@ def _check_tokens(book: _Book, limits: Limits, tokens: int, now: float) -> None:
     if most is not None and book.today + book.reserved + tokens > most:
         left = max(most - book.today - book.reserved, 0)
         words = f"Limit reached: {most} tokens a day; {left} are left, and this request may need {tokens}."
-        raise Exceeded("tokens", f"{words} Ask for fewer with max_tokens.", _until_midnight())
+        after = None if tokens > most else _until_midnight()
+        raise Exceeded("tokens", f"{words} Ask for fewer with max_tokens.", after)
 
 
 def _check_adapters(book: _Book, limits: Limits, adapters: Sequence[str]) -> None:
