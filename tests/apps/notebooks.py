@@ -26,6 +26,11 @@ display(SVG("""<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><s
 <rect width="40" height="20"/></svg>"""))
 display(Markdown('**strong** <img src=x onerror=alert(1)> ![p](http://track.example/x.png) [go](javascript:alert(1))'))
 print('\\x1b[31mred\\x1b[0m <script>alert(1)</script>')'''
+ASKS = """from getpass import getpass
+name = input('Your <b>name</b>? ')
+print('then', flush=True)
+word = getpass('The word: ')
+print(name, 'knows a word of', len(word))"""
 KEEP = "import os\nos.makedirs('outputs')\nopen('outputs/answer.txt', 'w').write(name)"
 
 

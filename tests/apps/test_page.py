@@ -128,6 +128,23 @@ def test_a_run_is_stopped_from_the_page(page: Page) -> None:
     expect(page.locator("#state")).to_contain_text("stopped")
 
 
+def test_a_cell_that_reads_a_line_gets_it_from_the_page_also_after_a_reload(page: Page) -> None:
+    page.goto("/asks/")
+    page.get_by_role("button", name="I have read this").click()
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#asked pre")).to_have_text("Your <b>name</b>? ")
+    page.reload()
+    page.locator("#line-0").fill("Ada")
+    page.locator("#line-0").press("Enter")
+    expect(page.locator("#line-0")).not_to_be_attached()
+    expect(page.locator("#line-1")).to_have_attribute("type", "password")
+    page.locator("#line-1").fill("swordfish")
+    page.get_by_role("button", name="Answer").click()
+    _finished(page)
+    expect(page.locator("#cell-1")).to_contain_text("Ada knows a word of 9")
+    expect(page.locator("#cell-1")).not_to_contain_text("swordfish")
+
+
 def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving: AppServer) -> None:
     context = browser.new_context(base_url=serving.url)
     context.set_default_timeout(PATIENCE)

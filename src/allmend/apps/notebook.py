@@ -46,6 +46,8 @@ class Task:
     hears: Hears
     ask: Callable[[str, str], bool] | None
     """Asks a person about something not permitted, while the cell waits; None refuses it."""
+    typed: Callable[[str, bool], str | None]
+    """Has a person type a line for `input()` (prompt, hidden); None when nobody did."""
     stopper: Callable[[Callable[[], None]], None]
     """Is told once how the run can be stopped."""
     web: RunServers | None = None

@@ -20,7 +20,7 @@ from allmend.apps.notebook import NotebookApp
 from allmend.apps.parameters import WrongParameters, check, from_text, schema
 from allmend.apps.proxy import Proxy
 from allmend.apps.queue import Queue
-from allmend.apps.runs import ENDED, AppRun
+from allmend.apps.runs import ENDED, MOST_LINE, AppRun
 from allmend.apps.servers import is_server_name
 from allmend.apps.store import Store
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable, UsageError
@@ -207,10 +207,17 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
 
     @routes.post("/runs/{run_id}/answers/{number}")
     async def answer(run_id: str, number: int, request: Request) -> dict[str, bool]:
-        """Permit or refuse what a cell waits for."""
+        """Permit or refuse what a cell waits for, or give the line that it reads with `input()`."""
         given = await _json(request)
+        line = given.get("line")
+        if isinstance(line, str) and len(line) <= MOST_LINE and set(given) == {"line"}:
+            if not store.find(app.slug, run_id).answer_line(number, line):
+                raise NotFound("no cell waits for that line")
+            return {"allowed": True}
         if not may_ask or not isinstance(given.get("allowed"), bool):
-            raise UsageError('an answer is {"allowed": true} or false, from this machine\'s owner')
+            raise UsageError(
+                'an answer is {"allowed": true} or false, from this machine\'s owner, or {"line": "…"} for `input()`'
+            )
         if not store.find(app.slug, run_id).answer(number, allowed=given["allowed"]):
             raise NotFound("no such question is open")
         return {"allowed": given["allowed"]}

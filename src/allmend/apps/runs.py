@@ -19,6 +19,9 @@ ENDED = ("finished", "failed", "stopped", "interrupted")
 MOST_TEXT = 2_000_000
 """Characters of output that a run's events carry; the executed notebook holds the rest."""
 ANSWER_SECONDS = 180.0
+TYPING_SECONDS = 600.0
+MOST_LINE = 100_000
+"""Characters of a line typed for `input()`."""
 _RUN_FILE = "run.json"
 _EVENTS_FILE = "events.json"
 _SHOWN = ("id", "state", "why", "values", "asked_at", "started_at", "ended_at")
@@ -27,12 +30,14 @@ _LEFT = "the server ended while it ran"
 
 @dataclass
 class Question:
-    """Something not permitted that a cell waits for."""
+    """Something not permitted that a cell waits for, or (`line`) what a person is to type for `input()`."""
 
     kind: str
     what: str
     answered: threading.Event = field(default_factory=threading.Event)
     allowed: bool = False
+    line: str | None = field(default=None, repr=False)
+    """What was typed. Kept nowhere: it may be a password."""
 
 
 class AppRun:
@@ -225,13 +230,38 @@ class AppRun:
         self.tell("answered", question=self.questions.index(question), allowed=question.allowed)
         return question.allowed
 
+    def type_line(self, prompt: str, hidden: bool) -> str | None:
+        """Have whoever watches type a line for `input()`; None after ten minutes of silence, or when the run ends."""
+        question = Question("line", prompt)
+        self.questions.append(question)
+        number = len(self.questions) - 1
+        self.tell("asked", question=number, wants="line", what=prompt, hidden=hidden)
+        question.answered.wait(TYPING_SECONDS)
+        self.tell("answered", question=number, allowed=question.line is not None)
+        line, question.line = question.line, None
+        return line
+
     def answer(self, number: int, *, allowed: bool) -> bool:
-        """Answer a question; False when there is no such open one."""
-        if not 0 <= number < len(self.questions) or self.questions[number].answered.is_set():
+        """Permit or refuse what a question asks for; False when there is no such open one."""
+        question = self._open_question(number)
+        if question is None or question.kind == "line":
             return False
-        self.questions[number].allowed = allowed
-        self.questions[number].answered.set()
+        question.allowed = allowed
+        question.answered.set()
         return True
+
+    def answer_line(self, number: int, line: str) -> bool:
+        """Give the line that a cell waits for; False when no such question is open."""
+        question = self._open_question(number)
+        if question is None or question.kind != "line":
+            return False
+        question.line = line
+        question.answered.set()
+        return True
+
+    def _open_question(self, number: int) -> Question | None:
+        inside = 0 <= number < len(self.questions) and not self.questions[number].answered.is_set()
+        return self.questions[number] if inside else None
 
 
 def _read_cells(folder: Path) -> dict[int, list[dict[str, Any]]]:

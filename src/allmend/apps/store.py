@@ -194,6 +194,7 @@ class Store:
             folder=run.folder,
             hears=run,
             ask=run.ask if may_ask else None,
+            typed=run.type_line,
             stopper=run.can_be_stopped_by,
             web=web,
         )

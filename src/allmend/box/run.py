@@ -1,7 +1,6 @@
 """A notebook from its first cell to its receipt, inside a box.
 
-The executed notebook and the receipt are written after every cell, each by rename, so that they are there and
-say how
+The executed notebook and the receipt are written after every cell, each by rename, so that they are there and say how
 far it came whatever ends the run.
 """
 
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
 from allmend.box.named import missing_file
 from allmend.box.outputs import Shown
 from allmend.box.pool import Pool, Ready
+from allmend.box.questions import Type
 from allmend.box.receipt import difference
 from allmend.box.web import Web
 from allmend.nouns.permissions import Permissions
@@ -96,6 +97,8 @@ class Job:
     """Called when every cell ran: returns when the notebook's web servers, if there are any, are no longer wanted."""
     pool: Pool | None = None
     """Kernels started ahead."""
+    typed: Type | None = None
+    """Has a person type a line for `input()`; without it `input()` fails."""
     kernel: tuple[str, str] = ("started", "for this run")
     """Where the kernel came from, and why; known when the run has begun."""
 
@@ -195,8 +198,11 @@ class _Run:
         def show(shown: Shown) -> None:
             self.progress.output(place, shown)
 
+        typed = None if self.job.typed is None else partial(box.questions.typed, self.job.typed)
         try:
-            outcome = kernel.run(source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited)
+            outcome = kernel.run(
+                source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited, typed=typed
+            )
         except KeyboardInterrupt:
             if self.box.on_end is not None:
                 self.box.on_end()

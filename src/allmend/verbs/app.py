@@ -254,7 +254,15 @@ def _run(
 
     hears = _Hears(task, prepared.document.content["cells"])
     return running.carry_out(
-        prepared, mine, progress=hears, ask=task.ask, box_made=box_made, web=task.web, stay=stay, pool=pool
+        prepared,
+        mine,
+        progress=hears,
+        ask=task.ask,
+        box_made=box_made,
+        web=task.web,
+        stay=stay,
+        pool=pool,
+        typed=task.typed,
     )
 
 

@@ -142,7 +142,7 @@ const hear = {
     at("stop").textContent = "Close it";
     at("run").disabled = remember(seen) !== "yes";
   },
-  asked: ({ question, wants, what }) => ask(question, wants, what),
+  asked: ({ question, wants, what, hidden }) => wants === "line" ? askLine(question, what, hidden) : ask(question, wants, what),
   answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
   ended: ({ state, why }) => {
     tell(`${state}${why ? `: ${why}` : ""}`);
@@ -189,6 +189,30 @@ const ask = (number, kind, what) => {
     card.append(row);
   }
   at("asked").append(card);
+};
+
+// What a cell reads with input() or getpass(). The prompt is the notebook's own words, and shown as such.
+const askLine = (number, prompt, hidden) => {
+  const card = make("form", undefined, "card ask");
+  card.id = `question-${number}`;
+  const label = make("label", `The running cell asks you to type ${hidden ? "something secret" : "a line"}. What you type goes to the notebook.`);
+  const words = make("pre", prompt);
+  const field = make("input");
+  field.type = hidden ? "password" : "text";
+  field.autocomplete = "off";
+  field.id = `line-${number}`;
+  label.htmlFor = field.id;
+  const row = make("div", undefined, "row");
+  row.append(field, make("button", "Answer"));
+  card.append(label, ...(prompt ? [words] : []), row);
+  card.addEventListener("submit", (event) => {
+    event.preventDefault();
+    fetch(`${base}/runs/${run}/answers/${number}`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ line: field.value }),
+    });
+  });
+  at("asked").append(card);
+  field.focus();
 };
 
 const link = (address, words) => { const made = make("a", words); made.href = address; return made; };
