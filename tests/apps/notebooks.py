@@ -31,6 +31,27 @@ name = input('Your <b>name</b>? ')
 print('then', flush=True)
 word = getpass('The word: ')
 print(name, 'knows a word of', len(word))"""
+CLICKS = '''from google.colab import output
+from IPython.display import HTML, JSON, display
+
+def concat(words, upper=False):
+    print("called with", words)
+    text = " ".join(words)
+    return JSON({"text": text.upper() if upper else text})
+
+def wrong():
+    raise ValueError("no such thing")
+
+output.register_callback("notebook.concat", concat)
+output.register_callback("notebook.wrong", wrong)
+display(HTML("""<button>Join</button><i>Break</i><p>-</p><script>
+const say = (words) => { document.querySelector("p").textContent = words };
+document.querySelector("button").onclick = async () => {
+  const given = await google.colab.kernel.invokeFunction("notebook.concat", [["a", "b' é"]], {upper: true});
+  say(given.data["application/json"].text);
+};
+document.querySelector("i").onclick = () => google.colab.kernel.invokeFunction("notebook.wrong").catch((e) => say(e.message));
+</script>"""))'''
 KEEP = "import os\nos.makedirs('outputs')\nopen('outputs/answer.txt', 'w').write(name)"
 
 

@@ -145,6 +145,25 @@ def test_a_cell_that_reads_a_line_gets_it_from_the_page_also_after_a_reload(page
     expect(page.locator("#cell-1")).not_to_contain_text("swordfish")
 
 
+def test_a_button_in_an_output_calls_the_notebook_while_its_run_is_open(page: Page) -> None:
+    page.goto("/clicks/")
+    page.get_by_role("button", name="I have read this").click()
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#state")).to_contain_text("buttons", timeout=PATIENCE)
+    frame = page.frame_locator("#cell-1 iframe")
+    frame.get_by_role("button", name="Join").click()
+    expect(frame.locator("p")).to_have_text("A B' É")
+    expect(page.locator("#cell-1")).to_contain_text("called with")
+    frame.locator("i").click()
+    expect(frame.locator("p")).to_have_text("ValueError: no such thing")
+    page.reload()
+    expect(page.locator("#cell-1 pre.stdout")).to_have_count(1)  # what the click printed, once
+    page.get_by_role("button", name="Close it").click()
+    expect(page.locator("#state")).to_contain_text("finished: every cell ran; a person closed it")
+    page.frame_locator("#cell-1 iframe").locator("i").click()
+    expect(page.locator("#state")).to_contain_text("the run takes no calls")
+
+
 def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving: AppServer) -> None:
     context = browser.new_context(base_url=serving.url)
     context.set_default_timeout(PATIENCE)
@@ -177,7 +196,7 @@ def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving:
     page.reload()
     expect(page.locator("#servers a")).to_be_visible()
     page.get_by_role("button", name="Close it").click()
-    expect(page.locator("#state")).to_have_text("finished: every cell ran; a person closed its web server")
+    expect(page.locator("#state")).to_have_text("finished: every cell ran; a person closed it")
     theirs.reload()
     expect(theirs.locator("body")).to_contain_text("is over")
     context.close()

@@ -68,7 +68,9 @@ def unattended(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def at_a_terminal(
     folder: Path, command: list[str], answers: list[str], *, early: str = "", pause: float = 0, **variables: str
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own, answering each [y/N] and what a cell reads; returns its exit code and what was shown.
+    """Run a command on a terminal of its own, answering each [y/N] and what a cell reads.
+
+    Returns its exit code and what was shown.
 
     `early` is typed as soon as the first cell has begun, before it asks anything.
     """
@@ -235,8 +237,8 @@ def test_everyday_commands_and_libraries_are_as_planned(tmp_path: Path) -> None:
 
 
 def test_a_cell_reads_lines_from_the_terminal_and_secrets_are_not_shown(tmp_path: Path) -> None:
-    source = "import getpass\nname = input('> Allow it? [y/n]\\nname: ')\nword = getpass.getpass()\nprint(name[::-1], len(word))"
-    notebook(tmp_path, [source], "asks.ipynb")
+    reads = "import getpass\nname = input('> Allow it? [y/n]\\nname: ')\nword = getpass.getpass()"
+    notebook(tmp_path, [f"{reads}\nprint(name[::-1], len(word))"], "asks.ipynb")
     code, shown = at_a_terminal(tmp_path, [*RUN[:-1], "asks.ipynb", "--yes"], ["Ada", "swordfish"])
     assert code == 0, shown
     assert "│ > Allow it? [y/n]" in shown and "│ name: " in shown  # the prompt is the notebook's, and looks it

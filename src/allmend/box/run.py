@@ -24,7 +24,7 @@ from allmend.box.changes import Changes
 from allmend.box.execute import Kernel, KernelGone, Outcome
 from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
 from allmend.box.named import missing_file
-from allmend.box.outputs import Shown
+from allmend.box.outputs import MOST_OUTPUTS, Shown
 from allmend.box.pool import Pool, Ready
 from allmend.box.questions import Type
 from allmend.box.receipt import difference
@@ -68,6 +68,10 @@ class Silent:
         """Nothing."""
 
 
+Later = Callable[[int, str], Outcome]
+"""Runs code for a cell after the last one; what it puts out joins the cell's outputs, but for its value."""
+
+
 @dataclass
 class Job:
     """One notebook to run."""
@@ -93,8 +97,9 @@ class Job:
     skip: frozenset[int] = frozenset()
     web: Web | None = None
     """Is told of web servers that the notebook starts."""
-    stay: Callable[[Box], None] | None = None
-    """Called when every cell ran: returns when the notebook's web servers, if there are any, are no longer wanted."""
+    stay: Callable[[Box, Later], None] | None = None
+    """Called when every cell ran: returns when the notebook's web servers and what its outputs call, if there are any,
+    are no longer wanted."""
     pool: Pool | None = None
     """Kernels started ahead."""
     typed: Type | None = None
@@ -156,7 +161,7 @@ class _Run:
                 kernel.wait_until_ready()
             self._cells(kernel)
             if self.box.ended is None and job.stay is not None:
-                job.stay(self.box)
+                job.stay(self.box, partial(self._later, kernel))
         except KernelGone as error:
             box.stop("kernel-died", str(error))
         except KeyboardInterrupt:
@@ -212,6 +217,24 @@ class _Run:
             box.stop("cell-time-limit", f"cell {place}: {error}")
             outcome = Outcome("died", error=str(error))
         self._close_cell(place, cell, outcome)
+        return outcome
+
+    def _later(self, kernel: Kernel, place: int, source: str) -> Outcome:
+        """As `Later`."""
+        box = self.box
+        box.record.cell = place
+        try:
+            outcome = kernel.run(
+                source, show=lambda shown: None, seconds=box.limits.cell_time, waited=box.questions.waited
+            )
+        except KernelGone as error:
+            box.stop("cell-time-limit", f"called from cell {place}: {error}")
+            outcome = Outcome("died", error=str(error))
+        box.flush_reports()
+        box.record.cell = -1
+        outputs = self.job.notebook["cells"][place]["outputs"]
+        more = [output for output in outcome.outputs if output["output_type"] != "execute_result"]
+        outputs.extend(more[: max(0, MOST_OUTPUTS - len(outputs))])
         return outcome
 
     def _close_cell(self, place: int, cell: dict[str, Any], outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allmend.box.owner import Operator
     from allmend.box.pool import Pool
     from allmend.box.questions import Ask, Type
-    from allmend.box.run import Progress
+    from allmend.box.run import Later, Progress
     from allmend.box.web import Web
     from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
@@ -125,7 +125,7 @@ def carry_out(
     held: Held | None = None,
     box_made: Callable[[Box], None] | None = None,
     web: Web | None = None,
-    stay: Callable[[Box], None] | None = None,
+    stay: Callable[[Box, Later], None] | None = None,
     pool: Pool | None = None,
     typed: Type | None = None,
 ) -> Receipt:
