@@ -49,6 +49,51 @@ def test_bodies_that_cannot_be_read_are_400(
         assert code is None or error["code"] == code
 
 
+HALF = "\ud83d"
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": HALF})}}
+CALLED = "messages.0.tool_calls.0.function.arguments.a"
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": HALF}]}, "messages.0.content"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "a", "more": HALF}]}, "messages.0.more"),
+        ("chat/completions", {"messages": [{"role": "assistant", "tool_calls": [CALL]}]}, CALLED),
+        ("chat/completions", {"metadata": {HALF: "a"}}, "metadata"),
+        ("chat/completions", {HALF: 1}, None),
+        ("completions", {"prompt": ["a", HALF]}, "prompt.1"),
+        ("responses", {"input": HALF}, "input"),
+        ("embeddings", {"input": [HALF]}, "input.0"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_400_and_named(
+    http: httpx.Client, base: str, path: str, change: dict[str, Any], param: str | None
+) -> None:
+    given = {"model": base, **({"messages": [{"role": "user", "content": "a"}]} if "chat" in path else {}), **change}
+    content = json.dumps(given)
+    for encoding in ("utf-8", "utf-16"):
+        answer = http.post(
+            f"/v1/{path}", content=content.encode(encoding), headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 400, answer.text
+        assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("invalid_text", param)
+
+
+def test_a_whole_surrogate_pair_is_text(http: httpx.Client, base: str) -> None:
+    asked = {"model": base, "messages": [{"role": "user", "content": "\U0001f600"}], "max_tokens": 1}
+    content = json.dumps(asked)
+    assert "ud83d" in content
+    answer = http.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+
+
+def test_calls_that_are_no_list_are_400(http: httpx.Client, base: str) -> None:
+    wrong = {"role": "assistant", "content": "a", "tool_calls": 5}
+    answer = http.post("/v1/chat/completions", json={"model": base, "messages": [wrong]})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "messages.0.tool_calls"
+
+
 def test_unknown_routes_and_methods_say_so(http: httpx.Client) -> None:
     for method, path, status, code in (
         ("POST", "/v1/images/generations", 404, "unsupported_route"),

@@ -17,6 +17,7 @@ from allmend.serving import adapter_refs, chat, completions, faults, more, respo
 from allmend.serving import visit as visits
 from allmend.serving.access import Access
 from allmend.serving.desk import Desk
+from allmend.serving.encodable import CarefulRoute
 from allmend.serving.faults import Fault, FaultBody
 from allmend.serving.meter import Meter, Observed
 from allmend.serving.registry import Registry
@@ -95,6 +96,7 @@ def create_app(
         # Nothing is told to anybody; asking for every request whether it should be takes a fifteenth of its time.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.router.route_class = CarefulRoute
     meter = registry.meter = Meter()
     desk = meter.desk = desk or Desk()
     app.add_middleware(Access, desk=desk, loopback=loopback, largest=_MAX_BODY)

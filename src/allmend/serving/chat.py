@@ -17,7 +17,7 @@ from allmend.engines import constraint
 from allmend.engines.text import Completion, Finish, Piece, TextRequest, TokenInfo, Usage
 from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError
-from allmend.serving import answering, streams, tools
+from allmend.serving import answering, encodable, streams, tools
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
 from allmend.serving.registry import Registry
@@ -150,12 +150,13 @@ def _message(message: ChatMessage, place: int) -> dict[str, Any]:
         if message.role != "assistant" or not values.get("tool_calls"):
             raise Fault(400, "A message needs content.", param=f"messages[{place}].content", code="invalid_messages")
         values["content"] = ""
-    for call in values.get("tool_calls") or ():
+    for number, call in enumerate(values.get("tool_calls") or ()):
         # Clients send arguments as text; templates write them out as the values they are.
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             with suppress(ValueError, RecursionError):
                 function["arguments"] = json.loads(function["arguments"])
+                encodable.refuse(function["arguments"], f"messages.{place}.tool_calls.{number}.function.arguments")
     return values
 
 

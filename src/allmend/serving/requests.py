@@ -110,6 +110,8 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    """Calls that the assistant asked for before."""
 
 
 class JsonSchema(BaseModel):
