@@ -115,6 +115,13 @@ def toolbox(**more: Any) -> tools.Toolbox:
         ('<tool_call>{"name": "weather", "arguments": {}}', "", ["weather"]),
         ('<tool_call>{"name": "nobody"}</tool_call>', '<tool_call>{"name": "nobody"}</tool_call>', []),
         ("<tool_call>{broken</tool_call>", "<tool_call>{broken</tool_call>", []),
+        ('{"name": {"first": "A"}}', '{"name": {"first": "A"}}', []),
+        ('{"name": ["other"]}', '{"name": ["other"]}', []),
+        ('{"name": "other", "arguments": null}', "", ["other"]),
+        ('{"name": "other", "arguments": 5}', '{"name": "other", "arguments": 5}', []),
+        ('{"name": "other", "arguments": "[1]"}', '{"name": "other", "arguments": "[1]"}', []),
+        ('{"name": "other", "arguments": "{\\"a\\": 1}"}', "", ["other"]),
+        ('{"name": "other", "arguments": {"a": "\\ud83d"}}', "", ["other"]),
         ('{"just": "json"}', '{"just": "json"}', []),
         ("plain < text", "plain < text", []),
     ],
@@ -122,6 +129,8 @@ def toolbox(**more: Any) -> tools.Toolbox:
 def test_calls_are_told_from_text(text: str, said: str, names: list[str]) -> None:
     found, calls = toolbox().read(text)
     assert (found, [call.function.name for call in calls]) == (said, names)
+    for call in calls:
+        assert isinstance(json.loads(call.function.arguments), dict) and call.function.arguments.encode()
     # In a stream, whatever the pieces, the text that is shown is the text that is said.
     for size in (1, 3, 100):
         watch = tools.CallWatch()
@@ -132,3 +141,22 @@ def test_calls_are_told_from_text(text: str, said: str, names: list[str]) -> Non
 def test_one_call_where_only_one_is_wanted() -> None:
     two = '<tool_call>{"name": "weather"}</tool_call><tool_call>{"name": "other"}</tool_call>'
     assert len(toolbox(parallel_tool_calls=False).read(two)[1]) == 1
+
+
+@pytest.mark.parametrize("route", ["chat", "responses"])
+def test_a_bug_within_a_stream_is_told_and_the_stream_ends(
+    client: OpenAI, route: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Any, text: str) -> str:
+        raise TypeError("a secret of the server")
+
+    monkeypatch.setattr(tools.CallWatch, "feed", broken)
+    with pytest.raises(openai.APIError, match="Something went wrong inside the server") as raised:
+        if route == "chat":
+            list(client.chat.completions.create(model="yours", messages=HELLO, tools=[WEATHER], stream=True))
+        else:
+            tool: Any = {"type": "function", **OTHER["function"]}
+            for event in client.responses.create(model="yours", input="hi", tools=[tool], stream=True):
+                if event.type == "error":
+                    raise openai.APIError(event.message, request=None, body=None)  # type: ignore[arg-type]
+    assert "secret" not in str(raised.value) and "a secret of the server" in caplog.text

@@ -231,8 +231,7 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        words = f"Something went wrong inside the server ({type(error).__name__})."
-        return _respond(Fault(500, words, type="server_error", code="internal_error"))
+        return _respond(faults.bug(error))
 
 
 def _http_fault(request: Request, error: HTTPException) -> Fault:

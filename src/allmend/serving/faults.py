@@ -82,6 +82,12 @@ def of_error(error: AllmendError, param: str | None = None) -> Fault:
     return Fault(500, message, type="server_error", param=param)
 
 
+def bug(error: Exception) -> Fault:
+    """What nobody foresaw, by its kind alone."""
+    words = f"Something went wrong inside the server ({type(error).__name__})."
+    return Fault(500, words, type="server_error", code="internal_error")
+
+
 def of_validation(problems: list[Any], known: dict[str, Any]) -> Fault:
     """The first problem that Pydantic found in a request; an unknown field names the nearest known one."""
     problem = problems[0]

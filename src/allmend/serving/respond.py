@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Usage
-from allmend.errors import AllmendError
 from allmend.serving import answering, chat, faults, streams
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
@@ -287,9 +286,9 @@ def _stream(events: AsyncIterator[dict[str, Any]], running: Running) -> streams.
             async for event in events:
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 yield f"event: {event['type']}\ndata: {text}\n\n".encode()
-        except (Fault, AllmendError) as error:
-            fault = error if isinstance(error, Fault) else faults.of_error(error)
-            failure = {"type": "error", "sequence_number": 0, **fault.detail.model_dump(exclude={"type"})}
+        except Exception as error:
+            detail = streams.fault_of(error).detail.model_dump(exclude={"type"})
+            failure = {"type": "error", "sequence_number": 0, **detail}
             yield f"event: error\ndata: {json.dumps(failure, ensure_ascii=False)}\n\n".encode()
 
     return streams.EventStream(lines(), running)

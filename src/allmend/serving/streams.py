@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
@@ -11,9 +12,10 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from allmend.errors import AllmendError
-from allmend.serving.faults import Fault, of_error
+from allmend.serving.faults import Fault, bug, of_error
 from allmend.serving.running import Running
 
+_log = logging.getLogger(__name__)
 _LARGEST = 2**16
 """Bytes that are sent together."""
 
@@ -98,11 +100,20 @@ def stream(events: AsyncIterator[BaseModel | bytes], running: Running) -> EventS
             async for event in events:
                 yield event if isinstance(event, bytes) else event_bytes(event)
             yield b"data: [DONE]\n\n"
-        except (Fault, AllmendError) as error:
-            fault = error if isinstance(error, Fault) else of_error(error)
-            yield b"data: " + json.dumps(fault.body(), ensure_ascii=False).encode() + b"\n\n"
+        except Exception as error:
+            yield b"data: " + json.dumps(fault_of(error).body(), ensure_ascii=False).encode() + b"\n\n"
 
     return EventStream(lines(), running)
+
+
+def fault_of(error: Exception) -> Fault:
+    """What a stream says of what ended it; a bug is written down, and its words stay here."""
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, AllmendError):
+        return of_error(error)
+    _log.error("a stream ended by a bug", exc_info=error)
+    return bug(error)
 
 
 def queue_comment(place: int, seconds: float) -> bytes:

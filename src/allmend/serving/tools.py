@@ -15,6 +15,7 @@ from typing import Any
 from allmend.data.templates import Template
 from allmend.engines import constraint
 from allmend.engines.detokenise import StopStrings
+from allmend.serving.encodable import is_text
 from allmend.serving.faults import Fault
 from allmend.serving.requests import ChatRequest, Tool
 from allmend.serving.responses import ToolCall, ToolCallFunction
@@ -60,13 +61,29 @@ class Toolbox:
             value = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(value, dict) or value.get("name") not in {tool.function.name for tool in self.tools}:
+        name = value.get("name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in {tool.function.name for tool in self.tools}:
             return None
-        arguments = value.get("arguments", value.get("parameters", {}))
-        given = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return ToolCall(
-            id=f"call_{uuid.uuid4().hex[:24]}", function=ToolCallFunction(name=value["name"], arguments=given)
-        )
+        given = _arguments(value.get("arguments", value.get("parameters")))
+        if given is None:
+            return None
+        return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", function=ToolCallFunction(name=name, arguments=given))
+
+
+def _arguments(value: Any) -> str | None:
+    """Arguments as clients read them: an object, as JSON; None where the model wrote something else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if value is None:
+        return "{}"
+    if not isinstance(value, dict):
+        return None
+    given = json.dumps(value, ensure_ascii=False)
+    # A model can write half of a surrogate pair, which only an escape can say.
+    return given if is_text(given) else json.dumps(value)
 
 
 class CallWatch:
