@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from allmend import runs
 from allmend.data.templates import PLAIN
-from allmend.errors import FetchError, NotFound, UsageError
+from allmend.errors import FetchError, InputError, NotFound, UsageError
 from allmend.serving import adapter_refs
 from allmend.serving.targets import _PLAIN_STOPS
 
@@ -45,6 +46,18 @@ def test_a_hub_that_is_not_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises((FetchError, NotFound)):
         adapter_refs.folder_of("owner/adapter@main")
+
+
+def test_what_the_hub_states_as_too_large_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: Any, **__: Any) -> str:
+        raise AssertionError("it was fetched")
+
+    sizes = {"adapter_model.safetensors": 9 << 30, "pictures.bin": 1}
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    with pytest.raises(InputError, match="the hub states 9663676416 bytes"):
+        adapter_refs.on_demand(None)("owner/adapter")
 
 
 @pytest.mark.parametrize("text", ["", "x", "=x", "x=", "a b=x", "../a=x"])

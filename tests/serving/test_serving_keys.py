@@ -106,6 +106,25 @@ def test_scopes_are_a_matrix(http: httpx.Client, make: Make) -> None:
                 assert answer.json()["error"]["code"] == "insufficient_scope"
 
 
+def test_a_key_for_one_model_has_nothing_else_fetched(
+    http: httpx.Client, make: Make, server: Server, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str) -> Any:
+        asked.append(name)
+        raise NotFound("it is not there")
+
+    monkeypatch.setattr(server.registry, "_fetch", fetch)
+    narrow, wide = make("serve:chat:mine"), make("serve:chat:team")
+    for model, more in ((f"{base}:team/x", {}), ("team/x", {}), (base, {"lora": [{"id": "team/x"}]})):
+        answer = http.post("/v1/chat/completions", headers=bearer(narrow), json=body(model, **more))
+        assert answer.status_code == 403 and answer.json()["error"]["code"] == "insufficient_scope", answer.text
+    assert not asked
+    answer = http.post("/v1/chat/completions", headers=bearer(wide), json=body("team/x"))
+    assert answer.status_code == 404 and asked == ["team/x"]
+
+
 def test_without_a_key_only_health_answers(http: httpx.Client) -> None:
     for method, path, _ in ROUTES:
         assert http.request(method, path, json={} if method == "POST" else None).status_code == 401

@@ -17,6 +17,8 @@ _HUB = re.compile(r"(?:hub://(?P<host>[^/\s]+)/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?
 _NAME_ON_DEMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:-]{0,199}")
 _CONFIG = "adapter_config.json"
 _FILES = [_CONFIG, "adapter_model.safetensors", "chat_template.jinja", "allmend.json"]
+_LARGEST = 8 << 30
+"""Bytes of an adapter that are fetched; more would not be read."""
 _IN_RELEASE = [f"adapter/{name}" for name in _FILES]
 """Where a release of `allmend ship` has them."""
 
@@ -106,8 +108,13 @@ def _of_hub(name: str, revision: str | None, host: str | None) -> Path:
     if host is not None:
         local = host.split(":")[0] in ("localhost", "127.0.0.1", "[::1]")
         endpoint = f"{'http' if local else 'https'}://{host}"
+    wanted = [*_FILES, *_IN_RELEASE]
     try:
-        wanted = [*_FILES, *_IN_RELEASE]
+        size = _stated_size(name, revision, endpoint, wanted)
+        if size > _LARGEST:
+            raise InputError(
+                f"the hub states {size} bytes for {shown}; at most {_LARGEST} are taken", where="--adapter"
+            )
         folder = Path(snapshot_download(name, revision=revision, endpoint=endpoint, allow_patterns=wanted))
     except RepositoryNotFoundError as error:
         if error.__class__.__name__ == "GatedRepoError":
@@ -122,3 +129,14 @@ def _of_hub(name: str, revision: str | None, host: str | None) -> Path:
     if not (folder / _CONFIG).is_file():
         raise InputError(f"{shown} is no adapter: it has no {_CONFIG}", where="--adapter")
     return folder
+
+
+def _stated_size(name: str, revision: str | None, endpoint: str | None, wanted: list[str]) -> int:
+    """Bytes of the files as the hub states them; 0 where it does not, or is not reached and they may be here."""
+    from huggingface_hub import HfApi
+
+    try:
+        stated = HfApi(endpoint=endpoint).model_info(name, revision=revision, files_metadata=True, timeout=10)
+    except Exception:
+        return 0  # Offline, refused, no such name: what fetches the files says what is wrong.
+    return sum(file.size or 0 for file in stated.siblings or () if file.rfilename in wanted)

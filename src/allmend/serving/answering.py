@@ -38,6 +38,10 @@ async def begin(
     body = _for_user(body, visit, registry)
     _refuse_early(body, visit, registry)
     while True:
+        for name, base in registry.unknown(body.model, body.lora):
+            # A key that does not cover it must not have it fetched either.
+            visit.require_name("serve:chat", name, [base] if base else [each.name for each in registry.bases()])
+            await registry.lookups.wait(name, base)
         quick = _is_quick(request, body, registry)
         prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
         visit.require("serve:chat", prepared.target)

@@ -126,7 +126,7 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
         """One of them, by any of its spellings."""
         if registry.services.get(model) is not None:
             return next(card for card in more.cards(registry) if card.id == model)
-        target = registry.find(model, fetch=False)
+        target = registry.find(model)
         return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
 
     @app.post("/v1/chat/completions", tags=["text"], response_model=ChatCompletion, responses=_STREAMED)
@@ -264,7 +264,7 @@ def _base_card(base: Base) -> ModelCard:
 
 
 def _adapter_card(adapter: ServedAdapter, registry: Registry) -> ModelCard:
-    target = registry.find(adapter.name, fetch=False)
+    target = registry.find(adapter.name)
     return ModelCard(
         id=adapter.name,
         created=adapter.created,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from allmend.data.templates import PLAIN, Template
 from allmend.engines.text import AdapterUse, TextEngine
 from allmend.errors import AllmendError, InputError, NotFound, UsageError, nearest
+from allmend.serving.lookups import Lookups
 from allmend.serving.services import Services
 from allmend.serving.shelf import Shelf
 from allmend.serving.targets import Base, Served, ServedAdapter, Target, served_base
@@ -45,7 +46,7 @@ class Registry:
     ) -> None:
         self._slots, self._beside = slots, beside
         self._fetch = fetch
-        self._fetching = threading.Lock()
+        self.lookups = Lookups(self._fetch_unknown)
         self._shelves: dict[str, Shelf] = {}
         self.meter: Meter | None = None
         self.closing = False
@@ -170,15 +171,9 @@ class Registry:
         if retired is not None:
             threading.Thread(target=retired.engine.close, name="allmend-retire", daemon=True).start()
 
-    def find(self, model: str, lora: Sequence[LoraUse] | None = None, *, fetch: bool = True) -> Target:
-        """What a request means; raises `NotFound` naming the nearest names.
-
-        Args:
-            fetch: look for an adapter that is not known yet where adapters are looked for on demand; takes its time.
-        """
+    def find(self, model: str, lora: Sequence[LoraUse] | None = None) -> Target:
+        """What a request means, of what is served; raises `NotFound` naming the nearest names."""
         self.services.refuse_text(model)
-        if fetch and self._fetch is not None:
-            self._fetch_unknown(model, lora or ())
         base, adapter = self._split(model)
         if lora is None:
             return self._target(base, [(adapter, 1.0)] if adapter else [])
@@ -193,25 +188,33 @@ class Registry:
             base.engine.close()
         self.services.close()
 
-    def _fetch_unknown(self, model: str, lora: Sequence[LoraUse]) -> None:
-        """Put adapters into service that are asked for by where they are."""
-        asked: list[tuple[str, str | None]] = [(use.id, None) for use in lora if isinstance(use.id, str)]
-        if model not in self._bases:
+    def unknown(self, model: str, lora: Sequence[LoraUse] | None = None) -> list[tuple[str, str | None]]:
+        """(name, base where it says one) of the adapters that a request asks for and `lookups` may find."""
+        if self._fetch is None or self.services.get(model) is not None:
+            return []
+        asked: list[tuple[str, str | None]] = [(use.id, None) for use in lora or () if isinstance(use.id, str)]
+        if model not in self._bases and model not in self._adapters:
             bases = sorted((name for name in self._bases if model.startswith(f"{name}:")), key=len)
             asked.append((model[len(bases[-1]) :].lstrip(":"), bases[-1]) if bases else (model, None))
-        for name, base in asked:
-            if name in self._adapters or name in self._bases or len(self._adapters) >= _MOST_ADAPTERS:
-                continue
-            with self._fetching:
-                if name in self._adapters or self._fetch is None:
-                    continue
-                try:
-                    weights = self._fetch(name)
-                except NotFound as error:
-                    known = [*self._bases, *self._adapters]
-                    hint = nearest(name, known) or (f"{error.message}. {error.hint or ''}".strip())
-                    raise NotFound(f"There is no model or adapter {name!r} here", hint=hint) from None
-                self.add_adapter(name, weights, base=base)
+        if len(self._adapters) >= _MOST_ADAPTERS:
+            return []
+        return [(name, base) for name, base in asked if name not in self._adapters and name not in self._bases]
+
+    def _fetch_unknown(self, name: str, base: str | None) -> None:
+        """Put an adapter into service that is asked for by where it is."""
+        if self._fetch is None or name in self._adapters:
+            return
+        try:
+            weights = self._fetch(name)
+        except NotFound as error:
+            known = [*self._bases, *self._adapters]
+            hint = nearest(name, known) or (f"{error.message}. {error.hint or ''}".strip())
+            raise NotFound(f"There is no model or adapter {name!r} here", hint=hint) from None
+        try:
+            self.add_adapter(name, weights, base=base)
+        except UsageError:
+            if name not in self._adapters:  # It was added meanwhile.
+                raise
 
     def _split(self, model: str) -> tuple[Base, ServedAdapter | None]:
         bases, adapters = self._bases, self._adapters

@@ -104,6 +104,13 @@ class Visit:
                     403, f"This key does not cover {scope}{about}.", type="permission_error", code="insufficient_scope"
                 )
 
+    def require_name(self, scope: str, adapter: str, bases: Sequence[str]) -> None:
+        """Raise `Fault` 403 where the key does not cover `scope` on an adapter that is not served yet on any base."""
+        names = [adapter, *(f"{base}:{adapter}" for base in bases)]
+        if not any(self.principal.allows(scope, name) for name in names):
+            words = f"This key does not cover {scope} on {adapter}."
+            raise Fault(403, words, type="permission_error", code="insufficient_scope")
+
     def admit(self, target: Target, *, answers: int, tokens: int) -> None:
         """Set tokens aside and take a place in the queue; raises `Fault`, or `Overloaded` for the caller to act on.
 
