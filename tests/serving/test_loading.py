@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from allmend import adapters
+from allmend.errors import InputError, UsageError
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
@@ -96,9 +98,48 @@ def test_adapters_are_loaded_and_unloaded_by_route(shelf: Any, folders: Any, tmp
     (broken / "adapter_model.safetensors").write_bytes(b"\x00" * 100)
     refused = post("load_lora_adapter", lora_name="broken", lora_path=str(broken))
     assert refused.status_code == 400 and "damaged" in refused.json()["error"]["message"]
+    yours = text(say(server, "mine"))
+    whole = str(folders.adapters["mine"])
+    for status, worse in ((400, {"lora_path": str(broken)}), (404, {"lora_path": whole, "base_model_name": "nobody"})):
+        answer = post("load_lora_adapter", lora_name="mine", load_inplace=True, **worse)
+        assert answer.status_code == status, answer.text
+        assert text(say(server, "mine")) == yours
     assert post("unload_lora_adapter", lora_name="mine").status_code == 200
     assert post("unload_lora_adapter", lora_name="mine").status_code == 404
     assert say(server, "mine").status_code == 404
+
+
+def test_the_adapter_before_answers_until_the_new_one_was_accepted(
+    shelf: Any, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = shelf
+    registry = server.registry
+    mine, yours = (adapters.read(folders.adapters[name]) for name in ("mine", "yours"))
+    registry.add_adapter("a", mine)
+    engine = registry.bases()[0].engine
+    taken = type(engine).add_adapter
+
+    def slow(self: Any, name: str, weights: Any) -> None:
+        # While the engine takes it: the old one is found, and what the event loop asks is answered at once.
+        assert registry.find("a").adapters[0].digest == mine.digest
+        base = registry.bases()[0]
+        assert registry.use(base)
+        registry.done(base)
+        with pytest.raises(UsageError, match="being loaded"):
+            registry.remove_adapter("a")
+        taken(self, name, weights)
+
+    monkeypatch.setattr(type(engine), "add_adapter", slow)
+    registry.add_adapter("a", yours, replace=True)
+    assert registry.find("a").adapters[0].digest == yours.digest
+
+    def refusing(self: Any, name: str, weights: Any) -> None:
+        raise InputError("it does not fit")
+
+    monkeypatch.setattr(type(engine), "add_adapter", refusing)
+    with pytest.raises(InputError):
+        registry.add_adapter("a", mine, replace=True)
+    assert registry.find("a").adapters[0].digest == yours.digest
 
 
 def test_an_adapter_that_changed_on_disk_is_not_passed_off_as_the_old_one(shelf: Any, folders: Any) -> None:

@@ -171,9 +171,7 @@ def _add_loading(app: FastAPI, registry: Registry) -> None:
     def load_lora_adapter(request: Request, body: LoadAdapter) -> str:
         """Put an adapter into service."""
         weights = adapter_refs.read(body.lora_path)
-        if body.load_inplace and any(each.name == body.lora_name for each in registry.adapters()):
-            registry.remove_adapter(body.lora_name)
-        registry.add_adapter(body.lora_name, weights, base=body.base_model_name)
+        registry.add_adapter(body.lora_name, weights, base=body.base_model_name, replace=body.load_inplace)
         visits.note(request, "adapter.load", body.lora_name, path=body.lora_path, digest=weights.digest)
         return f"Success: LoRA adapter '{body.lora_name}' added successfully."
 

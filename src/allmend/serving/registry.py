@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allmend.data.templates import PLAIN, Template
 from allmend.engines.text import AdapterUse, TextEngine
-from allmend.errors import AllmendError, InputError, NotFound, UsageError, nearest
+from allmend.errors import AllmendError, InputError, NotFound, Unavailable, UsageError, nearest
 from allmend.serving.lookups import Lookups
 from allmend.serving.services import Services
 from allmend.serving.shelf import Shelf
@@ -55,6 +56,8 @@ class Registry:
         self.services = Services()
         self.stores: Stores | None = None
         self._lock = threading.Lock()
+        """Held for moments only: the event loop takes it."""
+        self._changing: set[str] = set()
         self._uses: Counter[int] = Counter()
         self._retired: dict[int, Base] = {}
 
@@ -100,30 +103,58 @@ class Registry:
             old.engine.close()
         return gone
 
-    def add_adapter(self, name: str, weights: AdapterWeights, *, base: str | None = None) -> ServedAdapter:
-        """Serve an adapter; raises `InputError` where it does not belong to the base."""
+    def add_adapter(
+        self, name: str, weights: AdapterWeights, *, base: str | None = None, replace: bool = False
+    ) -> ServedAdapter:
+        """Serve an adapter; raises `InputError` where it does not belong to the base.
+
+        Args:
+            replace: take the place of one of that name, which answers until the new one was accepted, and goes on
+                where it is not.
+        """
         found = self._base_for(name, weights, base)
         _check_base(weights, found, name)
         template = None
         if weights.template is not None:
             named = PLAIN if weights.template == PLAIN.text else None
             template = named or Template(weights.template_name or f"adapter:{name}", weights.template)
-        with self._lock:
-            self._free(name)
-            self._shelves[found.name].add(name, weights, _reader(weights.folder))
-            adapter = ServedAdapter(
-                name, found.name, weights.digest, _source(weights.folder), template, int(time.time())
-            )
-            self._adapters[name] = adapter
-        return adapter
+        with self._changes(name):
+            before = self._adapters.get(name) if replace else None
+            if before is None:
+                self._free(name)
+            shelf = self._shelves[found.name]
+            # Disk and engine take their time, which nobody may wait for who holds the lock.
+            shelf.add(name, weights, _reader(weights.folder))
+            made = ServedAdapter(name, found.name, weights.digest, _source(weights.folder), template, int(time.time()))
+            with self._lock:
+                if self._shelves[found.name] is not shelf:
+                    raise Unavailable(f"{found.name} was replaced meanwhile", hint="Load the adapter again.")
+                self._adapters[name] = made
+            if before is not None and before.base != found.name:
+                self._shelves[before.base].remove(name)
+        return made
 
     def remove_adapter(self, name: str) -> None:
         """Serve an adapter no more; requests that use it run to their end."""
-        with self._lock:
-            if name not in self._adapters:
-                raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
-            adapter = self._adapters.pop(name)
+        with self._changes(name):
+            with self._lock:
+                if name not in self._adapters:
+                    raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
+                adapter = self._adapters.pop(name)
             self._shelves[adapter.base].remove(name)
+
+    @contextmanager
+    def _changes(self, name: str) -> Iterator[None]:
+        """One at a time changes what a name stands for; raises `UsageError` for the second."""
+        with self._lock:
+            if name in self._changing:
+                raise UsageError(f"the adapter {name!r} is being loaded or unloaded", hint="Try again in a moment.")
+            self._changing.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._changing.discard(name)
 
     def bases(self) -> list[Base]:
         """Base models, in the order they were added."""
