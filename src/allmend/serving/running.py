@@ -6,19 +6,20 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from allmend.engines.text import Completion, Piece, TextRequest, Usage, gather
+from allmend.engines.text import Completion, Piece, TextRequest, Ticket, Usage, gather
 from allmend.serving.faults import Fault
 from allmend.serving.registry import Registry
 from allmend.serving.responses import PromptDetails, UsageCount
 from allmend.serving.targets import Target
 from allmend.serving.visit import Visit
 
+T = TypeVar("T")
 _LOOK_FOR_CLIENT = 0.25
 """Seconds between looks whether a client that waits for a whole answer is still there."""
 _TELL_PLACE = 1.0
@@ -123,11 +124,12 @@ class Running:
         await self._visit.turn()
         self._visit.open(self._target.base.name, self._target.label)
         if self._target.adapters:
-            await run_in_threadpool(self._registry.hold, self._target)
+            holding = run_in_threadpool(self._registry.hold, self._target)
+            await _seen_through(holding, lambda _: self._registry.release(self._target))
         self._left = self._computing = len(self._requests)
         try:
             for index, request in enumerate(self._requests):
-                self._tickets.append(self._target.base.engine.submit(request, self._sink(index)))
+                self._tickets.append(await self._submit(request, self._sink(index)))
             for ticket in self._tickets:
                 if (accepted := getattr(ticket, "accepted", None)) is not None:
                     await asyncio.wrap_future(accepted)
@@ -138,6 +140,14 @@ class Running:
         finally:
             # What runs keeps its adapters itself.
             self._registry.release(self._target)
+
+    async def _submit(self, request: TextRequest, sink: Any) -> Ticket:
+        engine = self._target.base.engine
+        if request.sampling.grammar is None:
+            return engine.submit(request, sink)
+        # A grammar is compiled first, which can take seconds.
+        submitting = run_in_threadpool(engine.submit, request, sink)
+        return await _seen_through(submitting, lambda ticket: ticket.cancel())
 
     def _sink(self, index: int) -> Any:
         def sink(piece: Piece) -> None:
@@ -218,7 +228,8 @@ class Running:
         try:
             while self._left:
                 index, piece = await asyncio.wait_for(self._pieces.get(), _HEAR_OUT)
-                self._count(index, piece)
+                if index < len(self._tickets):  # Not one that was given up before the engine had taken it.
+                    self._count(index, piece)
         except TimeoutError:
             pass  # An engine that does not answer; what it told so far is counted.
         finally:
@@ -242,6 +253,21 @@ async def whole(request: Request, running: Running, count: int) -> list[Completi
     finally:
         collecting.cancel()
         running.cancel()
+
+
+async def _seen_through(work: Awaitable[T], undo: Callable[[T], None]) -> T:
+    """What work on a thread gives. The thread goes on where who waits is cancelled: then its end is undone."""
+    doing = asyncio.ensure_future(work)
+
+    def undone(done: asyncio.Future[T]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            undo(done.result())
+
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        doing.add_done_callback(undone)
+        raise
 
 
 def _failure(piece: Piece) -> Fault:

@@ -36,7 +36,11 @@ class Shelf:
         self._readers: dict[str, Callable[[], AdapterWeights]] = {}
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._held: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Held while an engine takes or gives up an adapter, never while one is read from disk."""
+        self._counting = threading.Lock()
+        """Held for moments only: the event loop takes it. Taken last."""
+        self._reading: dict[str, threading.Lock] = {}
         self.reads = 0
         """How often an adapter was read back."""
 
@@ -68,6 +72,7 @@ class Shelf:
         with self._lock:
             self._digests.pop(name)
             self._readers.pop(name)
+            self._reading.pop(name, None)
             self._waiting.pop(name, None)
             if name in self._loaded:
                 del self._loaded[name]
@@ -76,48 +81,69 @@ class Shelf:
     def hold(self, names: Iterable[str]) -> None:
         """Have adapters in memory until `release`; raises allmend's errors when one cannot be read back."""
         names = list(names)
-        with self._lock:
+        with self._counting:
             self._held.update(names)
-            try:
-                for name in names:
-                    self._load(name)
-            except BaseException:
-                self.release(names)
-                raise
-            self._make_room()
+        try:
+            for name in names:
+                self._load(name)
+            with self._lock:
+                self._make_room()
+        except BaseException:
+            self.release(names)
+            raise
 
     def release(self, names: Iterable[str]) -> None:
-        """Let adapters go."""
-        with self._lock:
+        """Let adapters go; never waits for disk or engine."""
+        with self._counting:
             self._held.subtract(names)
             self._held += Counter()
 
     def _load(self, name: str) -> None:
+        with self._lock:
+            if self._at_hand(name):
+                return
+            reading = self._reading.setdefault(name, threading.Lock())
+        with reading:  # Those who want the same one wait for it, others do not.
+            with self._lock:
+                if self._at_hand(name):
+                    return
+                reader, digest = self._readers[name], self._digests[name]
+            weights = reader()
+            if weights.digest != digest:
+                raise InputError(
+                    "its file is no longer the one that was put into service",
+                    where=f"adapter {name!r}",
+                    hint="Unload it and load it again.",
+                )
+            with self._lock:
+                if self._at_hand(name):
+                    return  # It was replaced meanwhile.
+                if self._readers.get(name) is not reader:
+                    raise InputError("it was replaced while it was read", where=f"adapter {name!r}", hint="Ask again.")
+                self._engine.add_adapter(name, weights)
+                self._loaded[name] = None
+                self.reads += 1
+
+    def _at_hand(self, name: str) -> bool:
+        """Put an adapter that is in memory into service; False for one on disk."""
         if name in self._loaded:
             self._loaded.move_to_end(name)
-            return
+            return True
         if name not in self._readers:
             raise InputError("this adapter was taken out of service", where=f"adapter {name!r}")
-        if name in self._waiting:
-            self._engine.add_adapter(name, self._waiting.pop(name)[0])
-            self._loaded[name] = None
-            return
-        weights = self._readers[name]()
-        if weights.digest != self._digests[name]:
-            raise InputError(
-                "its file is no longer the one that was put into service",
-                where=f"adapter {name!r}",
-                hint="Unload it and load it again.",
-            )
-        self._engine.add_adapter(name, weights)
+        if name not in self._waiting:
+            return False
+        self._engine.add_adapter(name, self._waiting.pop(name)[0])
         self._loaded[name] = None
-        self.reads += 1
+        return True
 
     def _make_room(self) -> None:
         for name in list(self._loaded):
             if len(self._loaded) <= self._slots:
                 return
-            if not self._held[name]:
+            with self._counting:
+                held = self._held[name]
+            if not held:
                 del self._loaded[name]
                 self._keep(name, self._engine.remove_adapter(name))
 
