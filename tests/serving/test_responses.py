@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
 from openai import OpenAI
 from pydantic import BaseModel
+
+from allmend.engines.text import Piece, Usage
+from allmend.serving.server import Server
 
 TOOL: Any = {
     "type": "function",
@@ -64,6 +68,51 @@ def test_tools_are_called_and_their_answers_read(client: OpenAI) -> None:
     events = list(client.responses.create(input="hi", stream=True, **asked))
     kinds = [event.type for event in events]
     assert "response.function_call_arguments.done" in kinds and "response.output_text.delta" not in kinds
+
+
+CALLED = '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize("cut", [1, 1000])
+@pytest.mark.parametrize(
+    ("answer", "said", "kinds"),
+    [
+        (f"\n\n{CALLED}\n", "", ["function_call"]),
+        (f" I look. \n{CALLED}", " I look.", ["message", "function_call"]),
+        (f"I look.{CALLED} I wait.", "I look. I wait.", ["message", "function_call"]),
+        (" a <tool \n", " a <tool \n", ["message"]),
+        ("\n", "\n", ["message"]),
+        ("", "", ["message"]),
+    ],
+)
+def test_events_announce_each_item_once_and_say_what_the_end_says(
+    client: OpenAI, server: Server, monkeypatch: pytest.MonkeyPatch, cut: int, answer: str, said: str, kinds: list[str]
+) -> None:
+    def submit(self: Any, request: Any, sink: Any) -> Any:
+        pieces = [answer[place : place + cut] for place in range(0, len(answer), cut)] or [""]
+        for piece in pieces[:-1]:
+            sink(Piece(piece))
+        sink(Piece(pieces[-1], finish="stop", usage=Usage(1, len(pieces))))
+        return SimpleNamespace(cancel=lambda: None)
+
+    monkeypatch.setattr(type(server.registry.bases()[0].engine), "submit", submit)
+    events: Any = list(client.responses.create(model="yours", input="hi", tools=[TOOL], stream=True))
+    final = events[-1].response
+    assert [item.type for item in final.output] == kinds
+    for kind in ("added", "done"):
+        told = [event for event in events if event.type == f"response.output_item.{kind}"]
+        assert [(event.output_index, event.item.id) for event in told] == [
+            (place, item.id) for place, item in enumerate(final.output)
+        ]
+    deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert deltas == final.output_text == said
+    assert [event.text for event in events if event.type == "response.output_text.done"] == [said] * kinds.count(
+        "message"
+    )
+    hello: Any = [{"role": "user", "content": "hi"}]
+    tool: Any = {"type": "function", "function": {key: TOOL[key] for key in ("name", "parameters")}}
+    chunks = client.chat.completions.create(model="yours", messages=hello, tools=[tool], stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == said
 
 
 def test_formats_are_parsed(client: OpenAI, base: str) -> None:

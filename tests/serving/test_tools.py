@@ -112,6 +112,9 @@ def toolbox(**more: Any) -> tools.Toolbox:
             ["weather", "other"],
         ),
         ('{"name": "other", "parameters": {"a": 1}}', "", ["other"]),
+        ('\n\n <tool_call>{"name": "other"}</tool_call>\n', "", ["other"]),
+        (' I \n<tool_call>{"name": "other"}</tool_call> and \n', " I \n and", ["other"]),
+        (" I say \n", " I say \n", []),
         ('<tool_call>{"name": "weather", "arguments": {}}', "", ["weather"]),
         ('<tool_call>{"name": "nobody"}</tool_call>', '<tool_call>{"name": "nobody"}</tool_call>', []),
         ("<tool_call>{broken</tool_call>", "<tool_call>{broken</tool_call>", []),
@@ -135,7 +138,8 @@ def test_calls_are_told_from_text(text: str, said: str, names: list[str]) -> Non
     for size in (1, 3, 100):
         watch = tools.CallWatch()
         shown = "".join(watch.feed(text[place : place + size]) for place in range(0, len(text), size))
-        assert (shown + watch.rest(found)).strip() == said
+        assert shown == said[: len(shown)] and shown == shown.rstrip()
+        assert shown + watch.rest(found) == said
 
 
 def test_one_call_where_only_one_is_wanted() -> None:

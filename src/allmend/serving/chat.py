@@ -219,14 +219,15 @@ async def _chunks(prepared: Prepared, running: Running) -> AsyncIterator[ChatChu
         choice = _delta(index, piece, body, target.base.token_bytes)
         watch = watches[index]
         if watch is not None and prepared.toolbox is not None:
-            choice.delta.content = watch.feed(piece.text) or None
+            shown = watch.feed(piece.text)
             if piece.finish is not None:
                 said, calls = prepared.toolbox.read(watch.text)
-                choice.delta.content = watch.rest(said) or None
+                shown += watch.rest(said)
                 choice.finish_reason = _reason(piece.finish, calls)
                 choice.delta.tool_calls = [
                     ToolCallDelta(index=place, **call.model_dump()) for place, call in enumerate(calls)
                 ] or None
+            choice.delta.content = shown or None
         yield chunk([choice])
     if body.stream_options is not None and body.stream_options.include_usage:
         last = chunk([])

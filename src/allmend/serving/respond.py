@@ -134,6 +134,7 @@ class _Made:
         self._id, self._created = answering.new_id("resp")
         self._message = f"msg_{uuid.uuid4().hex}"
         self._number = -1
+        self._opened = False
         self._searched = prepared.body.searched
 
     def finished(self, said: str, calls: list[ToolCall], whole: bool, usage: Usage | None) -> Response:
@@ -142,7 +143,7 @@ class _Made:
         output: list[OutputMessage | OutputCall | SearchCall] = []
         if self._searched is not None:
             output.append(self._shown(self._searched))
-        if said or not calls:
+        if said or not calls or self._opened:
             output.append(OutputMessage(id=self._message, status=status, content=[OutputText(text=said)]))
         output.extend(self._call(call, status) for call in calls)
         made = self._response(status, output)
@@ -166,18 +167,17 @@ class _Made:
                 yield event
         toolbox = self._prepared.toolbox
         watch = CallWatch() if toolbox else None
-        text, opened = "", False
+        text = ""
         async for _, piece in running.pieces():
             shown = watch.feed(piece.text) if watch else piece.text
             said, calls = text + shown, list[ToolCall]()
             if piece.finish is not None and watch is not None and toolbox is not None:
                 said, calls = toolbox.read(watch.text)
-                shown = watch.rest(said)
-            if shown or (piece.finish is not None and not calls and not opened):
-                if not opened:
+                shown += watch.rest(said)
+            if shown or (piece.finish is not None and not calls and not self._opened):
+                if not self._opened:
                     for event in self._open():
                         yield event
-                    opened = True
                 if shown:
                     yield self._event("response.output_text.delta", **self._place(), delta=shown, logprobs=[])
             text = said
@@ -214,6 +214,7 @@ class _Made:
         ]
 
     def _open(self) -> list[dict[str, Any]]:
+        self._opened = True
         empty = OutputMessage(id=self._message, status="in_progress", content=[]).model_dump()
         return [
             self._event("response.output_item.added", output_index=self._first, item=empty),

@@ -54,7 +54,7 @@ class Toolbox:
         said += rest
         if not calls and (call := self._call(said)) is not None:
             return "", [call]
-        return (said.strip() if calls else said), calls if self.parallel else calls[:1]
+        return (said.rstrip() if calls else said), calls if self.parallel else calls[:1]
 
     def _call(self, text: str) -> ToolCall | None:
         try:
@@ -87,12 +87,16 @@ def _arguments(value: Any) -> str | None:
 
 
 class CallWatch:
-    """Lets the text of a stream through until a call may have begun."""
+    """Lets the text of a stream through until a call may have begun; white space only with what follows it.
+
+    What is shown is the beginning of what `Toolbox.read` makes of the whole answer.
+    """
 
     def __init__(self) -> None:
         self._marks = StopStrings([_OPEN])
         self._text = ""
-        self._shown = 0
+        self._fed = self._shown = 0
+        self._white = ""
         self._held = False
 
     def feed(self, text: str) -> str:
@@ -106,17 +110,18 @@ class CallWatch:
         if begun.startswith("{"):
             self._held = True
             return ""
-        safe, met = self._marks.feed(self._text[self._fed :])
+        safe, self._held = self._marks.feed(self._text[self._fed :])
         self._fed = len(self._text)
-        self._held = met
-        self._shown += len(safe)
-        return safe
-
-    _fed = 0
+        # Before a call it is no part of what is said.
+        safe = self._white + safe
+        shown = safe.rstrip()
+        self._white = safe[len(shown) :]
+        self._shown += len(shown)
+        return shown
 
     def rest(self, said: str) -> str:
         """Of what the whole answer says beside its calls, what was not shown yet."""
-        return said[self._shown :] if said.startswith(self._text[: self._shown]) else ""
+        return said[self._shown :]
 
     @property
     def text(self) -> str:
