@@ -12,6 +12,8 @@ gate.py          the queue: who is next, how long it will take, who is told to c
 running.py       answers of a request under way, and what happens when a client goes away
 streams.py       answers as events
 faults.py        errors in OpenAI's shape
+encodable.py     strings that are no text are refused before anything reads them
+lookups.py       adapters that a request names and nobody added, looked for beside what is served
 access.py        the key, and which hosts a browser may reach us by
 server.py        the application on a port, in a thread
 """
