@@ -18,10 +18,7 @@ from allmend.hub.store.objects import Objects
 from allmend.hub.store.shards import Term
 
 _PIECE = 1024 * 1024
-"""Packed bytes fetched at a time; the next piece is fetched and verified while the one before is sent."""
-
-_SENT = 256 * 1024
-"""Bytes handed out at a time: about what a socket takes at once; what it does not take is copied."""
+"""Packed bytes fetched and handed out at a time; the next piece is fetched and verified while this one is sent."""
 
 
 class Catalogue:
@@ -77,7 +74,7 @@ def _begin(xorb: tables.Xorb, place: int) -> int:
 
 
 def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
-    """Chunks `start` to before `end` of a xorb in pieces of about two megabytes."""
+    """Chunks `start` to before `end` of a xorb in pieces of about a megabyte."""
     if not 0 <= start < end <= len(xorb.chunks):
         raise InputError("a range of chunks is not in the xorb", where=xorb.hash)
     found, at = [], start
@@ -93,8 +90,7 @@ def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
 async def packed(objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]) -> AsyncIterator[memoryview]:
     """The packed bytes of `parts`, held against their digests."""
     async for data in _prepared(objects, catalogue, parts, _checked):
-        for at in range(0, len(data), _SENT):
-            yield data[at : at + _SENT]
+        yield data
 
 
 def _checked(piece: Piece, folder: Path | None, data: memoryview | None) -> memoryview:
@@ -227,5 +223,4 @@ async def read(
     async for plain in _prepared(objects, catalogue, parts, partial(_unpacked, check=check)):
         view = plain[skip : skip + left]
         skip, left = 0, left - len(view)
-        for at in range(0, len(view), _SENT):
-            yield view[at : at + _SENT]
+        yield view
