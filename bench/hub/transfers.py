@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import httpx
 from common import client, folder, middle, noise, peak, rounds, server, spent, write
 
-
 _GETS = 3
 """Plain GETs of each kind a round: they are short."""
 
