@@ -71,7 +71,7 @@ def test_a_base_of_the_hub_is_tuned_and_its_release_verified_there(place: Path, 
         api.upload_file(repo_id="rita/base", path_in_repo="config.json", path_or_fileobj=b"{}")
 
         said = person.allmend(
-            "tune", "rows.csv", "--model", f"rita/base@{first}", "--budget", "15s", "--rank", "4", "--learning-rate",
+            "tune", "rows.csv", "--model", f"rita/base@{first}", "--budget", "10s", "--rank", "4", "--learning-rate",
             "1e-2", "--dtype", "float32", "--epochs", "4", "--json",
         )  # fmt: skip
         person.allmend("ship", "key", "key")

@@ -13,7 +13,7 @@ from allmend.hub.store import hashes, ingest, reading, shards, tables, xorbs
 from allmend.hub.store.objects import Objects, Writer
 from allmend.hub.store.stored import Stored
 
-_ROOM = 1024 * 1024
+_ROOM = 384 * 1024
 """Bytes of a xorb held at a time: more than the longest chunk, and small, since a client sends many xorbs at once."""
 
 Allowed = Callable[[Sequence[Stored]], Awaitable[None]]
