@@ -34,8 +34,9 @@ class HubServer(Listener):
     def __init__(
         self, app: FastAPI, hub: Hub, listening: socket.socket, host: str, first: NewKey | None, **options: Any
     ) -> None:
-        # Bodies are gigabytes here: the compiled parser takes a third of the processor time.
-        super().__init__(app, listening, host, **{"http": _parser(), **options})
+        # Bodies are gigabytes here: the compiled parser takes a third of the processor time. Connections are kept as
+        # long as clients keep theirs: closed earlier, one that is just being used again breaks.
+        super().__init__(app, listening, host, **{"http": _parser(), "timeout_keep_alive": 75, **options})
         self.hub = hub
         self.first = first
         self.token: str | None = first.text if first else None
