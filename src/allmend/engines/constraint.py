@@ -54,6 +54,23 @@ def checked(grammar: str, *, where: str = "grammar") -> str:
     return grammar
 
 
+def as_lark(grammar: str) -> str:
+    """A grammar of these functions as a Lark text, whatever it was made from."""
+    if not grammar.lstrip().startswith("{"):
+        return grammar
+    (inner,) = json.loads(grammar)["grammars"]
+    schema = inner.get("json_schema")
+    return str(inner["lark_grammar"]) if schema is None else f"start: %json {json.dumps(schema)}"
+
+
+def schema_of(grammar: str) -> dict[str, Any] | None:
+    """The JSON schema that a grammar was made from; None where it was made from something else."""
+    if not grammar.lstrip().startswith("{"):
+        return None
+    schema = json.loads(grammar)["grammars"][0].get("json_schema")
+    return schema if isinstance(schema, dict) else None
+
+
 def _library() -> Any:
     try:
         from llguidance import LLMatcher
@@ -100,10 +117,7 @@ def _by_token(grammar: str, contents: Sequence[str]) -> str:
     text comes next: what it proposes it then refuses. So a rule that is nothing but such a text names the token, which
     is what a model was taught to write; anywhere else the text is spelt out in smaller tokens, by proposing nothing.
     """
-    if grammar.lstrip().startswith("{"):
-        (inner,) = json.loads(grammar)["grammars"]
-        schema = inner.get("json_schema")
-        grammar = inner["lark_grammar"] if schema is None else f"start: %json {json.dumps(schema)}"
+    grammar = as_lark(grammar)
     for content in contents:
         rule = re.compile(rf"^(\w+\s*:)\s*{re.escape(json.dumps(content))}\s*$", re.MULTILINE)
         grammar = rule.sub(lambda found, content=content: f"{found[1]} {content}", grammar)  # type: ignore[misc]
