@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Your own rows: check them before training.")
 
-_SHOWN = 600
+_SHOWN = 480
 """Characters of a part that a preview shows."""
+
+_LEARNED, _CUT = "bold green", "red"
 
 _MARKS = {"blocking": ("red", "stops tuning"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
 
@@ -72,8 +74,8 @@ def _show(report: DataReport) -> None:
             numbers = (f"{n:g}" for n in (size.least, size.median, size.most_of_them, size.most))
             table.add_row(size.of, size.unit, *numbers, blocks(size.bins))
         show(table)
-    if report.preview is not None:
-        _preview(report.preview)
+    if report.previews:
+        _previews(report.previews)
     show("")
     for found in report.problems:
         colour, word = _MARKS[found.severity]
@@ -90,18 +92,40 @@ def _show(report: DataReport) -> None:
         notes().print(f"A cleaned copy with {_rows(report.fixed_rows or 0)} is in {report.fixed}.", markup=False)
 
 
-def _preview(preview: Preview) -> None:
-    """The first row as training sees it; what is learned stands out, in colour and, without one, in brackets."""
+def _previews(previews: list[Preview]) -> None:
+    """Rows as training sees them; what is learned stands out, in colour and, without one, in brackets."""
     from rich.text import Text
 
+    note = Text(f"\nRows as training sees them ({previews[0].template}): ", style="dim")
+    note.append("⟦learned⟧", style=_LEARNED)
+    note.append(", the rest is only read")
+    if any(preview.cut_tokens for preview in previews):
+        note.append("; ")
+        note.append("⟪cut⟫", style=_CUT)
+        note.append(" does not fit into the context")
+    out().print(note.append(".", style="dim"))
+    for preview in previews:
+        _preview(preview)
+
+
+def _preview(preview: Preview) -> None:
+    from rich.text import Text
+
+    counted = [] if preview.tokens is None else [f"{preview.tokens} tokens, {preview.learned_tokens} of them learned"]
+    about = ", ".join(filter(None, [preview.why, *counted]))
+    out().print(Text(f"\n{preview.place}", style="bold").append(f"  {about}" if about else "", style="not bold dim"))
     text = Text()
+    if preview.cut_tokens:
+        text.append(f"⟪{_shortened(preview.cut, _SHOWN // 3)}⟫ ({preview.cut_tokens} tokens) ", style=_CUT)
     for part, learned in preview.parts:
-        shown = part if len(part) <= _SHOWN else f"{part[: _SHOWN // 2]} … {part[-_SHOWN // 2 :]}"
-        text.append(f"⟦{shown}⟧" if learned else shown, style="bold green" if learned else "dim")
-    note = Text(f"\n{preview.place} as training sees it ({preview.template}); ", style="dim")
-    note.append("⟦learned⟧", style="bold green")
-    out().print(note.append(", the rest is only read:", style="dim"))
+        shown = _shortened(part, _SHOWN)
+        text.append(f"⟦{shown}⟧" if learned else shown, style=_LEARNED if learned else "dim")
+    text.rstrip()
     out().print(text)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
 def _rows(count: int) -> str:

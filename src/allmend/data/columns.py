@@ -150,8 +150,14 @@ def _without_a_pair(
         shape.notes.append(f"read {shape.prompt!r} as the prompt and {shape.completion!r} as the completion")
         return shape
     part = "completion" if prompt else "prompt" if completion else "prompt and which the completion"
+    if not others or len(names) == 1:
+        raise InputError(
+            f"the first row has one column only ({_listed(names)}), and a row needs a prompt and a completion",
+            where=where,
+            hint="Add the other, or call the column 'text' if it is plain text to continue.",
+        )
     raise InputError(
-        f"cannot tell which column is the {part}; the file has: {_listed(names)}", where=where, hint=_COLUMN_HINT
+        f"cannot tell which column is the {part}; the first row has: {_listed(names)}", where=where, hint=_COLUMN_HINT
     )
 
 

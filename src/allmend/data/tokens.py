@@ -18,6 +18,7 @@ from allmend.data.templates import Template
 from allmend.errors import DoesNotFit, InputError
 
 _AT_ONCE = 512
+_TEMPLATE_HINT = "Mend the template, or name another with --template; allmend-plain/1 is always there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,12 @@ def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], li
     if written < len(full.rstrip()):
         stretches.append((full[written:], False))
     if not any(learned for _, learned in stretches):
-        raise InputError("the chat template does not continue its own prompt, so no answer can be learned",
-                         where=row.place or template.name)  # fmt: skip
+        raise InputError(
+            "the chat template leaves every answer out, or writes it where its own prompt does not end, so nothing of "
+            "the row can be learned",
+            where=row.place or template.name,
+            hint=_TEMPLATE_HINT,
+        )
     begins, stretches[0] = _begun(stretches[0], ends)
     return begins, stretches
 
@@ -208,7 +213,7 @@ def _assembled(
         raise InputError(
             "the chat template leaves the row's answer out, so nothing of it would be learned",
             where=row.place or None,
-            hint="Mend the template, or name another with --template; allmend-plain/1 is always there.",
+            hint=_TEMPLATE_HINT,
         )
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)

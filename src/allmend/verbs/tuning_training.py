@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allmend.adapters import write
+from allmend.errors import TrainingDiverged
 from allmend.models.saving import write_model
 from allmend.search.upper import FILE as BELOW
 from allmend.search.upper import Below, above, cache_file
@@ -22,7 +23,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, make_plan
-from allmend.verbs.tuning_resume import interrupted, key, taken_over
+from allmend.verbs.tuning_resume import forget, interrupted, taken_over, write_key
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
@@ -53,7 +54,7 @@ class Training:
         """Train it; best and last are written into the run's folder, also when training was stopped."""
         tuning, settings = self.tuning, self.tuning.settings
         folder = tuning.run.folder
-        (folder / "key").write_text(key(tuning))
+        write_key(tuning)
         probing.check_disk(folder, learned)
         before = torch.get_num_threads()
         passes = Passes.of(tuning.loaded, learned, Tricks.without(*settings.without), PACK_TOKENS, self._divided)
@@ -67,8 +68,13 @@ class Training:
             plan = self._settled(passes)
             for choice in passes.choices[told:]:
                 tuning.choose(choice.name, choice.value, choice.reason)
-            (folder / PLAN).write_text(json.dumps(asdict(plan)))
+            hidden = folder / f".{PLAN}.new"
+            hidden.write_text(json.dumps(asdict(plan)))
+            hidden.replace(folder / PLAN)
             self._steps(passes, plan)
+        except TrainingDiverged:
+            forget(tuning)
+            raise
         finally:
             passes.close()
             (folder / BELOW).unlink(missing_ok=True)
