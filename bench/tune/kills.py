@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python bench/tune/kills.py [--kills 24] [--interrupts 4] [--seed 0]
 
-The whole verb is run (`allmend tune`, on a two-layer model of random weights and 300 made-up rows, some 570 steps), in
+The whole verb is run (`allmend tune`, on a two-layer model of random weights and 300 made-up rows, some 285 steps), in
 children of one process that has imported everything, so that most of a kill's moments are work and not importing. Half
 of the kills come at a moment drawn evenly from the time that an unbroken run takes; the other half as soon as a file
 is being written that a rename has not finished (checkpoints, the best adapter, the plan), or just after a run has said
@@ -30,7 +30,7 @@ import shapes
 HERE = Path(__file__).parent
 STAGES = {"Reading": "before", "Looking": "before", "Loading": "before", "Checking": "before",
           "Measuring": "untuned answers", "Trying": "probe", "Training": "training", "Judging": "verdict"}  # fmt: skip
-FLAGS = ("--rank", "4", "--learning-rate", "5e-3", "--dtype", "float32", "--epochs", "38", "--batch", "16", "--budget",
+FLAGS = ("--rank", "4", "--learning-rate", "5e-3", "--dtype", "float32", "--epochs", "19", "--batch", "16", "--budget",
          "30m", "--dropout", "0.1", "--few-shot", "0", "--no-forgetting")  # fmt: skip
 
 
@@ -100,7 +100,9 @@ def state(home: Path) -> dict[str, Any]:
     """Everything that was learned, of the newest run."""
     from allmend.tuning import checkpoint
 
-    folder = max(home.glob("runs/tune-*"), key=lambda path: (path / "last.safetensors").stat().st_mtime_ns)
+    # A run that was killed before its first checkpoint has none.
+    files = home.glob("runs/tune-*/last.safetensors")
+    folder = max(files, key=lambda path: path.stat().st_mtime_ns).parent
     found: dict[str, Any] = {}
     for name in ("adapter", "adapter-last"):
         found[name] = (folder / name / "adapter_model.safetensors").read_bytes()
@@ -130,6 +132,8 @@ def struck(work: Work, number: signal.Signals, moment: float, watching: bool) ->
     where = f"writing {file}" if file else work.stage()
     os.kill(work.number, number)
     code = work.ended(wait=True)
+    if code == 0:
+        return None
     assert number == signal.SIGINT or code == -number, code
     if number == signal.SIGINT:
         assert code == 130, f"Ctrl-C ended with {code} at {where}:\n{work.said.read_text()[-1500:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -61,11 +62,13 @@ def _show(report: DataReport) -> None:
     columns = ", ".join(f"{part} from {column!r}" for part, column in report.columns.items() if part != column)
     show(f"[bold]{escape(report.source)}[/bold]  {_rows(report.rows)} of {report.kind.replace('_', ' and ')}"
          + (f" ({escape(columns)})" if columns else ""))  # fmt: skip
+    for note in report.notes:
+        show(f"[dim]{escape(visible(note))}[/dim]")
     if report.labels:
         total = sum(report.labels.values())
         shares = [f"{label} {count} ({count / total:.0%})" for label, count in list(report.labels.items())[:12]]
         more = f", {len(report.labels) - 12} more" if len(report.labels) > 12 else ""
-        show(f"labels  {', '.join(shares)}{more}", markup=False)
+        show(visible(f"labels  {', '.join(shares)}{more}"), markup=False)
     if report.lengths:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("length", "in", "least", "median", "95 of 100", "most", "from least to most"):
@@ -88,7 +91,9 @@ def _show(report: DataReport) -> None:
         show("Nothing was found by the checks that ran.")
     for missing in report.unchecked:
         show(f"[dim]not checked[/dim]  {missing.what}: {missing.why}")
-    if report.fixed:
+    if report.fixed_rows == 0:
+        notes().print("No usable row is left, so no cleaned copy was written.")
+    elif report.fixed:
         notes().print(f"A cleaned copy with {_rows(report.fixed_rows or 0)} is in {report.fixed}.", markup=False)
 
 
@@ -112,7 +117,7 @@ def _preview(preview: Preview) -> None:
     from rich.text import Text
 
     counted = [] if preview.tokens is None else [f"{preview.tokens} tokens, {preview.learned_tokens} of them learned"]
-    about = ", ".join(filter(None, [preview.why, *counted]))
+    about = visible(", ".join(filter(None, [preview.why, *counted])))
     out().print(Text(f"\n{preview.place}", style="bold").append(f"  {about}" if about else "", style="not bold dim"))
     text = Text()
     if preview.cut_tokens:
@@ -124,7 +129,24 @@ def _preview(preview: Preview) -> None:
     out().print(text)
 
 
+def visible(text: str) -> str:
+    """`text` with characters that cannot be seen, or that steer a terminal or the direction of writing, spelled out.
+
+    Joiners inside words and emoji stay: scripts need them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    hidden = {"Cc", "Cf", "Co", "Zl", "Zp"}
+    return "".join(
+        f"<U+{ord(letter):04X}>"
+        if unicodedata.category(letter) in hidden and letter not in "\n\t\u200c\u200d\ufe0f"
+        else letter
+        for letter in text
+    )
+
+
 def _shortened(text: str, most: int) -> str:
+    text = visible(text)
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 

@@ -22,6 +22,7 @@ from allmend.nouns.data_report import DataProblem, DataReport, Unchecked
 FEWEST_ROWS = 20
 """Below this a verdict on held-out rows says next to nothing."""
 
+_AS_UTF8 = "Save it as UTF-8; from Windows usually: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW."
 _ORDER = {"blocking": 0, "warning": 1, "note": 2}
 
 
@@ -66,8 +67,8 @@ def check(
         for each in (classes, repeats, sensitive, characters, tokens or previews):
             each.look(row)
     if reading.shape is None:
-        reasons = "; ".join(f"{skipped.place}: {skipped.reason}" for skipped in reading.skipped_rows)
-        raise InputError("no row of it can be read", where=reading.name, hint=reasons or None)
+        hint = _AS_UTF8 if any("not UTF-8" in bad.reason for bad in reading.skipped_rows) else None
+        raise InputError(f"no row of it can be read{_first_of(reading)}", where=reading.name, hint=hint)
     labels = classes.labels
     problems = [
         *_reading_findings(reading, empty, rows - empty.count),
@@ -108,6 +109,11 @@ def check(
     )
 
 
+def _first_of(reading: Reading) -> str:
+    first = next(iter(reading.skipped_rows), None)
+    return f"; the first, {first.place}: {first.reason}" if first else ""
+
+
 def _reading_findings(reading: Reading, empty: Found, usable: int) -> list[DataProblem]:
     found = []
     if reading.skipped:
@@ -117,6 +123,8 @@ def _reading_findings(reading: Reading, empty: Found, usable: int) -> list[DataP
         bad.count = reading.skipped
         why = f"cannot be read; the first: {reading.skipped_rows[0].reason}"
         fix = "Mend them, or leave them out with --skip-bad."
+        if "not UTF-8" in reading.skipped_rows[0].reason:
+            fix = f"{_AS_UTF8} Or leave them out with --skip-bad."
         found += finding("unreadable-rows", "blocking", why, bad, fix)
     fix = "--fix OUT leaves them out; so does --skip-bad when tuning."
     found += finding("empty-rows", "blocking", "the prompt, the completion or the text is empty", empty, fix)

@@ -65,7 +65,7 @@ class Previews:
             wanted += [(*one, f"the first {label!r}") for label, one in self._labels.items()]
         if self._longest is not None:
             # One place is kept for it, however many labels there are.
-            wanted.insert(min(len(wanted), self.most - 1), (*self._longest[1:], "the longest"))
+            wanted.insert(min(len(wanted), max(1, self.most - 1)), (*self._longest[1:], "the longest"))
         wanted += [(*one, "") for one in self._first[1:]]
         found: dict[str, tuple[Row, Tokens | None, list[str]]] = {}
         for row, tokens, why in wanted:
@@ -98,11 +98,7 @@ class Previews:
     def _parts(self, row: Row, tokens: Tokens | None) -> tuple[list[tuple[str, bool]], tuple[str, int]]:
         """Stretches of text and whether each is learned; what is cut from the start, as text and in tokens."""
         if tokens is None:
-            end = "<end of text>"
-            if row.text is not None:
-                return [(row.text, True), (end, True)], ("", 0)
-            given, learned = self.template.parts(row, bos_token="", eos_token=end)
-            return [(given, False), (learned, True)], ("", 0)
+            return stretches_of(row, None, self.template), ("", 0)
         parts, ends = stretches_of(row, self.tokenizer, self.template), marks(self.tokenizer)
         if tokens.mask[-1] and tokens.ids[-1] == ends.eos and not parts[-1][0].rstrip().endswith(ends.endings):
             parts.append((ends.eos_text, True))

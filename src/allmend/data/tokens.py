@@ -114,6 +114,9 @@ def _read_marks(tokenizer: Any) -> Marks:
     )
 
 
+_NO_MARKS = Marks(None, False, 0, "", "<end of text>", ("<end of text>",), frozenset())
+
+
 def encode_rows(
     rows: Iterable[Row], tokenizer: Any, template: Template, *, context: int | None = None
 ) -> Iterator[Tokens]:
@@ -150,8 +153,12 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any, template: Templat
 
 
 def stretches_of(row: Row, tokenizer: Any, template: Template) -> list[tuple[str, bool]]:
-    """The row's text as training sees it, in stretches (text, learned), without what the tokenizer puts before."""
-    return _stretches(row, template, marks(tokenizer))[1]
+    """The row's text as training sees it, in stretches (text, learned), without what the tokenizer puts before.
+
+    Args:
+        tokenizer: None writes `<end of text>` for the mark that a model would have.
+    """
+    return _stretches(row, template, _NO_MARKS if tokenizer is None else marks(tokenizer))[1]
 
 
 def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], list[tuple[str, bool]]]:
@@ -170,7 +177,9 @@ def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], li
         before = render(messages[:number], add_generation_prompt=True)
         after = full if number == len(messages) - 1 else render(messages[: number + 1])
         # Some templates rewrite earlier turns (they drop old reasoning): such an answer is read, not learned.
-        if full.startswith(after) and after.startswith(before) and len(before) >= written:
+        # A weight of 0 is how OpenAI's format marks an answer that is not to be learned.
+        wanted = message.get("weight") != 0
+        if wanted and full.startswith(after) and after.startswith(before) and len(before) >= written:
             answer, rest = _answer_and_rest(after[len(before) :], ends)
             stretches += [(full[written : len(before)], False), (answer, True)]
             written = len(after) - len(rest)

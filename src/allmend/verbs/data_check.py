@@ -68,7 +68,7 @@ def data_check(
     if fix is None:
         return report
     rows = write_clean(source, fix, prompt_column=prompt_column, completion_column=completion_column)
-    return report.model_copy(update={"fixed": str(fix), "fixed_rows": rows})
+    return report.model_copy(update={"fixed": str(fix) if rows else None, "fixed_rows": rows})
 
 
 def _tokenizer(model: str | None) -> Any:
