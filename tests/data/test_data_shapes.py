@@ -53,7 +53,7 @@ PAIR = {"prompt": "q", "completion": "a"}
     ("name", "write", "said", "hint"),
     [
         ("a.jsonl", lines({"prompt": "q", "chosen": "a", "rejected": "b"}), "one answer a row", "-column chosen"),
-        ("a.jsonl", lines({"chosen": [{"role": "user", "content": "q"}], "rejected": []}), "one answer a row", "'messages'"),
+        ("a.jsonl", lines({"chosen": [{"role": "user", "content": "q"}], "rejected": []}), "one answer", "'messages'"),
         ("a.jsonl", lambda path: path.write_text(json.dumps(PAIR, indent=1)), "spread over several lines", "jq -c ."),
         ("a.json", lambda path: path.write_text(json.dumps({"rows": [PAIR]}, indent=1)), "not a list", "'.rows[]'"),
         ("a.json", lambda path: path.write_text(json.dumps({"v": 1, "rows": [PAIR]})), "which column", "'.rows[]'"),
