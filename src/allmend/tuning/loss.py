@@ -50,6 +50,7 @@ class HeadCrossEntropy(Function):
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, min(start + rows, hidden.shape[0]))
+            found: Tensor | None
             if of_weight is not None:
                 loss, found = _with_weight(hidden[part], weight, targets[part], of_weight)
             else:

@@ -11,6 +11,7 @@ import torch
 from allmend.adapters import write
 from allmend.errors import TrainingDiverged
 from allmend.models.saving import write_model
+from allmend.nouns.choice import Choice
 from allmend.search.upper import FILE as BELOW
 from allmend.search.upper import Below, above, cache_file
 from allmend.tuning import checkpoint, memory
@@ -120,10 +121,16 @@ class Training:
             outcome = train(loaded, passes.lora, self.rows, self.select, plan, folder, report, stop, passes)
         progress = outcome.progress
         planned = plan.steps
+        moved = ""
         for at, steps in progress.replanned:
             how = "slower" if steps < planned else "faster"
-            tuning.choose("steps", steps, f"after step {at}: the machine is {how} than it was measured")
+            moved = f"after step {at}: the machine is {how} than it was measured"
+            tuning.run.choice("steps", steps, moved)
             planned = steps
+        if moved:
+            times = len(progress.replanned)
+            reason = moved if times == 1 else f"{moved}; the last of {times} changes"
+            tuning.watch.choice(Choice(name="steps", value=planned, reason=reason))
         # What the probe said stands beside what happened, so that the probe itself can be judged.
         peak = memory.peak_memory(loaded.device) >> 20
         tuning.run.metric(progress.step, training_seconds=progress.seconds, peak_mib=float(peak))
