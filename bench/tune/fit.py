@@ -79,7 +79,9 @@ def main() -> None:
     found = [run for run in found if f"{run['kind']}:{run['way']}" not in wanted]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(settings.rounds):
-            found += [one(*name.split(":"), Path(folder)) for name in wanted]
+            for name in wanted:
+                kind, _, way = name.partition(":")
+                found.append(one(kind, way, Path(folder)))
     worst = {name: max(found, key=lambda run: abs(run[name]))[name] for name in ("error_of_minutes", "error_of_peak")}
     result = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "worst": worst, "runs": found}
     file.write_text(json.dumps(result, indent=1) + "\n")
