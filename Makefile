@@ -1,10 +1,11 @@
 # demo    a fresh machine (Python 3.11+ with venv): makes .venv, installs, runs `allmend tour`; needs no root
-# test    installs what the tests need, runs all of them
+# test    installs what the tests need, runs all of them, JOBS files at a time
 # check   the quick ones: lint, types, floors, unit tests; five minutes at most
 
 PYTHON ?= python3
 VENV ?= .venv
 BUDGET ?= 5m
+JOBS ?= 2
 # Another source of torch wheels, for example the CPU or CUDA index of torch's own site.
 TORCH_INDEX ?=
 
@@ -17,7 +18,7 @@ demo: $(VENV)/.tuned
 	$(BIN)/allmend tour --budget $(BUDGET)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -m "not model and not slow"

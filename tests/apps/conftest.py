@@ -19,6 +19,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("served")
     notebooks.write(made, "wave.ipynb", notebooks.FORM, notebooks.SHOW, notebooks.RICH, notebooks.KEEP)
     notebooks.write(made, "slow.ipynb", "import time\nprint('begun', flush=True)\ntime.sleep(600)", words="# Slow")
+    notebooks.write(made, "asks.ipynb", notebooks.ASKS, words="# Asks")
+    notebooks.write(made, "clicks.ipynb", notebooks.CLICKS, words="# Clicks")
     notebooks.write(made, "wrong.ipynb", "1 / 0", "print('never')", words="# Wrong")
     return made
 

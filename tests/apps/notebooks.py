@@ -26,6 +26,32 @@ display(SVG("""<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><s
 <rect width="40" height="20"/></svg>"""))
 display(Markdown('**strong** <img src=x onerror=alert(1)> ![p](http://track.example/x.png) [go](javascript:alert(1))'))
 print('\\x1b[31mred\\x1b[0m <script>alert(1)</script>')'''
+ASKS = """from getpass import getpass
+name = input('Your <b>name</b>? ')
+print('then', flush=True)
+word = getpass('The word: ')
+print(name, 'knows a word of', len(word))"""
+CLICKS = '''from google.colab import output
+from IPython.display import HTML, JSON, display
+
+def concat(words, upper=False):
+    print("called with", words)
+    text = " ".join(words)
+    return JSON({"text": text.upper() if upper else text})
+
+def wrong():
+    raise ValueError("no such thing")
+
+output.register_callback("notebook.concat", concat)
+output.register_callback("notebook.wrong", wrong)
+display(HTML("""<button>Join</button><i>Break</i><p>-</p><script>
+const say = (words) => { document.querySelector("p").textContent = words };
+document.querySelector("button").onclick = async () => {
+  const given = await google.colab.kernel.invokeFunction("notebook.concat", [["a", "b' é"]], {upper: true});
+  say(given.data["application/json"].text);
+};
+document.querySelector("i").onclick = () => google.colab.kernel.invokeFunction("notebook.wrong").catch((e) => say(e.message));
+</script>"""))'''
 KEEP = "import os\nos.makedirs('outputs')\nopen('outputs/answer.txt', 'w').write(name)"
 
 

@@ -128,6 +128,42 @@ def test_a_run_is_stopped_from_the_page(page: Page) -> None:
     expect(page.locator("#state")).to_contain_text("stopped")
 
 
+def test_a_cell_that_reads_a_line_gets_it_from_the_page_also_after_a_reload(page: Page) -> None:
+    page.goto("/asks/")
+    page.get_by_role("button", name="I have read this").click()
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#asked pre")).to_have_text("Your <b>name</b>? ")
+    page.reload()
+    page.locator("#line-0").fill("Ada")
+    page.locator("#line-0").press("Enter")
+    expect(page.locator("#line-0")).not_to_be_attached()
+    expect(page.locator("#line-1")).to_have_attribute("type", "password")
+    page.locator("#line-1").fill("swordfish")
+    page.get_by_role("button", name="Answer").click()
+    _finished(page)
+    expect(page.locator("#cell-1")).to_contain_text("Ada knows a word of 9")
+    expect(page.locator("#cell-1")).not_to_contain_text("swordfish")
+
+
+def test_a_button_in_an_output_calls_the_notebook_while_its_run_is_open(page: Page) -> None:
+    page.goto("/clicks/")
+    page.get_by_role("button", name="I have read this").click()
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#state")).to_contain_text("buttons", timeout=PATIENCE)
+    frame = page.frame_locator("#cell-1 iframe")
+    frame.get_by_role("button", name="Join").click()
+    expect(frame.locator("p")).to_have_text("A B' É")
+    expect(page.locator("#cell-1")).to_contain_text("called with")
+    frame.locator("i").click()
+    expect(frame.locator("p")).to_have_text("ValueError: no such thing")
+    page.reload()
+    expect(page.locator("#cell-1 pre.stdout")).to_have_count(1)  # what the click printed, once
+    page.get_by_role("button", name="Close it").click()
+    expect(page.locator("#state")).to_contain_text("finished: every cell ran; a person closed it")
+    page.frame_locator("#cell-1 iframe").locator("i").click()
+    expect(page.locator("#state")).to_contain_text("the run takes no calls")
+
+
 def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving: AppServer) -> None:
     context = browser.new_context(base_url=serving.url)
     context.set_default_timeout(PATIENCE)
@@ -160,7 +196,7 @@ def test_a_notebooks_own_page_reaches_nothing_of_ours(browser: Browser, serving:
     page.reload()
     expect(page.locator("#servers a")).to_be_visible()
     page.get_by_role("button", name="Close it").click()
-    expect(page.locator("#state")).to_have_text("finished: every cell ran; a person closed its web server")
+    expect(page.locator("#state")).to_have_text("finished: every cell ran; a person closed it")
     theirs.reload()
     expect(theirs.locator("body")).to_contain_text("is over")
     context.close()

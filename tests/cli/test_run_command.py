@@ -68,7 +68,9 @@ def unattended(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def at_a_terminal(
     folder: Path, command: list[str], answers: list[str], *, early: str = "", pause: float = 0, **variables: str
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own, answering each [y/N]; returns its exit code and what was shown.
+    """Run a command on a terminal of its own, answering each [y/N] and what a cell reads.
+
+    Returns its exit code and what was shown.
 
     `early` is typed as soon as the first cell has begun, before it asks anything.
     """
@@ -90,7 +92,7 @@ def at_a_terminal(
             if early and "│ typing" in shown:
                 os.write(fd, early.encode())
                 early = ""
-            if shown.count("[y/N]") > asked:
+            if shown.count("[y/N]") + shown.count("\n> ") > asked:
                 time.sleep(pause)
                 answer = answers[asked] if asked < len(answers) else "n"
                 os.write(fd, answer.encode() + (b"" if answer == CTRL_C else b"\n"))
@@ -232,6 +234,18 @@ def test_everyday_commands_and_libraries_are_as_planned(tmp_path: Path) -> None:
     notebook(tmp_path, ["!ls | head -1", "import psutil, os, platform\nprint(os.cpu_count(), platform.processor())"])
     done = unattended(tmp_path, "run", "nb.ipynb", "--yes", "--check")
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_a_cell_reads_lines_from_the_terminal_and_secrets_are_not_shown(tmp_path: Path) -> None:
+    reads = "import getpass\nname = input('> Allow it? [y/n]\\nname: ')\nword = getpass.getpass()"
+    notebook(tmp_path, [f"{reads}\nprint(name[::-1], len(word))"], "asks.ipynb")
+    code, shown = at_a_terminal(tmp_path, [*RUN[:-1], "asks.ipynb", "--yes"], ["Ada", "swordfish"])
+    assert code == 0, shown
+    assert "│ > Allow it? [y/n]" in shown and "│ name: " in shown  # the prompt is the notebook's, and looks it
+    assert "│ adA 9" in shown and "swordfish" not in shown
+    code, shown = at_a_terminal(tmp_path, [*RUN[:-1], "asks.ipynb", "--yes"], [CTRL_C])
+    assert code == 130
+    assert "StdinNotImplementedError" in unattended(tmp_path, "run", "asks.ipynb", "--yes").stdout
 
 
 def test_the_terminal_is_not_the_notebooks(tmp_path: Path) -> None:

@@ -55,3 +55,23 @@ def test_schemas_that_nothing_meets_are_refused(schema: object) -> None:
         constraint.of_schema(schema)
     with pytest.raises(InputError):
         constraint.of_lark("start: missing")
+
+
+def test_texts_that_are_tokens_of_their_own_are_written() -> None:
+    """Marks such as `<tool_call>` are added tokens, and special ones stand in a vocabulary too."""
+    tokenizer = tiny.tokenizer()
+    grammars = (
+        constraint.of_lark('start: open "\\n" /[0-9]/ close\nopen: "<word0>"\nclose: "<word3>"\n'),
+        constraint.of_schema({"const": "a<word2>b"}),
+        constraint.of_regex("<end>!"),
+    )
+    engine = build_engine(tiny.model("llama"), tokenizer, context=200)
+    try:
+        requests = [TextRequest((1, 2, 3), Sampling(temperature=0, grammar=each)) for each in grammars]
+        marked, quoted, special = engine.complete(requests)
+    finally:
+        engine.close()
+    opened, closed = tokenizer.convert_tokens_to_ids(["<word0>", "<word3>"])
+    written = [token.id for token in marked.tokens]
+    assert written[0] == opened and closed in written and re.fullmatch("<word0>\n[0-9]<word3>", marked.text)
+    assert quoted.text == '"a<word2>b"' and special.text == "<end>!"

@@ -102,6 +102,9 @@ def test_each_adapter_answers_as_itself_and_as_in_our_engine(model: Any) -> None
         grammar = constraint.of_schema({"type": "boolean"})
         (boolean,) = theirs.complete([TextRequest(prompt, Sampling(max_tokens=8, temperature=0, grammar=grammar))])
         assert boolean.text.strip() in ("true", "false")
+        lark = constraint.of_lark('start: "<call>" inner "</call>"\ninner: %json {"enum": ["yes", "no"]}\n')
+        (marked,) = theirs.complete([TextRequest(prompt, Sampling(max_tokens=30, temperature=0, grammar=lark))])
+        assert marked.text in ('<call>"yes"</call>', '<call>"no"</call>')
     finally:
         theirs.close()
         ours.close()

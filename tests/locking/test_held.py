@@ -57,7 +57,8 @@ def test_everything_comes_from_the_cache(world: World, tmp_path: Path) -> None:
     assert receipt.ended == "finished", (receipt.ended_why, said)
     assert "got 1.0 1.0 from the clone" in said and commit in said
     assert "the content" in said and "b'the content'" in said and "something else" not in said
-    assert not [event for event in receipt.events if event.verdict == "denied"]
+    denied = [event for event in receipt.events if event.verdict == "denied"]
+    assert not denied, denied
 
 
 def test_https_from_the_cache_for_every_client(world: World, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from allmend.apps.servers import Registry, is_server_name
 if TYPE_CHECKING:
     from allmend.access import Listener
     from allmend.box.box import Box
+    from allmend.box.run import Later
     from allmend.box.web import WebServer
 
 _LINK_SECONDS = 6 * 3600.0
@@ -43,8 +44,11 @@ class Links:
         """As in `Web`."""
         return self.registry.address(self.registry.reserve("run", port, first=path), path)
 
-    def stay(self, box: Box) -> None:
-        """Keep the run open for its web servers until Ctrl-C; return at once when there are none."""
+    def stay(self, box: Box, _: Later) -> None:
+        """Keep the run open for its web servers until Ctrl-C; return at once when there are none.
+
+        Nothing in a terminal can be clicked, so nothing is called later.
+        """
         until = time.monotonic() + (30.0 if box.services.awaited else 0.0)
         while not box.look_for_servers():
             if box.ended is not None or time.monotonic() > until:
@@ -55,7 +59,7 @@ class Links:
             while box.ended is None:
                 time.sleep(_LOOK_SECONDS)
         except KeyboardInterrupt:
-            box.stop("finished", "every cell ran; a person closed its web server")
+            box.stop("finished", "every cell ran; a person closed it")
 
     def close(self) -> None:
         """Stop listening."""

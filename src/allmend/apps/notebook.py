@@ -12,6 +12,8 @@ from allmend.apps.parameters import settable
 
 if TYPE_CHECKING:
     from allmend.apps.serving import RunServers
+    from allmend.box.box import Box
+    from allmend.box.run import Later
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import FormParameter, Plan
     from allmend.nouns.receipt import CellRecord, Receipt
@@ -46,8 +48,12 @@ class Task:
     hears: Hears
     ask: Callable[[str, str], bool] | None
     """Asks a person about something not permitted, while the cell waits; None refuses it."""
+    typed: Callable[[str, bool], str | None]
+    """Has a person type a line for `input()` (prompt, hidden); None when nobody did."""
     stopper: Callable[[Callable[[], None]], None]
     """Is told once how the run can be stopped."""
+    stay: Callable[[Box, Later], None]
+    """Keeps the run open after its last cell for as long as somebody uses what it shows."""
     web: RunServers | None = None
     """Gives web servers of the notebook an address; None shows none."""
 

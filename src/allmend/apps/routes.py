@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import mimetypes
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
 from allmend.apps.form import index_page, notebook_page
-from allmend.apps.guard import COOKIE, KEY_COOKIE, Guard, cookies
+from allmend.apps.guard import Guard
+from allmend.apps.guarded import Guarded
 from allmend.apps.notebook import NotebookApp
 from allmend.apps.parameters import WrongParameters, check, from_text, schema
 from allmend.apps.proxy import Proxy
 from allmend.apps.queue import Queue
-from allmend.apps.runs import ENDED, AppRun
-from allmend.apps.servers import is_server_name
+from allmend.apps.runs import ENDED, MOST_LINE, AppRun
 from allmend.apps.store import Store
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable, UsageError
-from allmend.pages import POLICY, asset, fragment, frame, frame_policy
+from allmend.pages import asset, fragment, frame, frame_policy
 
 _MOST_BODY = 4 * 2**20
 _SECONDS_BETWEEN_SIGNS = 15.0
+_MOST_CALLING = 600.0
+"""Seconds that a page waits for what a click calls."""
 _STATUS = {NotFound: 404, Unavailable: 503, UsageError: 422, InputError: 400}
 
 
@@ -50,7 +52,7 @@ def make_app(apps: Sequence[NotebookApp], store: Store, *, at_once: int, guard: 
     queue = Queue(carry_out, at_once=at_once)
     made.state.queue = queue
     _errors(made)
-    made.add_middleware(_Guarded, guard=guard, proxy=Proxy(store.registry) if store.registry else None)
+    made.add_middleware(Guarded, guard=guard, proxy=Proxy(store.registry) if store.registry else None)
 
     @made.get("/assets/{name}", include_in_schema=False)
     def assets(name: str) -> Response:
@@ -207,18 +209,43 @@ def _routes(app: NotebookApp, base: str, store: Store, queue: Queue, may_ask: bo
 
     @routes.post("/runs/{run_id}/answers/{number}")
     async def answer(run_id: str, number: int, request: Request) -> dict[str, bool]:
-        """Permit or refuse what a cell waits for."""
+        """Permit or refuse what a cell waits for, or give the line that it reads with `input()`."""
         given = await _json(request)
+        line = given.get("line")
+        if isinstance(line, str) and len(line) <= MOST_LINE and set(given) == {"line"}:
+            if not store.find(app.slug, run_id).answer_line(number, line):
+                raise NotFound("no cell waits for that line")
+            return {"allowed": True}
         if not may_ask or not isinstance(given.get("allowed"), bool):
-            raise UsageError('an answer is {"allowed": true} or false, from this machine\'s owner')
+            raise UsageError(
+                'an answer is {"allowed": true} or false, from this machine\'s owner, or {"line": "…"} for `input()`'
+            )
         if not store.find(app.slug, run_id).answer(number, allowed=given["allowed"]):
             raise NotFound("no such question is open")
         return {"allowed": given["allowed"]}
 
+    @routes.post("/runs/{run_id}/calls", include_in_schema=False)
+    async def call(run_id: str, request: Request) -> dict[str, Any]:
+        """What a click in an output calls in the notebook (`google.colab.kernel.invokeFunction`)."""
+        given = await _json(request)
+        cell, name, args, kwargs = given.get("cell"), given.get("name"), given.get("args"), given.get("kwargs")
+        if not (
+            isinstance(cell, int) and isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)
+        ):
+            raise InputError("a call has a cell (a number), a name (text), args (a list) and kwargs (an object)")
+        run = store.find(app.slug, run_id)
+        done = await run_in_threadpool(run.call, cell, name, args, kwargs, seconds=_MOST_CALLING)
+        if done is None:
+            raise Unavailable("the run takes no calls: its cells still run, it is over, or too many calls wait",
+                              hint="Run it again.")  # fmt: skip
+        return {"data": done.data, "error": done.error}
+
     @routes.get("/runs/{run_id}/cells/{cell}", include_in_schema=False)
-    def cell(run_id: str, cell: int) -> HTMLResponse:
-        outputs = store.find(app.slug, run_id).cells.get(cell, [])
-        return HTMLResponse(fragment(outputs, f"{base}/runs/{run_id}/frames/{cell}/"))
+    def cell(run_id: str, cell: int, after: int = 0) -> HTMLResponse:
+        """The outputs of a cell from number `after` on."""
+        outputs = list(store.find(app.slug, run_id).cells.get(cell, []))
+        made = fragment(outputs, f"{base}/runs/{run_id}/frames/{cell}/", after=max(0, after))
+        return HTMLResponse(made, headers={"X-Outputs": str(len(outputs))})
 
     @routes.get("/runs/{run_id}/frames/{cell}/{number}", include_in_schema=False)
     def framed(run_id: str, cell: int, number: int) -> HTMLResponse:
@@ -326,61 +353,3 @@ def _file(folder: Path, name: str, *, inline: bool = False) -> FileResponse:
     return FileResponse(
         path, media_type=kind, filename=path.name, content_disposition_type=disposition, headers=headers
     )
-
-
-# A page of another site gets neither hold of a window of ours nor our answers as pictures or scripts of its own.
-_EVERYWHERE = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-
-
-def _host_name(scope: Any) -> str:
-    host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
-    return str(host.decode("latin-1").partition(":")[0].lower())
-
-
-class _Guarded:
-    """Puts the guard and the page policy around the application, and gives each visitor a name of their own."""
-
-    def __init__(self, app: Any, guard: Guard, proxy: Proxy | None) -> None:
-        self.app = app
-        self.guard = guard
-        self.proxy = proxy
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self.proxy is not None and is_server_name(_host_name(scope)):
-            await self.proxy(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        refusal = self.guard.refusal(scope)
-        if refusal is not None:
-            status, words = refusal
-            await JSONResponse({"error": {"message": words}}, status)(scope, receive, send)
-            return
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        known = cookies(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE, "")
-        visitor = known if len(known) == 32 and known.isalnum() else secrets.token_hex(16)
-        scope.setdefault("state", {})["visitor"] = visitor
-
-        async def sent(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message["headers"]}
-                extra = list(_EVERYWHERE)
-                if b"content-security-policy" not in names:
-                    extra.append((b"content-security-policy", POLICY.encode()))
-                if visitor != known:
-                    extra.append((b"set-cookie", f"{COOKIE}={visitor}; Path=/; HttpOnly; SameSite=Strict".encode()))
-                if self.guard.key is not None:
-                    extra.append(
-                        (b"set-cookie", f"{KEY_COOKIE}={self.guard.key}; Path=/; HttpOnly; SameSite=Strict".encode())
-                    )
-                message = message | {"headers": [*message["headers"], *extra]}
-            await send(message)
-
-        await self.app(scope, receive, sent)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from allmend.nouns.receipt import CellRecord
+
+if TYPE_CHECKING:
+    from allmend.box.execute import Outcome
 
 State = Literal["queued", "running", "serving", "finished", "failed", "stopped", "interrupted"]
 ENDED = ("finished", "failed", "stopped", "interrupted")
 MOST_TEXT = 2_000_000
 """Characters of output that a run's events carry; the executed notebook holds the rest."""
 ANSWER_SECONDS = 180.0
+TYPING_SECONDS = 600.0
+MOST_CALLS = 16
+"""Clicks of one run that wait."""
+MOST_LINE = 100_000
+"""Characters of a line typed for `input()`."""
 _RUN_FILE = "run.json"
 _EVENTS_FILE = "events.json"
 _SHOWN = ("id", "state", "why", "values", "asked_at", "started_at", "ended_at")
@@ -27,12 +36,28 @@ _LEFT = "the server ended while it ran"
 
 @dataclass
 class Question:
-    """Something not permitted that a cell waits for."""
+    """Something not permitted that a cell waits for, or (`line`) what a person is to type for `input()`."""
 
     kind: str
     what: str
     answered: threading.Event = field(default_factory=threading.Event)
     allowed: bool = False
+    line: str | None = field(default=None, repr=False)
+    """What was typed. Kept nowhere: it may be a password."""
+
+
+@dataclass
+class Call:
+    """A function of the notebook that a click in an output of `cell` calls."""
+
+    cell: int
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    done: threading.Event = field(default_factory=threading.Event)
+    data: dict[str, Any] = field(default_factory=dict)
+    """Its value, by MIME type."""
+    error: str | None = None
 
 
 class AppRun:
@@ -52,6 +77,7 @@ class AppRun:
         self.events: list[dict[str, Any]] = []
         self.cells: dict[int, list[dict[str, Any]]] = {}
         self.questions: list[Question] = []
+        self._calls: queue.Queue[Call] = queue.Queue()
         self._lock = threading.Lock()
         self._watchers: set[Callable[[], None]] = set()
         self._told = 0
@@ -139,13 +165,13 @@ class AppRun:
         self.tell("ended", state=state, why=why)
         self.save()
 
-    def serving(self) -> None:
-        """Every cell ran; what is open now is the notebook's own web server."""
+    def serving(self, *, buttons: bool) -> None:
+        """Every cell ran; what is open now is the notebook's own web server, or what buttons in its outputs call."""
         with self._lock:
             if self.state != "running":
                 return
             self.state = "serving"
-        self.tell("serving")
+        self.tell("serving", buttons=buttons)
         self.save()
 
     def can_be_stopped_by(self, stop: Callable[[], None]) -> None:
@@ -225,13 +251,71 @@ class AppRun:
         self.tell("answered", question=self.questions.index(question), allowed=question.allowed)
         return question.allowed
 
+    def type_line(self, prompt: str, hidden: bool) -> str | None:
+        """Have whoever watches type a line for `input()`; None after ten minutes of silence, or when the run ends."""
+        question = Question("line", prompt)
+        self.questions.append(question)
+        number = len(self.questions) - 1
+        self.tell("asked", question=number, wants="line", what=prompt, hidden=hidden)
+        question.answered.wait(TYPING_SECONDS)
+        self.tell("answered", question=number, allowed=question.line is not None)
+        line, question.line = question.line, None
+        return line
+
     def answer(self, number: int, *, allowed: bool) -> bool:
-        """Answer a question; False when there is no such open one."""
-        if not 0 <= number < len(self.questions) or self.questions[number].answered.is_set():
+        """Permit or refuse what a question asks for; False when there is no such open one."""
+        question = self._open_question(number)
+        if question is None or question.kind == "line":
             return False
-        self.questions[number].allowed = allowed
-        self.questions[number].answered.set()
+        question.allowed = allowed
+        question.answered.set()
         return True
+
+    def answer_line(self, number: int, line: str) -> bool:
+        """Give the line that a cell waits for; False when no such question is open."""
+        question = self._open_question(number)
+        if question is None or question.kind != "line":
+            return False
+        question.line = line
+        question.answered.set()
+        return True
+
+    # --- what its outputs call when every cell ran
+
+    def call(self, cell: int, name: str, args: list[Any], kwargs: dict[str, Any], *, seconds: float) -> Call | None:
+        """Have a function of the notebook called for a click in a cell's output, and wait for what it gives.
+
+        None when the run takes no more: it is over, or too many calls wait, or none came up in time.
+        """
+        made = Call(cell, name, args, kwargs)
+        with self._lock:
+            if self.state != "serving" or self._calls.qsize() >= MOST_CALLS or cell not in self.cells:
+                return None
+            self._calls.put(made)
+        until = time.monotonic() + seconds
+        while not made.done.wait(0.2):
+            if self.state != "serving" or time.monotonic() > until:
+                return None
+        return made
+
+    def next_call(self, seconds: float) -> Call | None:
+        """The oldest call that waits, or None after so many seconds."""
+        try:
+            return self._calls.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def called(self, call: Call, outcome: Outcome) -> None:
+        """A call has ended; the cell's outputs have grown by what it put out."""
+        value = next((one for one in outcome.outputs if one["output_type"] == "execute_result"), None)
+        call.data = value["data"] if value is not None else {}
+        call.error = outcome.error
+        call.done.set()
+        self.tell("added", cell=call.cell, outputs=len(self.cells[call.cell]))
+
+    def _open_question(self, number: int) -> Question | None:
+        inside = 0 <= number < len(self.questions) and not self.questions[number].answered.is_set()
+        return self.questions[number] if inside else None
 
 
 def _read_cells(folder: Path) -> dict[int, list[dict[str, Any]]]:

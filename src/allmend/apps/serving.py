@@ -1,8 +1,7 @@
-"""A run whose notebook serves pages of its own: told to whoever watches, and kept open while somebody uses them."""
+"""A run whose notebook serves pages of its own: told to whoever watches."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,7 @@ from allmend.apps.servers import Registry, Shown
 
 if TYPE_CHECKING:
     from allmend.apps.runs import AppRun
-    from allmend.box.box import Box
     from allmend.box.web import WebServer
-
-IDLE_SECONDS = 15 * 60.0
-"""A run that only serves ends when nobody has used its pages for so long."""
-_COMES_SECONDS = 30.0
-_LOOK_SECONDS = 0.3
 
 
 class RunServers:
@@ -48,19 +41,9 @@ class RunServers:
         shown = self.registry.reserve(self.run.id, port, first=path, hosts=self.hosts)
         return self.registry.address(shown, path)
 
-    def stay(self, box: Box) -> None:
-        """Return when the run need not stay open: it has no server, nobody uses it, or a person ended it."""
-        until = time.monotonic() + (_COMES_SECONDS if self.expected or box.services.awaited else 0.0)
-        while not box.look_for_servers():
-            if box.ended is not None or time.monotonic() > until:
-                return
-            time.sleep(_LOOK_SECONDS)
-        self.run.serving()
-        while box.ended is None:
-            if self.registry.idle_seconds(self.run.id) > IDLE_SECONDS:
-                box.stop("finished", f"nobody used its web server for {IDLE_SECONDS / 60:g} minutes")
-                return
-            time.sleep(_LOOK_SECONDS)
+    def idle_seconds(self) -> float:
+        """How long nobody has used any of them."""
+        return self.registry.idle_seconds(self.run.id)
 
     def _shown(self, port: int) -> Shown:
         return self.registry.reserve(self.run.id, port, hosts=self.hosts)

@@ -25,6 +25,7 @@ from allmend.apps.notebook import NotebookApp, Task
 from allmend.apps.runs import ENDED, AppRun, State
 from allmend.apps.servers import Registry
 from allmend.apps.serving import RunServers
+from allmend.apps.staying import stay
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable
 
 MOST_UPLOAD = 2 * 2**30
@@ -194,6 +195,8 @@ class Store:
             folder=run.folder,
             hears=run,
             ask=run.ask if may_ask else None,
+            typed=run.type_line,
+            stay=lambda box, later: stay(run, box, later, web, release),
             stopper=run.can_be_stopped_by,
             web=web,
         )

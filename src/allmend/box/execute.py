@@ -1,18 +1,19 @@
 """Cells through a kernel's sockets. Every message from the kernel is hostile input: the key that signs it lies
-inside
-the box, so shapes are checked, sizes bounded, and nothing it says is believed beyond what it shows.
+inside the box, so shapes are checked, sizes bounded, and nothing it says is believed beyond what it shows.
 
 Messages as in jupyter_client's "Messaging in Jupyter" 5.4.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from allmend.box.outputs import Outputs, Shown
+from allmend.box.typed_line import Typing
 
 MOST_MESSAGE = 128 * 2**20
 """Bytes of one message; ZeroMQ drops a larger one with its connection, and the cell says so."""
@@ -50,16 +51,21 @@ class Kernel:
         self._zmq = zmq
         self.context = zmq.Context()
         self.context.linger = 0
+        # The kernel asks for a typed line under the name that the cell came under.
+        self._name = secrets.token_bytes(8)
         self.shell = self._connect(connection, "shell", zmq.DEALER)
+        self.stdin = self._connect(connection, "stdin", zmq.DEALER)
         self.control = self._connect(connection, "control", zmq.DEALER)
         self.iopub = self._connect(connection, "iopub", zmq.SUB)
         self.iopub.setsockopt(zmq.SUBSCRIBE, b"")
         self.poller = zmq.Poller()
-        for sock in (self.shell, self.iopub):
+        for sock in (self.shell, self.iopub, self.stdin):
             self.poller.register(sock, zmq.POLLIN)
 
     def _connect(self, connection: dict[str, Any], name: str, kind: int) -> Any:
         sock = self.context.socket(kind)
+        if kind == self._zmq.DEALER:
+            sock.setsockopt(self._zmq.IDENTITY, self._name)
         sock.setsockopt(self._zmq.MAXMSGSIZE, MOST_MESSAGE)
         sock.setsockopt(self._zmq.RCVHWM, WAITING_MESSAGES)
         # The kernel is waited for from the moment it starts; ZeroMQ's own 100 ms between tries would be felt.
@@ -93,8 +99,12 @@ class Kernel:
         seconds: float | None = None,
         waited: Callable[[], float] = lambda: 0.0,
         silent: bool = False,
+        typed: Callable[[str, bool], str | None] | None = None,
     ) -> Outcome:
         """Run one cell to its end. `waited` says how many seconds the limit does not count: a person was asked.
+
+        `typed` has a person type a line for `input()` and `getpass()` (prompt, hidden); it may block. Without it they
+        fail as where nobody can type.
 
         Raises `KernelGone`; KeyboardInterrupt passes through.
         """
@@ -106,12 +116,13 @@ class Kernel:
                 "silent": silent,
                 "store_history": not silent,
                 "user_expressions": {},
-                "allow_stdin": False,
+                "allow_stdin": typed is not None,
                 "stop_on_error": True,
             },
         )
         asked = sent["header"]["msg_id"]
         outputs = Outputs(show)
+        typing = Typing(typed) if typed is not None else None
         outcome = Outcome("ok")
         started, uncounted = time.monotonic(), waited()
         replied = idle = interrupted = False
@@ -130,6 +141,8 @@ class Kernel:
                 outputs.note("allmend: this cell ran longer than its limit and was interrupted\n")
             elif late and seconds is not None and took > seconds + 10:
                 raise KernelGone("the cell did not stop when it was interrupted")
+            if typing is not None and typing.settled:
+                self._answer(typing, outputs)
             for sock, message in self._messages(_POLL_MS):
                 parent = message.get("parent_header")
                 if not isinstance(parent, dict) or parent.get("msg_id") != asked:
@@ -140,6 +153,8 @@ class Kernel:
                 if sock is self.shell and kind == "execute_reply":
                     replied, idle_by = True, time.monotonic() + 5
                     _take_reply(outcome, content)
+                elif sock is self.stdin and kind == "input_request" and typing is not None:
+                    typing.ask(message)
                 elif sock is self.iopub and kind == "status":
                     idle = idle or content.get("execution_state") == "idle"
                 elif sock is self.iopub and isinstance(kind, str):
@@ -167,6 +182,17 @@ class Kernel:
                     outputs.take(kind, content)
             if not found:
                 return
+
+    def _answer(self, typing: Typing, outputs: Outputs) -> None:
+        """Give the kernel the line that was typed, and show it beneath the cell as notebooks do; or end the cell."""
+        request, line = typing.take()
+        if line is None:
+            outputs.note("allmend: nobody typed an answer, and the cell was interrupted\n")
+            self.interrupt()
+            return
+        shown = "········" if typing.hidden else line
+        outputs.take("stream", {"name": "stdout", "text": f"{typing.prompt}{shown}\n"})
+        self.session.send(self.stdin, "input_reply", {"value": line}, parent=request)
 
     def interrupt(self) -> None:
         """Ask the kernel to interrupt the running cell."""

@@ -9,6 +9,9 @@ from collections.abc import Callable
 Ask = Callable[[str, str], bool]
 """Asks a person about (`host`, `name:port`) or (`secret`, NAME); True grants it for this run."""
 
+Type = Callable[[str, bool], str | None]
+"""Has a person type a line for `input()`: (prompt, hidden as for a password); None when nobody did."""
+
 MOST = 200
 """Questions of one run; a notebook that asks for more is not worth a person's time."""
 
@@ -19,6 +22,7 @@ class Questions:
     def __init__(self, ask: Ask | None = None) -> None:
         self._ask = ask
         self._answers: dict[tuple[str, str], bool] = {}
+        self._lines = 0
         self._turn = threading.Lock()
         self._waited = 0.0
         self._since: float | None = None
@@ -47,6 +51,19 @@ class Questions:
                     self._waited += time.monotonic() - self._since
                     self._since = None
             return self._answers[kind, what]
+
+    def typed(self, by: Type, prompt: str, hidden: bool) -> str | None:
+        """The line that a person types; blocks until they have. None after the last question that a run may ask."""
+        with self._turn:
+            if self._lines >= MOST:
+                return None
+            self._lines += 1
+            self._since = time.monotonic()
+            try:
+                return by(prompt, hidden)
+            finally:
+                self._waited += time.monotonic() - self._since
+                self._since = None
 
     def has_allowed(self, kind: str, what: str) -> bool:
         """Whether a person has already said yes to it."""

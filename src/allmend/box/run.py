@@ -1,7 +1,6 @@
 """A notebook from its first cell to its receipt, inside a box.
 
-The executed notebook and the receipt are written after every cell, each by rename, so that they are there and
-say how
+The executed notebook and the receipt are written after every cell, each by rename, so that they are there and say how
 far it came whatever ends the run.
 """
 
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +24,9 @@ from allmend.box.changes import Changes
 from allmend.box.execute import Kernel, KernelGone, Outcome
 from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
 from allmend.box.named import missing_file
-from allmend.box.outputs import Shown
+from allmend.box.outputs import MOST_OUTPUTS, Shown
 from allmend.box.pool import Pool, Ready
+from allmend.box.questions import Type
 from allmend.box.receipt import difference
 from allmend.box.web import Web
 from allmend.nouns.permissions import Permissions
@@ -67,6 +68,10 @@ class Silent:
         """Nothing."""
 
 
+Later = Callable[[int, str], Outcome]
+"""Runs code for a cell after the last one; what it puts out joins the cell's outputs, but for its value."""
+
+
 @dataclass
 class Job:
     """One notebook to run."""
@@ -92,10 +97,13 @@ class Job:
     skip: frozenset[int] = frozenset()
     web: Web | None = None
     """Is told of web servers that the notebook starts."""
-    stay: Callable[[Box], None] | None = None
-    """Called when every cell ran: returns when the notebook's web servers, if there are any, are no longer wanted."""
+    stay: Callable[[Box, Later], None] | None = None
+    """Called when every cell ran: returns when the notebook's web servers and what its outputs call, if there are any,
+    are no longer wanted."""
     pool: Pool | None = None
     """Kernels started ahead."""
+    typed: Type | None = None
+    """Has a person type a line for `input()`; without it `input()` fails."""
     kernel: tuple[str, str] = ("started", "for this run")
     """Where the kernel came from, and why; known when the run has begun."""
 
@@ -153,7 +161,7 @@ class _Run:
                 kernel.wait_until_ready()
             self._cells(kernel)
             if self.box.ended is None and job.stay is not None:
-                job.stay(self.box)
+                job.stay(self.box, partial(self._later, kernel))
         except KernelGone as error:
             box.stop("kernel-died", str(error))
         except KeyboardInterrupt:
@@ -195,8 +203,11 @@ class _Run:
         def show(shown: Shown) -> None:
             self.progress.output(place, shown)
 
+        typed = None if self.job.typed is None else partial(box.questions.typed, self.job.typed)
         try:
-            outcome = kernel.run(source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited)
+            outcome = kernel.run(
+                source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited, typed=typed
+            )
         except KeyboardInterrupt:
             if self.box.on_end is not None:
                 self.box.on_end()
@@ -206,6 +217,24 @@ class _Run:
             box.stop("cell-time-limit", f"cell {place}: {error}")
             outcome = Outcome("died", error=str(error))
         self._close_cell(place, cell, outcome)
+        return outcome
+
+    def _later(self, kernel: Kernel, place: int, source: str) -> Outcome:
+        """As `Later`."""
+        box = self.box
+        box.record.cell = place
+        try:
+            outcome = kernel.run(
+                source, show=lambda shown: None, seconds=box.limits.cell_time, waited=box.questions.waited
+            )
+        except KernelGone as error:
+            box.stop("cell-time-limit", f"called from cell {place}: {error}")
+            outcome = Outcome("died", error=str(error))
+        box.flush_reports()
+        box.record.cell = -1
+        outputs = self.job.notebook["cells"][place]["outputs"]
+        more = [output for output in outcome.outputs if output["output_type"] != "execute_result"]
+        outputs.extend(more[: max(0, MOST_OUTPUTS - len(outputs))])
         return outcome
 
     def _close_cell(self, place: int, cell: dict[str, Any], outcome: Outcome) -> None:

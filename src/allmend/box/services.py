@@ -43,6 +43,8 @@ class Services:
         """Knows where a port is shown."""
         self.awaited = False
         """The notebook asked where a port is shown: a server is there or will be soon."""
+        self.called_later = False
+        """The notebook keeps functions that buttons in its outputs call."""
         self.ends_itself = False
         """The notebook gave its runtime back: the run ends after this cell."""
 
@@ -56,6 +58,7 @@ class Services:
             "/account": self._account,
             "/unassign": self._unassign,
             "/address": self._address,
+            "/callback": self._callback,
         }
         route = routes.get(request.target)
         if route is None or request.method != "POST":
@@ -129,6 +132,10 @@ class Services:
         if shown is None and port in self.permissions.network.publish:
             shown = f"http://127.0.0.1:{port}/"
         return {"url": shown}
+
+    def _callback(self, details: dict[str, Any]) -> dict[str, Any]:
+        self.called_later = True
+        return {}
 
     def _unassign(self, details: dict[str, Any]) -> dict[str, Any]:
         self.ends_itself = True

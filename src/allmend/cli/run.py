@@ -67,7 +67,8 @@ def command(
     ask = terminal.ask if interactive else None
     with _links(terminal, boxed=prepared.level != "D") as links:
         stay = links.stay if links is not None and (interactive or settings.stay) else None
-        receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=ask, web=links, stay=stay)
+        typed = terminal.type_line if interactive else None
+        receipt = verb.carry_out(prepared, permissions, progress=terminal, ask=ask, web=links, stay=stay, typed=typed)
     if json:
         print_json(receipt)
     else:

@@ -14,6 +14,8 @@ import shutil
 import sys
 import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 BAR = "│ "
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
+_MOST_TYPED = 10_000
 _MOST_OPEN_LINE = 4000
 """Characters of an unfinished line that are kept; a progress bar is short."""
 
@@ -90,12 +93,31 @@ class Terminal:
             answer = self._typed()
         return answer.strip().lower() in ("y", "yes")
 
+    def type_line(self, prompt: str, hidden: bool) -> str | None:
+        """A line for a cell that called `input()`; None when the input (Ctrl-D) or the run ends first.
+
+        The prompt is the notebook's own words and stands behind its bar. What `getpass()` reads is not echoed.
+        """
+        with self._writing:
+            words = "something secret" if hidden else "a line"
+            self._own_line(f"The running cell asks you to type {words}. What you type goes to the notebook.")
+            for line in plain(prompt).splitlines():
+                self._write_line(_last_state(line))
+            _forget_what_was_typed()
+            self.stream.write("> ")
+            self.stream.flush()
+            with _unseen() if hidden else nullcontext():
+                answer = self._typed()
+            if hidden:
+                self.stream.write("\n")
+        return answer.rstrip("\r\n") if answer else None
+
     def _typed(self) -> str:
-        """One typed line; empty when the input or the run ends first."""
+        """One typed line with its end; empty when the input or the run ends first."""
         fd = sys.stdin.fileno()
         while not self._over.is_set():
             if select.select([fd], [], [], 0.2)[0]:
-                return os.read(fd, 1000).decode("utf-8", "replace")
+                return os.read(fd, _MOST_TYPED).decode("utf-8", "replace")
         self.stream.write("\n")
         return ""
 
@@ -146,6 +168,21 @@ def _forget_what_was_typed() -> None:
     import termios
 
     termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """The terminal does not show what is typed."""
+    import termios
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(fd, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def _last_state(line: str) -> str:

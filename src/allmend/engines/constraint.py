@@ -7,7 +7,9 @@ keeps a `Constraint` for each answer, asks it before each token which ones may c
 from __future__ import annotations
 
 import json
+import re
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from allmend.errors import InputError, Unavailable
@@ -52,6 +54,23 @@ def checked(grammar: str, *, where: str = "grammar") -> str:
     return grammar
 
 
+def as_lark(grammar: str) -> str:
+    """A grammar of these functions as a Lark text, whatever it was made from."""
+    if not grammar.lstrip().startswith("{"):
+        return grammar
+    (inner,) = json.loads(grammar)["grammars"]
+    schema = inner.get("json_schema")
+    return str(inner["lark_grammar"]) if schema is None else f"start: %json {json.dumps(schema)}"
+
+
+def schema_of(grammar: str) -> dict[str, Any] | None:
+    """The JSON schema that a grammar was made from; None where it was made from something else."""
+    if not grammar.lstrip().startswith("{"):
+        return None
+    schema = json.loads(grammar)["grammars"][0].get("json_schema")
+    return schema if isinstance(schema, dict) else None
+
+
 def _library() -> Any:
     try:
         from llguidance import LLMatcher
@@ -71,6 +90,7 @@ class Constraints:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._made: Any = None
+        self._named: list[str] = []
         self._lock = threading.Lock()
 
     def __call__(self, grammar: str) -> Constraint:
@@ -81,10 +101,27 @@ class Constraints:
                 from llguidance.hf import from_tokenizer
 
                 self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
-        made = matcher(self._made, grammar)
+                added = self._tokenizer.added_tokens_decoder.items()
+                self._named = [token.content for number, token in added if self._made.is_special_token(number)]
+        met = [content for content in self._named if content in grammar]
+        made = matcher(self._made, _by_token(grammar, met) if met else grammar)
         if made.is_error():
             raise InputError(f"the grammar cannot be followed: {made.get_error()[:500]}", where="grammar")
         return Constraint(made, self._vocabulary)
+
+
+def _by_token(grammar: str, contents: Sequence[str]) -> str:
+    """A grammar that can be followed although it holds texts that are tokens of their own, such as `<tool_call>`.
+
+    llguidance matches such a token by its name alone, never by its text, and yet proposes it where it is sure which
+    text comes next: what it proposes it then refuses. So a rule that is nothing but such a text names the token, which
+    is what a model was taught to write; anywhere else the text is spelt out in smaller tokens, by proposing nothing.
+    """
+    grammar = as_lark(grammar)
+    for content in contents:
+        rule = re.compile(rf"^(\w+\s*:)\s*{re.escape(json.dumps(content))}\s*$", re.MULTILINE)
+        grammar = rule.sub(lambda found, content=content: f"{found[1]} {content}", grammar)  # type: ignore[misc]
+    return '%llguidance {"no_forcing": true}\n' + grammar
 
 
 class Constraint:

@@ -35,23 +35,34 @@ _FRAME_HEAD = (
     ":root{color-scheme:light;background:#fff}body{margin:.3rem;font:15px/1.5 system-ui,sans-serif;overflow-x:auto}"
     "table{border-collapse:collapse;border:0}td,th{padding:.2rem .5rem;text-align:right;border:0;"
     "border-bottom:1px solid #ddd}img,video{max-width:100%}"
-    "</style></head><body>"
+    "</style>"
+    # Colab's way to call a registered function; the page passes it on while the run is open, and nothing else.
+    "<script>{const open=new Map();let last=0;"
+    "const invokeFunction=(name,args=[],kwargs={})=>new Promise((done,failed)=>{open.set(++last,[done,failed]);"
+    "parent.postMessage({call:{id:last,name,args,kwargs}},'*')});"
+    "addEventListener('message',({source,data})=>{const one=open.get(data?.called);if(source!==parent||!one)return;"
+    "open.delete(data.called);data.error?one[1](new Error(data.error)):one[0]({data:data.data,metadata:{}})});"
+    "globalThis.google={colab:{kernel:{accessAllowed:true,invokeFunction},"
+    "output:{setIframeHeight(){},resizeIframeToContent(){}}}}}</script>"
+    "</head><body>"
 )
-# The height is all that a frame tells the page, and the page takes nothing but a number.
+# Its height and such calls are all that a frame tells the page.
 _FRAME_TAIL = (
     "<script>const tell=()=>parent.postMessage({height:document.documentElement.scrollHeight},'*');"
     "new ResizeObserver(tell).observe(document.documentElement);tell()</script></body></html>"
 )
 
 
-def fragment(outputs: Sequence[dict[str, Any]], frame_address: str) -> str:
+def fragment(outputs: Sequence[dict[str, Any]], frame_address: str, *, after: int = 0) -> str:
     """HTML of a cell's nbformat 4 outputs.
 
     Args:
         outputs: as the executed notebook holds them.
         frame_address: where frames are served from; the output's number is added to it.
+        after: number of the first output that is wanted.
     """
-    return "".join(_output(output, f"{frame_address}{number}") for number, output in enumerate(outputs))
+    wanted = list(enumerate(outputs))[after:]
+    return "".join(_output(output, f"{frame_address}{number}") for number, output in wanted)
 
 
 def frame(output: dict[str, Any]) -> str:

@@ -151,5 +151,6 @@ def _grammar(tools: Sequence[Tool], marked: bool) -> str:
     constraint.of_schema(schema, where="tools")
     compact = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     inner = json.dumps({**schema, "x-guidance": compact})
-    around = r'"<tool_call>\n" call "\n</tool_call>"' if marked else "call"
+    # Rules of their own: where a mark is one token of the vocabulary, `Constraints` has it written as that token.
+    around = f'open "\\n" call "\\n" close\nopen: "{_OPEN}"\nclose: "{_CLOSE}"' if marked else "call"
     return constraint.of_lark(f"start: {around}\ncall: %json {inner}\n", where="tools")

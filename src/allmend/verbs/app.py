@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from allmend.box.box import Box
     from allmend.box.outputs import Shown
     from allmend.box.pool import Pool
+    from allmend.box.run import Later
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import CellRecord, Receipt
     from allmend.verbs.run import Prepared
 
 
-_CLOSED: tuple[Literal["finished"], str] = ("finished", "every cell ran; a person closed its web server")
+_CLOSED: tuple[Literal["finished"], str] = ("finished", "every cell ran; a person closed it")
 
 
 class AppSettings(Settings):
@@ -247,14 +248,21 @@ def _run(
 
         task.stopper(stop)
 
-    def stay(box: Box) -> None:
-        if task.web is not None:
-            staying.append(box)
-            task.web.stay(box)
+    def stay(box: Box, later: Later) -> None:
+        staying.append(box)
+        task.stay(box, later)
 
     hears = _Hears(task, prepared.document.content["cells"])
     return running.carry_out(
-        prepared, mine, progress=hears, ask=task.ask, box_made=box_made, web=task.web, stay=stay, pool=pool
+        prepared,
+        mine,
+        progress=hears,
+        ask=task.ask,
+        box_made=box_made,
+        web=task.web,
+        stay=stay,
+        pool=pool,
+        typed=task.typed,
     )
 
 

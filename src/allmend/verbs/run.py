@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from allmend.box.environment import Environment
     from allmend.box.owner import Operator
     from allmend.box.pool import Pool
-    from allmend.box.questions import Ask
-    from allmend.box.run import Progress
+    from allmend.box.questions import Ask, Type
+    from allmend.box.run import Later, Progress
     from allmend.box.web import Web
     from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
@@ -125,14 +125,15 @@ def carry_out(
     held: Held | None = None,
     box_made: Callable[[Box], None] | None = None,
     web: Web | None = None,
-    stay: Callable[[Box], None] | None = None,
+    stay: Callable[[Box, Later], None] | None = None,
     pool: Pool | None = None,
+    typed: Type | None = None,
 ) -> Receipt:
     """Run what was agreed; always leaves the executed notebook and the receipt.
 
     `box_made` is told the box before anything starts in it: `Box.stop` ends the run from another thread.
     `web` gives web servers of the notebook an address, `stay` keeps the run open for them after its last cell.
-    `pool` has kernels that were started ahead.
+    `pool` has kernels that were started ahead. `typed` has a person type a line where a cell calls `input()`.
     `held` is the lock made ready for this run; with a lock and without it, it is made ready here.
     """
     from allmend.box import owner, page
@@ -144,7 +145,7 @@ def carry_out(
         from allmend.verbs import held_run
 
         with held_run.ready(prepared, owner.read(), progress) as held:
-            more: dict[str, Any] = {"box_made": box_made, "web": web, "stay": stay}
+            more: dict[str, Any] = {"box_made": box_made, "web": web, "stay": stay, "typed": typed}
             return carry_out(prepared, permissions, progress=progress, ask=ask, held=held, **more)
     settings, document = prepared.settings, prepared.document
     prepared.folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,7 @@ def carry_out(
         web=web,
         stay=stay,
         pool=None if held else pool,
+        typed=typed,
     )
     shown = settings.model_dump(mode="json") | {"parameters": job.parameters}
     with record("run", settings=shown, subject=document.path.name) as made:

@@ -7,7 +7,6 @@ asked with. Its adapters are named when it starts, so another adapter starts it 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from allmend.adapters import AdapterWeights
+from allmend.engines import constraint
 from allmend.engines.detokenise import StopStrings
 from allmend.engines.llamacpp import lora_file
 from allmend.engines.text import (
@@ -227,16 +227,8 @@ class LlamaCppEngine:
         if order:
             body["lora"] = [{"id": place, "scale": scales[file]} for place, file in enumerate(order)]
         if sampling.grammar is not None:
-            body["json_schema"] = _schema_of(sampling.grammar)
+            body["grammar"] = "%llguidance {}\n" + constraint.as_lark(sampling.grammar)
         return body
-
-
-def _schema_of(grammar: str) -> dict[str, Any]:
-    schema = json.loads(grammar)["grammars"][0].get("json_schema")
-    if not isinstance(schema, dict):
-        raise InputError("the llamacpp engine follows JSON schemas only", hint="Serve with --engine torch.")
-    schema.pop("x-guidance", None)
-    return schema
 
 
 class _Ticket:

@@ -6,7 +6,6 @@ Not covered by this project's tests beyond its refusal where vLLM is missing: th
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from allmend.adapters import AdapterWeights
+from allmend.engines.constraint import schema_of
 from allmend.engines.text import (
     AdapterUse,
     Completion,
@@ -207,7 +207,7 @@ def _parameters(sampling: Sampling, room: int) -> Any:
 
     structured = None
     if sampling.grammar is not None:
-        schema = json.loads(sampling.grammar)["grammars"][0].get("json_schema")
+        schema = schema_of(sampling.grammar)
         if schema is None:
             raise InputError("the vllm engine follows JSON schemas only", hint="Serve with --engine torch.")
         structured = StructuredOutputsParams(json={k: v for k, v in schema.items() if k != "x-guidance"})

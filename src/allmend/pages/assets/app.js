@@ -136,13 +136,14 @@ const hear = {
     card.append(make("p", `This notebook serves a page of its own (port ${port}). It is the notebook's page, not this one: what you type there goes to the notebook.`), open);
     at("servers").append(card);
   },
-  serving: () => {
-    tell("every cell ran; its web server is open until you close it or nobody has used it for a quarter of an hour");
+  added: ({ cell, outputs }) => show(cell, outputs),
+  serving: ({ buttons }) => {
+    tell(`every cell ran; ${buttons ? "the buttons in its outputs work" : "its web server is open"} until you close it or nobody has used it for a quarter of an hour`);
     at("progress").hidden = true;
     at("stop").textContent = "Close it";
     at("run").disabled = remember(seen) !== "yes";
   },
-  asked: ({ question, wants, what }) => ask(question, wants, what),
+  asked: ({ question, wants, what, hidden }) => wants === "line" ? askLine(question, what, hidden) : ask(question, wants, what),
   answered: ({ question }) => document.getElementById(`question-${question}`)?.remove(),
   ended: ({ state, why }) => {
     tell(`${state}${why ? `: ${why}` : ""}`);
@@ -157,19 +158,43 @@ const hear = {
   },
 };
 
-const show = async (cell) => {
-  const answer = await fetch(`${base}/runs/${run}/cells/${cell}`);
+// A cell's outputs, or what has been added to those shown: a frame that stays keeps the state of its scripts.
+const show = async (cell, upto) => {
+  const found = place(cell);
+  const before = upto === undefined ? 0 : Number(found.dataset.outputs ?? 0);
+  if (upto !== undefined && upto <= before) return;
+  const answer = await fetch(`${base}/runs/${run}/cells/${cell}?after=${before}`);
   if (!answer.ok) return;
   const words = await answer.text();
+  found.dataset.outputs = answer.headers.get("X-Outputs");
   // Made safe on the server (allmend.pages.outputs); the policy of this page lets no script in it run.
   const made = new DOMParser().parseFromString(words, "text/html");
-  place(cell).lastElementChild.replaceChildren(...made.body.childNodes);
-  if (!words) place(cell).remove();
+  if (before) found.lastElementChild.append(...made.body.childNodes);
+  else found.lastElementChild.replaceChildren(...made.body.childNodes);
+  if (!words && !before) found.remove();
+};
+
+// A script in an output calls a function that the notebook registered (google.colab.kernel.invokeFunction).
+const call = async (frame, { id, name, args, kwargs }) => {
+  const cell = Number(frame.closest(".cell").id.slice("cell-".length));
+  let said;
+  try {
+    const answer = await fetch(`${base}/runs/${run}/calls`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ cell, name, args, kwargs }),
+    });
+    const words = await say(answer);
+    said = answer.ok ? { called: id, data: words.data, error: words.error } : { called: id, error: words.error.message };
+    if (!answer.ok) tell(`an output called ${String(name).slice(0, 100)}: ${words.error.message}`);
+  } catch (error) {
+    said = { called: id, error: String(error) };
+  }
+  frame.contentWindow?.postMessage(said, "*");
 };
 
 addEventListener("message", (event) => {
   const frame = [...document.querySelectorAll("iframe.output")].find((each) => each.contentWindow === event.source);
   const height = event.data?.height;
+  if (frame && event.data?.call) call(frame, event.data.call);
   if (frame && Number.isFinite(height)) frame.style.height = `${Math.min(Math.max(height, 20), 3000)}px`;
 });
 
@@ -189,6 +214,30 @@ const ask = (number, kind, what) => {
     card.append(row);
   }
   at("asked").append(card);
+};
+
+// What a cell reads with input() or getpass(). The prompt is the notebook's own words, and shown as such.
+const askLine = (number, prompt, hidden) => {
+  const card = make("form", undefined, "card ask");
+  card.id = `question-${number}`;
+  const label = make("label", `The running cell asks you to type ${hidden ? "something secret" : "a line"}. What you type goes to the notebook.`);
+  const words = make("pre", prompt);
+  const field = make("input");
+  field.type = hidden ? "password" : "text";
+  field.autocomplete = "off";
+  field.id = `line-${number}`;
+  label.htmlFor = field.id;
+  const row = make("div", undefined, "row");
+  row.append(field, make("button", "Answer"));
+  card.append(label, ...(prompt ? [words] : []), row);
+  card.addEventListener("submit", (event) => {
+    event.preventDefault();
+    fetch(`${base}/runs/${run}/answers/${number}`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ line: field.value }),
+    });
+  });
+  at("asked").append(card);
+  field.focus();
 };
 
 const link = (address, words) => { const made = make("a", words); made.href = address; return made; };

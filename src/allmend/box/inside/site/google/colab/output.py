@@ -44,8 +44,13 @@ def eval_js(script: str, ignore_result: bool = False, timeout_sec: object = None
 
 
 def register_callback(function_name: str, callback: object) -> None:
-    """Kept by name: code can call it with `invoke`; a button in an output cannot, its frame reaches nothing."""
+    """Kept by name, for `invoke` and for buttons in outputs (`google.colab.kernel.invokeFunction`).
+
+    On a page of `allmend app` the run stays open for them after its last cell; elsewhere nobody can click.
+    """
     _callbacks[function_name] = callback
+    with contextlib.suppress(_box.NotPermitted, OSError):
+        _box.ask("callback")
 
 
 def invoke(function_name: str, *args: object, **kwargs: object) -> object:
@@ -53,6 +58,12 @@ def invoke(function_name: str, *args: object, **kwargs: object) -> object:
     if function_name not in _callbacks:
         raise KeyError(f"no callback is registered as {function_name!r}")
     return _callbacks[function_name](*args, **kwargs)
+
+
+def _clicked(call: str) -> object:
+    """What a click in an output asks for, as the page sent it: JSON of a name, positional and named arguments."""
+    name, args, kwargs = json.loads(call)
+    return invoke(name, *args, **kwargs)
 
 
 def serve_kernel_port_as_window(
