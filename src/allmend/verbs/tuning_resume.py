@@ -69,6 +69,8 @@ def taken_over(tuning: Tuning, folder: Path) -> Plan:
     """The plan of the run in `folder`, whose checkpoints are this run's now."""
     # Read before anything is taken over: a damaged checkpoint must leave no adapter behind.
     _, _, progress = checkpoint.load(folder / LAST)
+    if (folder / BEST).is_file():
+        checkpoint.load(folder / BEST)
     plan = read_plan(folder)
     # By rename, and the last one last: a kill leaves a run to go on with, or one that is passed over.
     for name in (BEST, LAST):
