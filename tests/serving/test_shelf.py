@@ -43,6 +43,10 @@ def test_a_slow_disk_keeps_nobody_waiting_who_needs_something_else() -> None:
         assert go.wait(60)
         return weights("slow")
 
+    def quick() -> None:
+        shelf.hold(["quick"])
+        shelf.release(["quick"])
+
     engine: Any = Names()
     shelf = Shelf(engine, slots=1)
     shelf.add("slow", weights("slow"), slow)
@@ -53,7 +57,7 @@ def test_a_slow_disk_keeps_nobody_waiting_who_needs_something_else() -> None:
         for thread in holding:
             thread.start()
         assert reading.wait(60)
-        others = threading.Thread(target=lambda: (shelf.hold(["quick"]), shelf.release(["quick"])), daemon=True)
+        others = threading.Thread(target=quick, daemon=True)
         others.start()
         others.join(60)
         assert not others.is_alive()
