@@ -290,3 +290,16 @@ def test_held_out_rows_repeat_nothing_of_training_or_selection_not_even_nearly(t
     assert overlap(data.train, data.held_out) == [] and overlap(data.select, data.held_out) == []
     stories = [{row.prompt.split()[0] for row in side} for side in (data.train, data.select, data.held_out)]
     assert not stories[0] & stories[2] and not stories[1] & stories[2]
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [("None", None), ("'yes'", None), ("float('nan')", None), ("[1]", None), ("True", True), ("0.2", False)],
+)
+def test_what_a_classifier_returns_that_is_no_number_leaves_its_norm_undecided(
+    tmp_path: Path, returned: str, says: bool | None
+) -> None:
+    (tmp_path / "mine.py").write_text(f"def f(answer): return {returned}\n")
+    (tmp_path / "n.toml").write_text("[[must]]\nname = 'x'\nprompt = 'Hi'\nclassifier = 'mine.py:f'\n")
+    read = norms.read(tmp_path / "n.toml")
+    assert norms.decided(read, read.cases[0][1], ["Hi"], ["Hello."]) == [says]
