@@ -194,3 +194,8 @@ def test_a_program_goes_on_from_its_prompt_or_stands_alone() -> None:
     alone = program_of("Sure:\n```python\ndef area(r):\n    return 3.2\n```\nDone.", row)
     assert alone.startswith("import math\ndef area") and "Sure" not in alone and "Done" not in alone
     assert alone.rstrip().endswith("assert area(1) > 3")
+
+
+def test_json_that_holds_a_fence_in_a_text_is_json() -> None:
+    assert json_valid('{"a": "use ```x``` here"}') == 1.0
+    assert json_valid('Here:\n```json\n{"a": 1}\n```') == 1.0 and json_valid("```json\n{a: 1}\n```") == 0.0

@@ -19,9 +19,14 @@ _MISSING = object()
 def json_in(text: str) -> Any:
     """The JSON value that a text is, or holds in a code fence; raises ValueError when it is none."""
     text = text[:_LONGEST].strip()
-    fenced = _FENCE.search(text)
     try:
-        return json.loads(fenced.group(1) if fenced else text)
+        try:
+            return json.loads(text)
+        except ValueError:
+            fenced = _FENCE.search(text)
+            if fenced is None:
+                raise
+            return json.loads(fenced.group(1))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
