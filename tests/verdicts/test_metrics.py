@@ -199,3 +199,9 @@ def test_a_program_goes_on_from_its_prompt_or_stands_alone() -> None:
 def test_json_that_holds_a_fence_in_a_text_is_json() -> None:
     assert json_valid('{"a": "use ```x``` here"}') == 1.0
     assert json_valid('Here:\n```json\n{"a": 1}\n```') == 1.0 and json_valid("```json\n{a: 1}\n```") == 0.0
+
+
+def test_a_function_of_one_s_own_is_given_what_it_names_also_where_it_has_a_default(tmp_path: Path) -> None:
+    path = own(tmp_path, "def close(answer, expected='', digits=2):\n    return answer == expected and digits == 2\n")
+    metric = named(f"{path}:close")
+    assert isinstance(metric, Metric) and metric.scores(["a"], [Row("?", "a")]) == [1.0]
