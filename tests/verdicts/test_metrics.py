@@ -56,6 +56,9 @@ def test_chrf_is_sacrebleu_s_from_0_to_1() -> None:
         ("v2beta", None),
         ("1e3", 1000),
         ("\\boxed{12}", 12),
+        (".5", 0.5),
+        ("it costs -.25 or so", -0.25),
+        ("wait...5", None),
     ],
 )
 def test_the_number_a_text_answers_with(text: str, number: float | None) -> None:
@@ -167,6 +170,7 @@ def test_the_metrics_follow_from_the_rows() -> None:
     call = json.dumps({"name": "f", "arguments": {"a": 1}})
     assert names([Row("?", "a"), Row("?", "b")], ["a", "b"])[:2] == ["accuracy", "macro_f1"]
     assert names([Row("?", "12"), Row("?", "so #### 4")])[0] == "numeric_match"
+    assert names([Row("?", ".5"), Row("?", "0.25")])[0] == "numeric_match"
     assert names([Row("?", '{"a": 1}')] * 3)[:2] == ["json_fields", "json_valid"]
     assert names([Row("?", call)] * 3)[0] == "tool_call_match"
     assert names([Row("?", "return 1", tests="assert f() == 1")])[0] == "pass@1"
