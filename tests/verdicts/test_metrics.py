@@ -209,3 +209,19 @@ def test_a_function_of_one_s_own_is_given_what_it_names_also_where_it_has_a_defa
     path = own(tmp_path, "def close(answer, expected='', digits=2):\n    return answer == expected and digits == 2\n")
     metric = named(f"{path}:close")
     assert isinstance(metric, Metric) and metric.scores(["a"], [Row("?", "a")]) == [1.0]
+
+
+@pytest.mark.parametrize("info", ["Python", "python3", "py title=a.py", ""])
+def test_code_is_taken_from_a_fence_of_any_spelling(info: str) -> None:
+    row = Row("def area(r):\n", "", tests="assert area(1) > 3")
+    answer = f"Run this:\n```bash\npip list\n```\nand\n```{info}\ndef area(r):\n    return 3.2\n```\nDone."
+    if not info:
+        answer = answer.partition("and\n")[2]
+    assert program_of(answer, row).startswith("def area(r):\n    return 3.2\n\n")
+
+
+def test_of_a_prompt_that_tells_only_its_imports_are_taken() -> None:
+    prose = "Write f, which takes the largest\nfrom a list of numbers.\nimport nothing else, please\n"
+    code = "import math\nfrom typing import (\n    List,\n)\n"
+    row = Row(prose + code, "", tests="assert f([1]) == 1")
+    assert program_of("def f(x): return max(x)", row).startswith(code + "def f(x)")
