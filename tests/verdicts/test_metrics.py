@@ -99,6 +99,21 @@ def test_tool_calls_in_every_spelling() -> None:
     assert tool_call_match(twice, row) == 0.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "P3", "age": 3}',
+        '{"name": "P3"}',
+        '[{"name": "P3", "parameters": {"a": 1}, "unit": "s"}]',
+        '{"type": "function", "function": {"name": "f", "description": "A tool.", "parameters": {}}}',
+    ],
+)
+def test_objects_with_a_name_are_json_and_no_calls(text: str) -> None:
+    assert names([Row("?", text)] * 3)[0] == "json_fields"
+    tagged = f"<tool_call>{text}</tool_call>"
+    assert names([Row("?", tagged)] * 3)[0] == "tool_call_match" and calls_in(tagged)[0][0] in ("P3", "f")
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_no_answer_makes_a_metric_raise(answer: str) -> None:
