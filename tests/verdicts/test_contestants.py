@@ -129,6 +129,20 @@ def test_labels_that_are_never_answered_are_named() -> None:
     assert any("never answers 'dog'" in note for note in verdict.notes)
 
 
+def test_f1_of_a_rare_label_hands_over_to_accuracy_and_that_is_said() -> None:
+    loaded = training.loaded()
+    some = [*(Row(f"cat {n}?", "cat", place=f"r:{n}") for n in range(38)), *rows(4)[1::2]]
+    asked = question(rows=some, metrics=("macro_f1", "loss"))
+    base, tuned = answers_of(loaded, asked), answers_of(loaded, asked)
+    tuned.numbers["loss"] = {place: loss - 1 - place / 90 for place, loss in base.numbers["loss"].items()}
+    verdict = verdict_from("tiny", asked, base, tuned)
+    assert [measure.name for measure in verdict.measures] == ["accuracy", "macro_f1", "loss"]
+    assert verdict.metric == "accuracy" and verdict.words == "not shown to be better"
+    assert any("macro_f1 has no interval" in note and "rest on accuracy" in note for note in verdict.notes)
+    enough = verdict_from("tiny", question(metrics=("macro_f1",)), *[answers_of(loaded, question())] * 2)
+    assert enough.metric == "macro_f1" and not any("no interval" in note for note in enough.notes)
+
+
 def test_answers_at_a_temperature_depend_on_the_seed_alone() -> None:
     loaded = training.loaded()
     asked = question(temperature=1.0, labels=None, metrics=(named("exact_match"), "loss"))
