@@ -18,6 +18,7 @@ from allmend.verbs.clock import Clock
 from allmend.verbs.tune import tune
 from allmend.verbs.tuning_checks import read_norms
 from allmend.verbs.tuning_question import More, writing_within
+from allmend.verbs.tuning_verdict import Judging
 from allmend.verbs.watching import SILENT
 from allmend.verdicts import forgetting
 from allmend.verdicts.answers import answers_of
@@ -25,7 +26,7 @@ from allmend.verdicts.forgetting import General, Probe
 from allmend.verdicts.free_text import seconds_a_token
 from allmend.verdicts.lengths import limit_of
 from allmend.verdicts.metrics import named
-from allmend.verdicts.question import Question
+from allmend.verdicts.question import Answers, Question, Writing
 
 LABELS = ["cat", "dog"]
 ROWS = [Row(f"{LABELS[n % 2]} {n}?", LABELS[n % 2], place=f"rows.csv:{n + 2}") for n in range(120)]
@@ -127,3 +128,12 @@ def test_norms_that_need_a_judge_are_refused_before_anything_runs(tmp_path: Path
     with pytest.raises(UsageError, match="needs a judge") as caught:
         read_norms(norms)
     assert "--judge" in (caught.value.hint or "")
+
+
+def test_time_is_kept_for_a_tuned_model_that_writes_up_to_the_limit() -> None:
+    judging = Judging.__new__(Judging)
+    judging._took, judging.a_token = 2.0, 0.5
+    judging.before = Answers([], writing=Writing(limit=200, answers=4, tokens=40))
+    assert judging.seconds == pytest.approx(2.0 * 1.05 + 1.0 + 0.5 * (4 * 200 - 40))
+    judging.a_token = 0.0
+    assert judging.seconds == pytest.approx(2.0 * 1.05 + 1.0)

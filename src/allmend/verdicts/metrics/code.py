@@ -74,7 +74,7 @@ def program_of(answer: str, row: Row) -> str:
 
 def _fenced(answer: str) -> str:
     """The code in the first fence marked as Python, else in the first of any kind; the answer where it has none."""
-    fences = [(info.strip().lower(), code) for info, code in _FENCE.findall(answer)]
+    fences: list[tuple[str, str]] = [(info.strip().lower(), code) for info, code in _FENCE.findall(answer)]
     if not fences:
         return answer
     return next((code for info, code in fences if info.startswith("py")), fences[0][1])
