@@ -64,7 +64,7 @@ def test_long_free_text_is_held_to_a_share_of_the_budget(monkeypatch: pytest.Mon
     limit = limit_of(loaded, LONG)
     assert limit > 128
     monkeypatch.setattr("allmend.verbs.tuning_question.seconds_a_token", lambda *of: 0.01)
-    wide = (60 * limit * 0.01 + 4) / 0.1
+    wide = 60 * limit * 0.01 / 0.1 + 1
     assert writing_within(loaded, LONG, Clock(wide), choose) == (LONG, 0.01) and not told
     asked, _ = writing_within(loaded, LONG, Clock(wide / 2), choose)
     rows = len(asked.text_places)

@@ -77,12 +77,12 @@ def writing_within(loaded: Loaded, question: Question, clock: Clock, choose: Cho
         return question, 0.0
     tried = [question.rows[place] for place in places[:_TRIED_TEXTS]]
     each = seconds_a_token(loaded, [prompt_ids(loaded, row, question.template, room=limit) for row in tried])
-    tokens = int(max(0.0, _WRITING_SHARE * clock.budget - _START) / each)
+    tokens = int(_WRITING_SHARE * clock.budget / each)
     if len(places) * limit <= tokens:
         return question, each
     rows = min(len(places), max(_FEWEST_TEXTS, tokens // limit))
     length = min(limit, max(_SHORT, tokens // rows))
-    why = f"{each * 1000:.0f} ms a token: more would take over {_WRITING_SHARE:.0%} of the budget; {_LATER}"
+    why = f"{each * 1000:.2g} ms a token: more would take over {_WRITING_SHARE:.0%} of the budget; {_LATER}"
     choose("free_text_rows", rows, why)
     if length < limit:
         choose("longest_answer", length, f"{limit} tokens would hold the longest expected answer; {why}")
