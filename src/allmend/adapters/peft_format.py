@@ -8,6 +8,7 @@ LoRA can hold beyond that (trained biases, embeddings, whole modules) is refused
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class AdapterWeights:
     base: str
     base_digest: str | None
     digest: str
+    """SHA-256 of the weights file; `identity` names what is computed."""
     modules: dict[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name: A (rank, in) and B (out, rank), fp32."""
     alphas: dict[str, float]
@@ -53,6 +55,16 @@ class AdapterWeights:
     """Of a DoRA: (out,) fp32 by module."""
     base_bits: int | None = None
     """8 or 4 where allmend trained it on weights quantised so (`models.quantised`)."""
+
+    @property
+    def identity(self) -> str:
+        """Names what the adapter computes: the same tensors scaled otherwise are another adapter.
+
+        SHA-256 over the weights' digest, each module's scale, and whether it is a DoRA.
+        """
+        scales = {module: self.config_of(module).scale for module in sorted(self.modules)}
+        text = json.dumps({"weights": self.digest, "scales": scales, "dora": self.config.dora})
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def config_of(self, module: str) -> LoraConfig:
         """Rank and alpha as they are for one module."""

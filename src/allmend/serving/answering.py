@@ -163,7 +163,7 @@ def provenance(target: Target, template: Template | None, running: Running | Non
 
 def fingerprint(target: Target) -> str:
     """Short name of what answers, that changes when it does."""
-    parts = [target.base.digest[:10], *(adapter.digest[:10] for adapter in target.adapters)]
+    parts = [target.base.digest[:10], *(adapter.identity[:10] for adapter in target.adapters)]
     return "fp_" + "_".join(parts)
 
 

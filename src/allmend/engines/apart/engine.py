@@ -106,8 +106,8 @@ class ApartEngine:
 
     def add_adapter(self, name: str, weights: object) -> None:
         """Make an adapter usable; raises `InputError` where it does not fit the base."""
-        folder, digest = getattr(weights, "folder", None), getattr(weights, "digest", None)
-        sent = AdapterFile(str(folder), str(digest)) if folder is not None else weights
+        folder, identity = getattr(weights, "folder", None), getattr(weights, "identity", None)
+        sent = AdapterFile(str(folder), str(identity)) if folder is not None else weights
         self._call("add_adapter", name, sent)
         self._adapters[name] = sent
 

@@ -120,8 +120,8 @@ def _opened(argument: Any) -> Any:
     from allmend import adapters
 
     weights = adapters.read(Path(argument.folder))
-    if weights.digest != argument.digest:
-        raise InputError("the adapter's file has changed since it was put into service", where=argument.folder)
+    if weights.identity != argument.identity:
+        raise InputError("the adapter's files have changed since it was put into service", where=argument.folder)
     return weights
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Lora:
     """An adapter's matrices by module name; `B` carries the scaling (alpha over rank) already."""
 
-    digest: str
+    identity: str
+    """Names what it computes (`AdapterWeights.identity`): what is remembered with one is taken for equals alone."""
     modules: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name of the base: (A [rank, inputs], B [outputs, rank])."""
     prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -86,7 +87,7 @@ class LoraHooks:
             if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
                 raise InputError(f"{target} holds numbers that are not finite", where=f"adapter {name!r}")
             ready[target] = (self._ready(a), self._ready(b))
-        return Lora(lora.digest, ready)
+        return Lora(lora.identity, ready)
 
     def cover(self, lora: Lora) -> None:
         """Hook every module that `lora` changes; to be called between steps."""
@@ -136,4 +137,4 @@ def from_weights(weights: AdapterWeights) -> Lora:
     modules = {}
     for name, (a, b) in weights.modules.items():
         modules[name] = (a, b * weights.config_of(name).scale)
-    return Lora(weights.digest, modules)
+    return Lora(weights.identity, modules)

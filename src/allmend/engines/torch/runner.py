@@ -233,12 +233,12 @@ class PackedRunner(PagedRunner):
 
 def _root(uses: Uses) -> bytes:
     """Names what a sequence is computed with; the base is the same for all pages of a runner."""
-    parts = [f"{adapter.digest}*{scale!r}" for adapter, scale in uses]
+    parts = [f"{adapter.identity}*{scale!r}" for adapter, scale in uses]
     return hashlib.blake2b("+".join(parts).encode(), digest_size=24).digest()
 
 
 def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
-    return tuple((adapter.digest, scale) for adapter, scale in uses)
+    return tuple((adapter.identity, scale) for adapter, scale in uses)
 
 
 def in_order(segments: list[Segment]) -> list[int]:
