@@ -68,7 +68,7 @@ class TorchTextEngine:
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
         self._vocabulary = vocabulary or int(model.get_input_embeddings().weight.shape[0])
-        self._constraints = Constraints(tokenizer, self._vocabulary)
+        self._constraints = Constraints(tokenizer, self._vocabulary, ends)
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
