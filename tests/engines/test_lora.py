@@ -65,3 +65,45 @@ def test_the_same_tensors_scaled_otherwise_are_another_adapter(tmp_path: Path, c
 
     alone = [*asked("one"), *asked("other")]
     assert asked("one", "other") == [alone[0], alone[2], alone[1], alone[3]]
+
+
+@pytest.mark.parametrize("path", ["packed", "plain"])
+def test_a_layer_that_gets_its_rows_without_the_first_dimension_is_changed_too(path: Any) -> None:
+    """As OPT's and the shared experts of Qwen2-MoE do; here on both sides of a llama's layer."""
+    model = tiny.model("llama")
+    adapter = tiny.lora(model, seed=1, targets=("down_proj",))
+    prompts, greedy = ([5, 9, 2, 7], [8, 3]), Sampling(max_tokens=6, temperature=0)
+    wanted = [tiny.generate(tiny.merged(model, (adapter, 1.0)), prompt, 6) for prompt in prompts]
+    shape: list[torch.Size] = []
+
+    def flat(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        shape.append(inputs[0].shape)
+        return (inputs[0].flatten(0, 1),)
+
+    for layer in model.model.layers:
+        layer.mlp.down_proj.register_forward_pre_hook(flat)
+        layer.mlp.register_forward_hook(lambda _, inputs, output: output.view(inputs[0].shape))
+    engine = build_engine(model, tiny.tokenizer(), context=64, page_size=8, path=path)
+    try:
+        engine.add_adapter("a", adapter)
+        answers = engine.complete([TextRequest(tuple(prompt), greedy, (AdapterUse("a"),)) for prompt in prompts])
+        assert shape and [[token.id for token in each.tokens] for each in answers] == [
+            [token for token in tokens if token != 256] for tokens in wanted
+        ]
+    finally:
+        engine.close()
+
+
+def test_a_layer_that_sees_other_rows_than_the_step_fails_its_own_users_alone() -> None:
+    model = tiny.model("llama")
+    layer = model.model.layers[0].mlp
+    layer.down_proj.register_forward_pre_hook(lambda _, inputs: (torch.cat([inputs[0], inputs[0]], dim=1),))
+    layer.register_forward_hook(lambda _, inputs, output: output[:, : inputs[0].shape[1]])
+    engine = build_engine(model, tiny.tokenizer(), context=64, page_size=8, path="packed")
+    try:
+        engine.add_adapter("a", tiny.lora(model, seed=1, targets=("down_proj",)))
+        greedy = Sampling(max_tokens=3, temperature=0)
+        fine, failed = engine.complete([TextRequest((5, 6), greedy), TextRequest((5, 6), greedy, (AdapterUse("a"),))])
+        assert fine.finish == "length" and failed.finish == "error" and "one by one" in (failed.error or "")
+    finally:
+        engine.close()

@@ -45,6 +45,8 @@ Routes = list[tuple[int, int, Uses]]
 
 class _Active(threading.local):
     routes: Routes | None = None
+    rows: int = 0
+    """Tokens of the step."""
 
 
 ACTIVE = _Active()
@@ -106,11 +108,14 @@ class LoraHooks:
 
 
 def _hook_for(name: str):  # type: ignore[no-untyped-def]
-    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
         routes = ACTIVE.routes
         if not routes:
-            return
-        rows, answer = inputs[0][0], output[0]
+            return None
+        # Some architectures drop the first dimension before a layer: [1, tokens, inputs] or [tokens, inputs].
+        rows, answer = inputs[0].reshape(-1, inputs[0].shape[-1]), output.reshape(-1, output.shape[-1])
+        if len(rows) != ACTIVE.rows:
+            raise InputError(f"{name} does not see the step's tokens one by one, so no adapter can change it here")
         for first, end, uses in routes:
             for lora, scale in uses:
                 pair = lora.modules.get(name)
@@ -118,6 +123,7 @@ def _hook_for(name: str):  # type: ignore[no-untyped-def]
                     a, b = pair
                     narrow = rows[first:end] @ a.T
                     answer[first:end] += (narrow * scale if scale != 1.0 else narrow) @ b.T
+        return answer.view(output.shape)
 
     return add
 
