@@ -142,7 +142,7 @@ class TorchTextEngine:
             Memory(uses),
             limit=room if wanted is None else min(wanted, room),
             ends=self.ends,
-            detokeniser=Detokeniser(self.tokenizer),
+            detokeniser=Detokeniser(self.tokenizer, before=request.prompt[-8:] if request.sampling.goes_on else ()),
             wake=self._work.set,
             constraint=self._constraints(request.sampling.grammar) if request.sampling.grammar else None,
         )
