@@ -1,9 +1,10 @@
 """What the fit probe promises before training against what training then takes, on real rows.
 
-    python bench/tune/fit.py [--rounds 2]
+    python bench/tune/fit.py [--rounds 2] [--only short:lora]
 
 Runs `tune` on movie reviews, short and long, LoRA and a base in 4 bits, and writes predicted and actual minutes and
-peak memory to `fit.json`, with the error of each as a share of what happened. About a minute and a half a run.
+peak memory to `fit.json`, with the error of each as a share of what happened. About a minute and a half a run; `--only`
+does one of the four and keeps the others' results.
 """
 
 from __future__ import annotations
@@ -69,12 +70,21 @@ def main() -> None:
     """Run both and write the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=1)
-    rounds = parser.parse_args().rounds
+    every = [f"{kind}:{way}" for kind in JOINED for way in WAYS]
+    parser.add_argument("--only", choices=every)
+    settings = parser.parse_args()
+    wanted = [settings.only] if settings.only else every
+    file = Path(__file__).parent / "fit.json"
+    found = json.loads(file.read_text())["runs"] if settings.only and file.is_file() else []
+    found = [run for run in found if f"{run['kind']}:{run['way']}" not in wanted]
     with tempfile.TemporaryDirectory() as folder:
-        found = [one(kind, way, Path(folder)) for _ in range(rounds) for kind in JOINED for way in WAYS]
+        for _ in range(settings.rounds):
+            for name in wanted:
+                kind, _, way = name.partition(":")
+                found.append(one(kind, way, Path(folder)))
     worst = {name: max(found, key=lambda run: abs(run[name]))[name] for name in ("error_of_minutes", "error_of_peak")}
     result = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "worst": worst, "runs": found}
-    (Path(__file__).parent / "fit.json").write_text(json.dumps(result, indent=1) + "\n")
+    file.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

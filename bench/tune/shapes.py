@@ -14,8 +14,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
         "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True, "max_position_embeddings": 32768,
     },
+    "two-layers": {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 320, "tie_word_embeddings": True, "max_position_embeddings": 512,
+    },
 }  # fmt: skip
-"""As their publisher's configurations state them."""
+"""As their publishers' configurations state them; the last is ours, to try things out on."""
 
 
 def folder(shape: str, where: Path, layers: int | None = None) -> Path:

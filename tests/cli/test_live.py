@@ -24,6 +24,22 @@ def test_a_curve_is_never_wider_than_asked(values: list[float], width: int) -> N
     assert bool(drawn) == bool(values)
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+def test_what_stands_beside_the_bar_fits_and_draws_the_curve_where_there_is_room(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    notes.cache_clear()
+    try:
+        watch = Terminal()
+        watch._losses = [3.0 / (1 + place) for place in range(500)]
+        shown = watch._with_curve(Step(500, 1234, 0.006, 1e-3, 10**6, 60.0), 23456.0, "12:34")
+    finally:
+        notes.cache_clear()
+    assert columns == 40 or len(shown) + watch._bar_width + len("  training  ") <= columns
+    assert ("█" in shown) == (columns >= 60) and "500/1234" in shown and "12:34 left" in shown
+
+
 def test_a_falling_loss_falls() -> None:
     assert curve([4.0, 3.0, 2.0, 1.0]) == "█▆▃▁"
     assert curve([1.0, 1.0]) == "▁▁"

@@ -49,7 +49,7 @@ def test_clean_rows_have_no_problems_and_what_was_not_checked_is_said(tmp_path):
         "tokens, context, special tokens",
     }
     assert (report.lengths[0].of, report.lengths[0].unit) == ("prompt", "characters")
-    assert report.preview.learned.startswith(" pos")
+    assert report.previews[0].learned.startswith(" pos")
     assert type(report).from_json(report.to_json()) == report
 
 
@@ -318,8 +318,7 @@ def test_the_preview_says_what_is_learned_of_every_answer(tmp_path):
     data = tmp_path / "talk.jsonl"
     data.write_text("".join(json.dumps({"messages": messages, "n": n}) + "\n" for n in range(3)))
     report = check(data, tokenizer=tiny.tokenizer())
-    assert report.preview is not None
-    learned = [text for text, learns in report.preview.parts if learns]
+    learned = [text for text, learns in report.previews[0].parts if learns]
     assert [any(word in text for text in learned) for word in ("first", "second", "one?")] == [True, True, False]
     sizes = next(size for size in report.lengths if size.unit == "tokens")
     assert sum(sizes.bins) == 3

@@ -262,6 +262,19 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, keep: int) -> None:
     assert "--fresh" in (caught.value.hint or "")
 
 
+def test_a_flipped_bit_is_told_wherever_it_is(tmp_path: Path) -> None:
+    trained(tmp_path)
+    content = (tmp_path / LAST).read_bytes()
+    numbers = np.random.default_rng(0)
+    places = [content.index(b"best_loss"), content.index(b"lora_A"), 12, len(content) - 1]
+    for place in [*places, *numbers.integers(0, len(content), 60)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(numbers.integers(0, 8))
+        (tmp_path / LAST).write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            checkpoint.load(tmp_path / LAST)
+
+
 def test_rows_with_nothing_to_predict_do_no_harm(tmp_path: Path) -> None:
     lone = [Tokens([5], b"\1", "a"), Tokens([6], b"\1", "b")]
     _, outcome = trained(tmp_path, replace(PLAN, steps=2), rows=lone)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
+import allmend.tuning.loss as loss_module
 import tiny
 import training
 from allmend.adapters import LoraConfig, attach
@@ -24,23 +25,40 @@ from allmend.tuning.packs import batches, epoch_order, pack, packs
     width=st.integers(1, 12),
     vocabulary=st.integers(2, 30),
     rows=st.integers(1, 50),
+    block=st.integers(1, 40),
     size=st.sampled_from([0.1, 1.0, 30.0]),
     seed=st.integers(0, 10**6),
 )
 @settings(deadline=None)
 def test_it_is_torchs_cross_entropy(
-    positions: int, width: int, vocabulary: int, rows: int, size: float, seed: int
+    positions: int, width: int, vocabulary: int, rows: int, block: int, size: float, seed: int
 ) -> None:
     numbers = torch.Generator().manual_seed(seed)
     hidden = (torch.randn(positions, width, generator=numbers) * size).requires_grad_(True)
     weight = torch.randn(vocabulary, width, generator=numbers)
     targets = torch.randint(0, vocabulary, (positions,), generator=numbers)
-    found = HeadCrossEntropy.apply(hidden, weight, targets, rows)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loss_module, "VOCABULARY_ROWS", block)
+        found = HeadCrossEntropy.apply(hidden, weight, targets, rows)
     (gradient,) = torch.autograd.grad(found * 0.37, hidden)
     wanted = cross_entropy(hidden @ weight.T, targets, reduction="sum")
     (right,) = torch.autograd.grad(wanted * 0.37, hidden)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * size)
     torch.testing.assert_close(gradient, right, rtol=1e-3, atol=1e-4)
+
+
+def test_a_token_that_is_known_well_keeps_its_small_gradient_in_bf16() -> None:
+    """Softmax minus one is then a difference of numbers near one, of which bf16 would leave nothing."""
+    torch.manual_seed(0)
+    weight = torch.randn(5000, 64).bfloat16()
+    targets = torch.tensor([2100, 4999])
+    hidden = (weight[targets].float() * 0.25).bfloat16()
+    exact = hidden.double().requires_grad_(True)
+    (right,) = torch.autograd.grad(cross_entropy(exact @ weight.double().T, targets, reduction="sum"), exact)
+    learned = hidden.requires_grad_(True)
+    (found,) = torch.autograd.grad(HeadCrossEntropy.apply(learned, weight, targets, 2), learned)
+    assert (right.norm(dim=1) < 0.05).all()
+    assert ((found.double() - right).norm(dim=1) / right.norm(dim=1)).max() < 0.1
 
 
 def test_its_gradient_is_right_by_small_differences() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Your own rows: check them before training.")
 
-_SHOWN = 600
+_SHOWN = 480
 """Characters of a part that a preview shows."""
+
+_LEARNED, _CUT = "bold green", "red"
 
 _MARKS = {"blocking": ("red", "stops tuning"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
 
@@ -59,11 +62,13 @@ def _show(report: DataReport) -> None:
     columns = ", ".join(f"{part} from {column!r}" for part, column in report.columns.items() if part != column)
     show(f"[bold]{escape(report.source)}[/bold]  {_rows(report.rows)} of {report.kind.replace('_', ' and ')}"
          + (f" ({escape(columns)})" if columns else ""))  # fmt: skip
+    for note in report.notes:
+        show(f"[dim]{escape(visible(note))}[/dim]")
     if report.labels:
         total = sum(report.labels.values())
         shares = [f"{label} {count} ({count / total:.0%})" for label, count in list(report.labels.items())[:12]]
         more = f", {len(report.labels) - 12} more" if len(report.labels) > 12 else ""
-        show(f"labels  {', '.join(shares)}{more}", markup=False)
+        show(visible(f"labels  {', '.join(shares)}{more}"), markup=False)
     if report.lengths:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("length", "in", "least", "median", "95 of 100", "most", "from least to most"):
@@ -72,8 +77,8 @@ def _show(report: DataReport) -> None:
             numbers = (f"{n:g}" for n in (size.least, size.median, size.most_of_them, size.most))
             table.add_row(size.of, size.unit, *numbers, blocks(size.bins))
         show(table)
-    if report.preview is not None:
-        _preview(report.preview)
+    if report.previews:
+        _previews(report.previews)
     show("")
     for found in report.problems:
         colour, word = _MARKS[found.severity]
@@ -86,22 +91,63 @@ def _show(report: DataReport) -> None:
         show("Nothing was found by the checks that ran.")
     for missing in report.unchecked:
         show(f"[dim]not checked[/dim]  {missing.what}: {missing.why}")
-    if report.fixed:
+    if report.fixed_rows == 0:
+        notes().print("No usable row is left, so no cleaned copy was written.")
+    elif report.fixed:
         notes().print(f"A cleaned copy with {_rows(report.fixed_rows or 0)} is in {report.fixed}.", markup=False)
 
 
-def _preview(preview: Preview) -> None:
-    """The first row as training sees it; what is learned stands out, in colour and, without one, in brackets."""
+def _previews(previews: list[Preview]) -> None:
+    """Rows as training sees them; what is learned stands out, in colour and, without one, in brackets."""
     from rich.text import Text
 
+    note = Text(f"\nRows as training sees them ({previews[0].template}): ", style="dim")
+    note.append("⟦learned⟧", style=_LEARNED)
+    note.append(", the rest is only read")
+    if any(preview.cut_tokens for preview in previews):
+        note.append("; ")
+        note.append("⟪cut⟫", style=_CUT)
+        note.append(" does not fit into the context")
+    out().print(note.append(".", style="dim"))
+    for preview in previews:
+        _preview(preview)
+
+
+def _preview(preview: Preview) -> None:
+    from rich.text import Text
+
+    counted = [] if preview.tokens is None else [f"{preview.tokens} tokens, {preview.learned_tokens} of them learned"]
+    about = visible(", ".join(filter(None, [preview.why, *counted])))
+    out().print(Text(f"\n{preview.place}", style="bold").append(f"  {about}" if about else "", style="not bold dim"))
     text = Text()
+    if preview.cut_tokens:
+        text.append(f"⟪{_shortened(preview.cut, _SHOWN // 3)}⟫ ({preview.cut_tokens} tokens) ", style=_CUT)
     for part, learned in preview.parts:
-        shown = part if len(part) <= _SHOWN else f"{part[: _SHOWN // 2]} … {part[-_SHOWN // 2 :]}"
-        text.append(f"⟦{shown}⟧" if learned else shown, style="bold green" if learned else "dim")
-    note = Text(f"\n{preview.place} as training sees it ({preview.template}); ", style="dim")
-    note.append("⟦learned⟧", style="bold green")
-    out().print(note.append(", the rest is only read:", style="dim"))
+        shown = _shortened(part, _SHOWN)
+        text.append(f"⟦{shown}⟧" if learned else shown, style=_LEARNED if learned else "dim")
+    text.rstrip()
     out().print(text)
+
+
+def visible(text: str) -> str:
+    """`text` with characters that cannot be seen, or that steer a terminal or the direction of writing, spelled out.
+
+    Joiners inside words and emoji stay: scripts need them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    hidden = {"Cc", "Cf", "Co", "Zl", "Zp"}
+    return "".join(
+        f"<U+{ord(letter):04X}>"
+        if unicodedata.category(letter) in hidden and letter not in "\n\t\u200c\u200d\ufe0f"
+        else letter
+        for letter in text
+    )
+
+
+def _shortened(text: str, most: int) -> str:
+    text = visible(text)
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
 def _rows(count: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rich.markup import escape
 
 from allmend.cli.show import notes
+from allmend.cli.trials import sparkline
 from allmend.verbs.watching import Watch
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _MARKS = {"blocking": "[red]stops tuning[/red]", "warning": "[yellow]warning[/yellow]", "note": "[cyan]note[/cyan]"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDE = 90
+"""Columns from which on there is room for a long bar and the speed."""
+_BESIDE = 16
+"""Columns of a bar's name and of the space around its parts."""
 
 
 def curve(values: list[float], width: int = 48) -> str:
@@ -52,8 +57,10 @@ class Terminal(Watch):
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = notes()
+        self._bar_width = 28 if self._console.width >= _WIDE else 8
         self._bars: Progress = Progress(
-            TextColumn("  {task.description}"), BarColumn(bar_width=28), TextColumn("{task.fields[shown]}"),
+            TextColumn("  {task.description}"), BarColumn(bar_width=self._bar_width),
+            TextColumn("{task.fields[shown]}"),
             console=self._console, transient=True,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
@@ -90,7 +97,17 @@ class Terminal(Watch):
 
     def note(self, text: str) -> None:
         """A note, indented."""
-        self._console.print(f"  {text}", markup=False)
+        self._indented(escape(text))
+
+    def _indented(self, markup: str) -> None:
+        """Text two columns in; in a terminal also the lines that it goes on in."""
+        if not self._console.is_terminal:
+            self._console.print(f"  {markup}")
+            return
+        from rich.padding import Padding
+        from rich.text import Text
+
+        self._console.print(Padding(Text.from_markup(markup), (0, 0, 0, 2), expand=False))
 
     def amount(self, what: str, done: int, total: int) -> None:
         """A bar with rate and estimate."""
@@ -112,7 +129,7 @@ class Terminal(Watch):
     def choice(self, choice: Choice) -> None:
         """An automatic choice with its reason."""
         value = f"{choice.value:.4g}" if isinstance(choice.value, float) else str(choice.value)
-        self._console.print(f"  {choice.name} = {escape(value)}  [dim]({escape(choice.reason)})[/dim]")
+        self._indented(f"{choice.name} = {escape(value)}  [dim]({escape(choice.reason)})[/dim]")
 
     def data(self, report: DataReport) -> None:
         """Rows, classes, lengths and problems."""
@@ -126,7 +143,7 @@ class Terminal(Watch):
                 self.note(f"tokens a row: {lengths.least} to {lengths.most}, median {lengths.median:.0f}")
         for problem in report.problems:
             rows = f" ({', '.join(problem.rows[:3])})" if problem.rows else ""
-            self._console.print(f"  {_MARKS[problem.severity]} {escape(problem.message)}[dim]{escape(rows)}[/dim]")
+            self._indented(f"{_MARKS[problem.severity]} {escape(problem.message)}[dim]{escape(rows)}[/dim]")
         if not report.problems:
             self.note("nothing found against it")
 
@@ -138,14 +155,24 @@ class Terminal(Watch):
         rate = step.tokens / max(1e-9, step.seconds)
         shown = f"{step.step}/{step.steps}  loss {_recent(self._losses):.3f}  {rate:.0f} tokens/s  {left} left"
         if self._console.is_terminal:
-            self._bar("training", step.step, step.steps, shown)
+            self._bar("training", step.step, step.steps, self._with_curve(step, rate, left))
         elif step.step == step.steps or time.monotonic() - self._said > 15:
             self._said = time.monotonic()
             self.note(shown)
         if step.select_loss is not None:
             self.note(f"step {step.step}: loss on selection rows {step.select_loss:.4f}")
         if step.step == step.steps:
-            self.note(f"loss {self._losses[0]:.3f} {curve(self._losses)} {_recent(self._losses):.3f}")
+            width = max(8, min(48, self._console.width - 24))
+            line = sparkline(tuple(self._losses), width)
+            self.note(f"loss {self._losses[0]:.3f} {line} {_recent(self._losses):.3f}")
+
+    def _with_curve(self, step: Step, rate: float, left: str) -> str:
+        """What stands beside the bar, with as much of the loss's curve as there is room for."""
+        done = f"{step.step}/{step.steps}  loss {_recent(self._losses):.3f}"
+        rest = f"{rate:.0f} tokens/s  {left} left" if self._console.width >= _WIDE else f"{left} left"
+        room = self._console.width - _BESIDE - self._bar_width - len(done) - len(rest)
+        line = f" {sparkline(tuple(self._losses), min(32, room))}" if room >= 4 else ""
+        return f"{done}{line}  {rest}"
 
     def search(self, search: Search) -> None:
         """The table of trials; without a terminal, a line for each that was measured or has ended."""

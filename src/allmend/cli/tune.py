@@ -42,13 +42,13 @@ def command(
     show_verdict(Verdict.from_json(Path(run.output("verdict") or "").read_text("utf-8")))
     show = out().print
     if settings.full:
-        show(f"\nModel: {run.output('model')}", markup=False)
+        show(f"\nModel: {run.output('model')}", markup=False, soft_wrap=True)
         show("Next:")
-        show(f"  allmend chat {run.output('model')}", markup=False)
-        show(f"  allmend runs show {run.id}", markup=False)
+        show(f"  allmend chat {run.output('model')}", markup=False, soft_wrap=True)
+        show(f"  allmend runs show {run.id}", markup=False, soft_wrap=True)
         return
-    show(f"\nAdapter: {run.output('adapter')}", markup=False)
+    show(f"\nAdapter: {run.output('adapter')}", markup=False, soft_wrap=True)
     show("Next:")
-    show(f"  allmend chat {settings.model} --adapter mine={run.id}", markup=False)
-    show(f"  allmend serve {settings.model} --adapter mine={run.id}", markup=False)
-    show(f"  allmend runs show {run.id}", markup=False)
+    show(f"  allmend chat {settings.model} --adapter mine={run.id}", markup=False, soft_wrap=True)
+    show(f"  allmend serve {settings.model} --adapter mine={run.id}", markup=False, soft_wrap=True)
+    show(f"  allmend runs show {run.id}", markup=False, soft_wrap=True)

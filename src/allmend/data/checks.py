@@ -11,20 +11,18 @@ from typing import Any
 from allmend.data.classes import Classes
 from allmend.data.findings import Found, about_all, finding
 from allmend.data.lengths import CharacterLengths, TokenLengths
+from allmend.data.previews import MOST, Previews
 from allmend.data.reading import Reading
 from allmend.data.repeats import Repeats
-from allmend.data.rows import Row
 from allmend.data.sensitive import Sensitive
 from allmend.data.templates import PLAIN, Template, of_tokenizer
-from allmend.data.tokens import stretches_of
 from allmend.errors import InputError
-from allmend.nouns.data_report import DataProblem, DataReport, Preview, Unchecked
-from allmend.redaction import redact
+from allmend.nouns.data_report import DataProblem, DataReport, Unchecked
 
 FEWEST_ROWS = 20
 """Below this a verdict on held-out rows says next to nothing."""
 
-_PREVIEW = 2000
+_AS_UTF8 = "Save it as UTF-8; from Windows usually: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW."
 _ORDER = {"blocking": 0, "warning": 1, "note": 2}
 
 
@@ -37,6 +35,7 @@ def check(
     tokenizer: Any = None,
     template: Template | None = None,
     context: int | None = None,
+    preview: int = MOST,
 ) -> DataReport:
     """Look for everything that makes tuning on `source` fail, or its verdict wrong.
 
@@ -47,6 +46,7 @@ def check(
         tokenizer: a transformers-like tokenizer; without one, tokens are not counted and the report says so.
         template: the chat template to count and preview with; the tokenizer's, or the plain one.
         context: longest row in tokens; needs a tokenizer.
+        preview: rows to show as training sees them.
 
     Raises `NotFound`, `UsageError`, `InputError` when no row at all can be read, and `DoesNotFit` when there is no
     room for temporary files.
@@ -54,22 +54,21 @@ def check(
     reading = Reading(source, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True,
                       allow_empty=True)  # fmt: skip
     template = template or (PLAIN if tokenizer is None else of_tokenizer(tokenizer))
-    rows, empty, first = 0, Found(), None
+    rows, empty = 0, Found()
+    previews = Previews(template, tokenizer, context, preview)
     classes, sensitive, characters = Classes(), Sensitive(), CharacterLengths()
     repeats = Repeats(reading.name)
-    tokens = None if tokenizer is None else TokenLengths(tokenizer, template, context)
+    tokens = None if tokenizer is None else TokenLengths(tokenizer, template, context, previews)
     for row in reading:
         rows += 1
         if row.is_empty:
             empty.add(row.place)
             continue
-        first = first or row
-        for each in (classes, repeats, sensitive, characters, tokens):
-            if each is not None:
-                each.look(row)
+        for each in (classes, repeats, sensitive, characters, tokens or previews):
+            each.look(row)
     if reading.shape is None:
-        reasons = "; ".join(f"{skipped.place}: {skipped.reason}" for skipped in reading.skipped_rows)
-        raise InputError("no row of it can be read", where=reading.name, hint=reasons or None)
+        hint = _AS_UTF8 if any("not UTF-8" in bad.reason for bad in reading.skipped_rows) else None
+        raise InputError(f"no row of it can be read{_first_of(reading)}", where=reading.name, hint=hint)
     labels = classes.labels
     problems = [
         *_reading_findings(reading, empty, rows - empty.count),
@@ -104,10 +103,15 @@ def check(
         lengths=lengths,
         problems=sorted(problems, key=lambda problem: _ORDER[problem.severity]),
         unchecked=unchecked,
-        preview=_preview(first, template, tokenizer),
+        previews=previews.chosen(labels is not None),
         notes=reading.notes,
         held_out_source=None if held_out is None else str(held_out),
     )
+
+
+def _first_of(reading: Reading) -> str:
+    first = next(iter(reading.skipped_rows), None)
+    return f"; the first, {first.place}: {first.reason}" if first else ""
 
 
 def _reading_findings(reading: Reading, empty: Found, usable: int) -> list[DataProblem]:
@@ -119,6 +123,8 @@ def _reading_findings(reading: Reading, empty: Found, usable: int) -> list[DataP
         bad.count = reading.skipped
         why = f"cannot be read; the first: {reading.skipped_rows[0].reason}"
         fix = "Mend them, or leave them out with --skip-bad."
+        if "not UTF-8" in reading.skipped_rows[0].reason:
+            fix = f"{_AS_UTF8} Or leave them out with --skip-bad."
         found += finding("unreadable-rows", "blocking", why, bad, fix)
     fix = "--fix OUT leaves them out; so does --skip-bad when tuning."
     found += finding("empty-rows", "blocking", "the prompt, the completion or the text is empty", empty, fix)
@@ -129,22 +135,3 @@ def _reading_findings(reading: Reading, empty: Found, usable: int) -> list[DataP
         why = "few usable rows: the interval of a verdict will be very wide"
         found.append(about_all("too-few-rows", "warning", why, usable, "Bring more; a hundred already help."))
     return found
-
-
-def _preview(row: Row | None, template: Template, tokenizer: Any) -> Preview | None:
-    """The first row as training sees it."""
-    if row is None:
-        return None
-    if row.text is not None:
-        learned = redact(row.text)[:_PREVIEW]
-        return Preview(place=row.place, template="none", given="", learned=learned, parts=[(learned, True)])
-    bos = getattr(tokenizer, "bos_token", None) or ""
-    eos = getattr(tokenizer, "eos_token", None) or "<end of text>"
-    try:
-        given, learned = template.parts(row, bos_token=bos, eos_token=eos)
-        parts = [(given, False), (learned, True)] if tokenizer is None else stretches_of(row, tokenizer, template)
-    except InputError:
-        return None
-    return Preview(place=row.place, template=template.name, given=redact(given)[-_PREVIEW:],
-                   learned=redact(learned)[:_PREVIEW],
-                   parts=[(redact(text)[:_PREVIEW], learns) for text, learns in parts if text])  # fmt: skip

@@ -28,7 +28,8 @@ def write_clean(
     """Write the usable, distinct rows of `source` to `target` (`.jsonl`, or `.csv` for prompts and completions).
 
     The first of equal rows stays, in the order of the source. The file appears whole or not at all.
-    Returns how many rows it has. Raises `UsageError` when `target` exists or has another ending.
+    Returns how many rows it has; a copy without any is not written. Raises `UsageError` when `target` exists or has
+    another ending.
     """
     path = check_target(target)
     reading = Reading(source, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True)
@@ -36,7 +37,8 @@ def write_clean(
     try:
         with scratch.open("w", encoding="utf-8", newline="") as stream:
             written = _write(_distinct(reading), stream, path.suffix.lower() == ".csv")
-        scratch.replace(path)
+        if written:
+            scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
     return written
@@ -86,4 +88,5 @@ def _fields(row: Row) -> dict[str, Any]:
         return {"text": row.text}
     if row.messages is not None:
         return {"messages": [dict(message) for message in row.messages]}
-    return {"prompt": row.prompt, "completion": row.completion}
+    tests = {} if row.tests is None else {"tests": row.tests}
+    return {"prompt": row.prompt, "completion": row.completion, **tests}

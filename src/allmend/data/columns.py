@@ -29,7 +29,10 @@ _PAIRS = [
 
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
-             "tool": "tool", "function": "tool", "observation": "tool"}  # fmt: skip
+             "tool": "tool", "function": "tool", "observation": "tool", "bot": "assistant", "chatbot": "assistant",
+             "model": "assistant", "ai": "assistant", "developer": "developer"}  # fmt: skip
+_ASIDE = ("id", "test", "tests", "entry_point", "task_id", "index", "idx", "uuid", "")
+"""Columns that are used elsewhere, or of which nobody expects that they are learned from."""
 _COLUMN_HINT = "Name them: --prompt-column NAME --completion-column NAME."
 
 
@@ -49,11 +52,27 @@ class Shape:
     value_names: Mapping[int, str] | None = None
     """Names of numbered classes, where the file declares them."""
     notes: list[str] = field(default_factory=list)
+    joined: bool = False
+    """Prompt and completion are both lists of messages, which make one conversation."""
+
+    def seeing(self, values: Mapping[str, Any]) -> Shape:
+        """This shape, after a look at the first row: where messages are, and which columns stay unused."""
+        if (
+            self.kind == "prompt_completion"
+            and _is_talk(values.get(self.prompt))
+            and _is_talk(values.get(self.completion))
+        ):
+            self.kind, self.joined = "messages", True
+        used = {self.prompt, self.completion, self.extra, *_ASIDE}
+        unused = [name for name, value in values.items() if name not in used and _says_something(value)]
+        if unused:
+            self.notes.append(f"columns that are not used: {_listed(unused)}")
+        return self
 
     @property
     def columns(self) -> dict[str, str]:
         """Part of a row: column of the file."""
-        if self.kind == "messages":
+        if self.kind == "messages" and not self.joined:
             return {"messages": self.prompt}
         if self.kind == "text":
             return {"text": self.prompt}
@@ -63,7 +82,11 @@ class Shape:
     def row(self, values: Mapping[str, Any], place: str) -> Row:
         """One row of this shape; raises `BadRow`."""
         if self.kind == "messages":
-            return _conversation(_required(values, self.prompt), place)
+            talk = _required(values, self.prompt)
+            if self.joined and isinstance(talk, list):
+                answer = _required(values, self.completion)
+                talk = [*talk, *(answer if isinstance(answer, list) else [answer])]
+            return _conversation(talk, place)
         if self.kind == "text":
             return Row(text=self._text(values, self.prompt), place=place)
         prompt = self._text(values, self.prompt)
@@ -144,14 +167,28 @@ def _without_a_pair(
         and names[0].strip().lower() in ("content", "document")
     ):
         return Shape("text", names[0], notes=[f"read {names[0]!r} as plain text"])
+    if {"chosen", "rejected"} <= lowered.keys() and completion is None:
+        ask = next((f"--prompt-column {lowered[p]} " for p, _ in _PAIRS if p in lowered), None)
+        way = f"{ask}--completion-column {lowered['chosen']} learns from the chosen ones."
+        raise InputError(
+            "these rows are pairs of a chosen and a rejected answer, and tune learns from one answer a row",
+            where=where,
+            hint=way if ask else "Name the conversations to learn from 'messages' instead of 'chosen'.",
+        )
     others = [name for name in names if name not in (prompt, completion)]
     if (prompt or completion) and len(others) == 1:
         shape = Shape("prompt_completion", prompt or others[0], completion or others[0])
         shape.notes.append(f"read {shape.prompt!r} as the prompt and {shape.completion!r} as the completion")
         return shape
     part = "completion" if prompt else "prompt" if completion else "prompt and which the completion"
+    if not others or len(names) == 1:
+        raise InputError(
+            f"the first row has one column only ({_listed(names)}), and a row needs a prompt and a completion",
+            where=where,
+            hint="Add the other, or call the column 'text' if it is plain text to continue.",
+        )
     raise InputError(
-        f"cannot tell which column is the {part}; the file has: {_listed(names)}", where=where, hint=_COLUMN_HINT
+        f"cannot tell which column is the {part}; the first row has: {_listed(names)}", where=where, hint=_COLUMN_HINT
     )
 
 
@@ -190,8 +227,11 @@ def _message(item: Any, number: int) -> Message:
     if not isinstance(item, dict):
         raise BadRow(f"message {number} is {_kind_of(item)}, not an object with role and content")
     if "from" in item and "value" in item and "role" not in item:
-        item = {"role": _SPEAKERS.get(item["from"], item["from"]), "content": item["value"]}
+        item = {"role": item["from"], "content": item["value"]}
     role, content = item.get("role"), item.get("content")
+    if isinstance(role, str) and role not in ROLES and role.strip().lower() in _SPEAKERS:
+        role = _SPEAKERS[role.strip().lower()]
+        item = {**item, "role": role}
     if role not in ROLES:
         raise BadRow(f"message {number} has the role {str(role)[:40]!r}, not one of {', '.join(ROLES)}")
     if content is None and not item.get("tool_calls"):
@@ -204,6 +244,15 @@ def _message(item: Any, number: int) -> Message:
     if isinstance(content, str) and "\0" in content:
         raise BadRow(f"message {number} holds a NUL character")
     return {key: part for key, part in item.items() if part is not None or key == "content"}
+
+
+def _is_talk(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "role" in item for item in value)
+
+
+def _says_something(value: Any) -> bool:
+    """Whether a field has what one could learn from: text or structure, no number and no mark."""
+    return isinstance(value, str | list | dict) and bool(value)
 
 
 def _kind_of(value: Any) -> str:

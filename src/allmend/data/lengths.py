@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from allmend.data.findings import Found, finding
+from allmend.data.previews import Previews
 from allmend.data.round_trip import RoundTrip
 from allmend.data.rows import Row
 from allmend.data.sensitive import whole_text
@@ -75,9 +76,13 @@ class TokenLengths:
 
     Args:
         context: longest row in tokens; None looks for none that is too long.
+        previews: gets the rows with their tokens.
     """
 
-    def __init__(self, tokenizer: Any, template: Template, context: int | None) -> None:
+    def __init__(
+        self, tokenizer: Any, template: Template, context: int | None, previews: Previews | None = None
+    ) -> None:
+        self._previews = previews
         self._tokenizer, self._template, self._context = tokenizer, template, context
         self._special = [mark for mark in marks(tokenizer).endings if len(mark) > 2]
         self._trip = RoundTrip(tokenizer, template)
@@ -99,6 +104,8 @@ class TokenLengths:
 
     def _one(self, row: Row, tokens: Tokens) -> None:
         self._trip.look(row, tokens)
+        if self._previews is not None:
+            self._previews.look(row, tokens)
         self._sizes.add(len(tokens))
         self._learned.add(tokens.learned)
         context = self._context

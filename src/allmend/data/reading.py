@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ class Reading:
         problem = record.problem
         if problem is None:
             if self.shape is None:
-                self.shape = find_shape([str(key) for key in record.values], *self._wanted, self.name)
+                self.shape = self._found_shape(record)
                 self.shape.value_names = self._value_names.get(self.shape.completion)
             try:
                 row = self.shape.row(record.values, place)
@@ -109,6 +110,14 @@ class Reading:
         if len(self.skipped_rows) < KEPT_REASONS:
             self.skipped_rows.append(SkippedRow(place=place, reason=problem))
         return None
+
+    def _found_shape(self, record: Record) -> Shape:
+        try:
+            shape = find_shape([str(key) for key in record.values], *self._wanted, self.name)
+        except InputError as error:
+            error.hint = records.rows_inside(record.values, self.name) or error.hint
+            raise
+        return shape.seeing(record.values)
 
     def _records(self) -> Iterator[Record]:
         path = Path(self.source)
@@ -128,9 +137,12 @@ class Reading:
     def _from_stream(self, stream: BinaryIO, kind: str) -> Iterator[Record]:
         head = _head(stream)
         refuse_other_formats(head, self.name)
-        if kind == "json" and _sniff(head) == "jsonl":
+        if kind == "json" and _sniff(head) == "jsonl" and _is_one_a_line(head):
             kind = "jsonl"
+        elif kind == "jsonl" and _sniff(head) == "json":
+            kind = "json"
         if kind == "jsonl":
+            records.check_one_a_line(head, self.name)
             return records.json_lines(stream)
         if kind == "json":
             return records.json_list(stream, self.name)
@@ -171,6 +183,17 @@ def _head(stream: BinaryIO) -> bytes:
 def _sniff(head: bytes) -> str:
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     return {b"{": "jsonl", b"[": "json"}.get(first, "csv")
+
+
+def _is_one_a_line(head: bytes) -> bool:
+    """Whether the first line is an object by itself, as far as its beginning tells."""
+    first, end, _ = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not end:
+        return True
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _spooled(stream: BinaryIO) -> tuple[BinaryIO, str]:

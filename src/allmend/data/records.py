@@ -22,6 +22,7 @@ LARGEST_LIST = 512 * 2**20
 
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".text", ".rst"})
 _UNUSABLE = "not usable JSON: nested too deep, or a number with too many digits"
+_ONE_A_LINE = "Write one JSON object a line (.jsonl)."
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -79,10 +80,40 @@ def json_list(stream: BinaryIO, where: str) -> Iterator[Record]:
     except (RecursionError, ValueError):
         raise InputError("not usable JSON: nested too deep, or a number with too many digits", where=where) from None
     if not isinstance(value, list):
-        raise InputError("not a list of objects", where=where, hint="Write one JSON object a line (.jsonl).")
+        raise InputError("not a list of objects", where=where, hint=rows_inside(value, where) or _ONE_A_LINE)
     check_pairs = _HALF_PAIR.search(text) is not None
     for number, item in enumerate(value, 1):
         yield _object(number, item, check_pairs)
+
+
+def rows_inside(value: Any, where: str) -> str | None:
+    """A hint where an object is not a row but holds rows: in one of its fields, or as columns."""
+    if not isinstance(value, Mapping):
+        return None
+    for name, part in value.items():
+        if isinstance(part, list) and part and all(isinstance(row, Mapping) for row in part[:50]):
+            if {"role", "content"} <= set(part[0]) or {"from", "value"} <= set(part[0]):
+                return f"Name the conversation 'messages' instead of {str(name)!r}."
+            return f"The rows seem to be in {str(name)!r}: jq -c '.{_path(str(name))}[]' {where} > rows.jsonl"
+    sizes = {len(part) for part in value.values() if isinstance(part, list)}
+    if len(value) > 1 and len(sizes) == 1 and all(isinstance(part, list) for part in value.values()):
+        return "These are columns, not rows. " + _ONE_A_LINE
+    return None
+
+
+def _path(name: str) -> str:
+    return name if name.isidentifier() and name.isascii() else json.dumps(name)
+
+
+def check_one_a_line(head: bytes, where: str) -> None:
+    """Raise `InputError` where the first object of what should be JSON lines is spread over several of them."""
+    first = next((line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
+    if first == b"{":
+        raise InputError(
+            "an object is spread over several lines, and JSON lines have one object a line",
+            where=where,
+            hint=f"jq -c . {where} > rows.jsonl writes them so.",
+        )
 
 
 def table(stream: BinaryIO, where: str, tabs: bool, notes: list[str]) -> Iterator[Record]:

@@ -18,6 +18,7 @@ from allmend.data.templates import Template
 from allmend.errors import DoesNotFit, InputError
 
 _AT_ONCE = 512
+_TEMPLATE_HINT = "Mend the template, or name another with --template; allmend-plain/1 is always there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,9 @@ def _read_marks(tokenizer: Any) -> Marks:
     )
 
 
+_NO_MARKS = Marks(None, False, 0, "", "<end of text>", ("<end of text>",), frozenset())
+
+
 def encode_rows(
     rows: Iterable[Row], tokenizer: Any, template: Template, *, context: int | None = None
 ) -> Iterator[Tokens]:
@@ -149,8 +153,12 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any, template: Templat
 
 
 def stretches_of(row: Row, tokenizer: Any, template: Template) -> list[tuple[str, bool]]:
-    """The row's text as training sees it, in stretches (text, learned), without what the tokenizer puts before."""
-    return _stretches(row, template, marks(tokenizer))[1]
+    """The row's text as training sees it, in stretches (text, learned), without what the tokenizer puts before.
+
+    Args:
+        tokenizer: None writes `<end of text>` for the mark that a model would have.
+    """
+    return _stretches(row, template, _NO_MARKS if tokenizer is None else marks(tokenizer))[1]
 
 
 def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], list[tuple[str, bool]]]:
@@ -169,15 +177,21 @@ def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], li
         before = render(messages[:number], add_generation_prompt=True)
         after = full if number == len(messages) - 1 else render(messages[: number + 1])
         # Some templates rewrite earlier turns (they drop old reasoning): such an answer is read, not learned.
-        if full.startswith(after) and after.startswith(before) and len(before) >= written:
+        # A weight of 0 is how OpenAI's format marks an answer that is not to be learned.
+        wanted = message.get("weight") != 0
+        if wanted and full.startswith(after) and after.startswith(before) and len(before) >= written:
             answer, rest = _answer_and_rest(after[len(before) :], ends)
             stretches += [(full[written : len(before)], False), (answer, True)]
             written = len(after) - len(rest)
     if written < len(full.rstrip()):
         stretches.append((full[written:], False))
     if not any(learned for _, learned in stretches):
-        raise InputError("the chat template does not continue its own prompt, so no answer can be learned",
-                         where=row.place or template.name)  # fmt: skip
+        raise InputError(
+            "the chat template leaves every answer out, or writes it where its own prompt does not end, so nothing of "
+            "the row can be learned",
+            where=row.place or template.name,
+            hint=_TEMPLATE_HINT,
+        )
     begins, stretches[0] = _begun(stretches[0], ends)
     return begins, stretches
 
@@ -208,7 +222,7 @@ def _assembled(
         raise InputError(
             "the chat template leaves the row's answer out, so nothing of it would be learned",
             where=row.place or None,
-            hint="Mend the template, or name another with --template; allmend-plain/1 is always there.",
+            hint=_TEMPLATE_HINT,
         )
     if mask[-1] and ids[-1] not in ends.special_ids:
         ids.append(ends.eos)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from allmend.models.fetch import Progress
 
 
-_MISFIT = "The files do not belong together; fetch the model again."
-
-
 @dataclass
 class Loaded:
     """A model in memory, frozen and in evaluation mode."""
@@ -76,6 +73,7 @@ def load(
     network = load_network(folder, kind)
     network.requires_grad_(False)
     network.eval()
+    _check_finite(network, folder)
     left = quantised.quantise(network, bits) if bits else 0
     if where.type != "cpu":
         network.to(where)
@@ -170,11 +168,14 @@ def load_network(folder: Path, dtype: torch.dtype, auto: str = "AutoModelForCaus
     import transformers
     from transformers.utils import logging
 
+    from allmend.models.claims import HINT, check_claims
+
     logging.disable_progress_bar()
     # What does not fit is told below, in one line instead of a table.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
+        check_claims(folder, auto)
         network, info = getattr(transformers, auto).from_pretrained(
             folder,
             dtype=dtype,
@@ -183,11 +184,13 @@ def load_network(folder: Path, dtype: torch.dtype, auto: str = "AutoModelForCaus
             trust_remote_code=False,
             output_loading_info=True,
         )
+    except InputError:
+        raise
     except Exception as error:  # transformers raises whatever its parsers raise; all of it is about these files
-        why = _first_line(error)
+        why = _said(error)
         if "ignore_mismatched_sizes" in why:
             why = "its weights have other shapes than config.json says"
-        raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=_MISFIT) from error
+        raise InputError(f"the model cannot be loaded: {why}", where=str(folder), hint=HINT) from error
     finally:
         logging.set_verbosity(verbosity)
     # A configuration that lies gives weights that are missing, or of another shape, and random numbers in their place.
@@ -199,15 +202,24 @@ def load_network(folder: Path, dtype: torch.dtype, auto: str = "AutoModelForCaus
         raise InputError(
             f"{len(wrong)} weights are missing or of another shape than config.json says, first: {sorted(wrong)[0]}",
             where=str(folder),
-            hint=_MISFIT,
+            hint=HINT,
         )
     layers = int(getattr(network.config.get_text_config(), "num_hidden_layers", 0) or 0)
     beyond = sorted(key for key in info.get("unexpected_keys", ()) if layers and _layer_of(key) >= layers)
     if beyond:
         raise InputError(
-            f"config.json says {layers} layers, and the weights have more: {beyond[0]}", where=str(folder), hint=_MISFIT
+            f"config.json says {layers} layers, and the weights have more: {beyond[0]}", where=str(folder), hint=HINT
         )
     return network
+
+
+def _check_finite(network: PreTrainedModel, folder: Path) -> None:
+    import math
+
+    for name, weight in network.named_parameters():
+        if not all(math.isfinite(float(side)) for side in weight.aminmax()):
+            raise InputError(f"the weights hold numbers that are not finite, first in {name}", where=str(folder),
+                             hint="The files are damaged; fetch the model again.")  # fmt: skip
 
 
 def _layer_of(key: str) -> int:
@@ -222,7 +234,8 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise InputError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=str(folder)) from error
+        hint = "Its files (tokenizer.json, tokenizer_config.json) are damaged or incomplete; fetch the model again."
+        raise InputError(f"the tokenizer cannot be loaded: {_said(error)}", where=str(folder), hint=hint) from error
 
 
 def _check_vocabulary(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -257,6 +270,11 @@ def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return stored if isinstance(stored, str) else None
+
+
+def _said(error: Exception) -> str:
+    # A key that is missing says nothing but its name.
+    return f"there is no {error}" if isinstance(error, KeyError) else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

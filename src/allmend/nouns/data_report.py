@@ -71,11 +71,19 @@ class Preview(Part):
     """One row as training sees it, secrets hidden: what is read, and what is learned."""
 
     place: str
+    why: str = ""
+    """Why this row was chosen: the first, the longest, one of each label."""
     template: str
     given: str
     learned: str
     parts: list[tuple[str, bool]] = Field(default_factory=list)
     """The row's text in order, and whether each part is learned; of conversations every answer is one."""
+    cut: str = ""
+    """What the context leaves out, from the start of the prompt."""
+    cut_tokens: int = 0
+    tokens: int | None = None
+    """Tokens of the whole row, where they are counted."""
+    learned_tokens: int | None = None
 
 
 class Unchecked(Part):
@@ -101,7 +109,8 @@ class DataReport(Noun):
     problems: list[DataProblem] = Field(default_factory=list)
     """Blocking ones first."""
     unchecked: list[Unchecked] = Field(default_factory=list)
-    preview: Preview | None = None
+    previews: list[Preview] = Field(default_factory=list)
+    """A few rows as training sees them; the first row first."""
     notes: list[str] = Field(default_factory=list)
     """What was decided while reading."""
     held_out_source: str | None = None

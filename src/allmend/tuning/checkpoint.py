@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,7 +58,8 @@ def save(path: Path, adapter: dict[str, torch.Tensor], optimiser: dict[str, torc
     hidden = path.with_name(f".{path.name}.new")
     try:
         with hidden.open("wb") as file:
-            _write(file, tensors, {"progress": json.dumps(asdict(progress))})
+            counters = json.dumps(asdict(progress))
+            _write(file, tensors, {"progress": counters, "crc32": f"{_sum(tensors, counters):08x}"})
         hidden.replace(path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -87,7 +90,21 @@ def _write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str,
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for tensor in tensors.values():
-        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        file.write(_bytes(tensor))
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _sum(tensors: Mapping[str, torch.Tensor], counters: str) -> int:
+    """CRC-32 of counters and named tensors: the format itself does not notice a flipped bit."""
+    running = zlib.crc32(counters.encode())
+    for name, tensor in tensors.items():
+        running = zlib.crc32(
+            _bytes(tensor), zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), running)
+        )
+    return running
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Progress]:
@@ -96,9 +113,13 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], 
     try:
         with safe_open(path, "pt") as file:
             values: dict[str, Any] = json.loads(file.metadata()["progress"])
-            for key in file.keys():  # noqa: SIM118  (this is no dict)
+            every = {key: file.get_tensor(key) for key in file.offset_keys()}
+            for key, tensor in every.items():
                 part, _, name = key.partition(".")
-                parts[part][name] = file.get_tensor(key)
+                parts[part][name] = tensor
+            stated = file.metadata().get("crc32")
+            if stated is not None and int(stated, 16) != _sum(every, file.metadata()["progress"]):
+                raise ValueError("its content is not what was written")
         values["replanned"] = [tuple(pair) for pair in values["replanned"]]
         return parts["adapter"], parts["optimiser"], Progress(**values)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

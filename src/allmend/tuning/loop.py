@@ -249,11 +249,16 @@ class _Trainer:
         progress.high = progress.high + 1 if loss > 2 * first + 2 or norm == 0 else 0
         if math.isfinite(loss) and math.isfinite(norm) and progress.high < _PATIENCE:
             return
-        kept = f"The best adapter so far (step {self.progress.best_step}) is kept." if self.progress.best_step else ""
-        raise TrainingDiverged(
-            f"training diverged at step {step + 1}: the loss is {loss:.3g}, it began at {first:.3g}",
+        stuck = f" and no step changes it any more ({_PATIENCE} times without a gradient)" if norm == 0 else ""
+        raise self._diverged(f"the loss is {loss:.3g}{stuck}, it began at {first:.3g}", step)
+
+    def _diverged(self, how: str, step: int) -> TrainingDiverged:
+        best = self.progress.best_step
+        kept = f"The best so far (step {best}) is kept." if best else "Nothing had been measured yet, so none is best."
+        return TrainingDiverged(
+            f"training diverged: {how}",
             where=f"step {step + 1}",
-            hint=f"{kept} Try a lower --learning-rate than {self.plan.rate:g}.".strip(),
+            hint=f"{kept} Try a lower --learning-rate than {self.plan.rate:g}.",
         )
 
     def _is_evaluation(self, step: int) -> bool:
@@ -301,8 +306,13 @@ class _Trainer:
             progress.replanned.append((progress.step, possible))
 
     def _save(self) -> None:
-        tensors = self.lora.state(copy=False), self.optimiser.state(copy=False)
-        checkpoint.save(self.folder / LAST, *tensors, self.progress)
+        learned = self.lora.state(copy=False)
+        # With several processes the loss of the next step is what tells all of them at once.
+        sides = (side for weight in learned.values() if weight.numel() for side in weight.aminmax())
+        if together.processes() == 1 and not all(math.isfinite(float(side)) for side in sides):
+            # The loss would tell with the next step; until then this would pass for a good checkpoint.
+            raise self._diverged("weights are not finite any more", self.progress.step - 1)
+        checkpoint.save(self.folder / LAST, learned, self.optimiser.state(copy=False), self.progress)
 
     def _take_best(self) -> None:
         if (self.folder / BEST).is_file():

@@ -1,7 +1,8 @@
 """Cross-entropy where tokens are learned, and nowhere else.
 
 Hidden states are taken at the positions that predict a learned token, and logits exist for a few hundred of these at
-a time: for a small model with a large vocabulary the head is most of the work, and its logits most of the memory.
+a time and, on a CPU, for a piece of the vocabulary: for a small model with a large vocabulary the head is most of the
+work, and its logits most of the memory.
 The gradient of the hidden states, and of the head where it is learned, is made in the forward pass, from logits that
 are there anyway, and nothing of size (positions, vocabulary) is kept.
 """
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 LOGIT_ROWS = 256
 """Positions whose logits exist at a time."""
 
+VOCABULARY_ROWS = 2048
+"""Tokens of the vocabulary whose logits exist at a time, on a CPU: so much of the head stays in its cache."""
+
 
 class HeadCrossEntropy(Function):
     """Sum of cross-entropies of `softmax(hidden @ weight.T)`.
@@ -46,19 +50,14 @@ class HeadCrossEntropy(Function):
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, min(start + rows, hidden.shape[0]))
-            logits = (hidden[part] @ weight.T).float()
-            target = targets[part].unsqueeze(1)
-            norm = logits.logsumexp(dim=1, keepdim=True)
-            total += (norm - logits.gather(1, target)).sum()
-            if gradient is None and of_weight is None:
-                continue
-            share = logits.sub_(norm).exp_()
-            share.scatter_add_(1, target, torch.full_like(target, -1, dtype=share.dtype))
-            share = share.to(weight.dtype)
-            if gradient is not None:
-                gradient[part] = share @ weight
+            found: Tensor | None
             if of_weight is not None:
-                of_weight += share.T @ hidden[part]
+                loss, found = _with_weight(hidden[part], weight, targets[part], of_weight)
+            else:
+                loss, found = _in_blocks(hidden[part], weight, targets[part], gradient is not None)
+            total += loss
+            if gradient is not None and found is not None:
+                gradient[part] = found
         ctx.save_for_backward(gradient, None if of_weight is None else of_weight.to(weight.dtype))
         return total
 
@@ -67,6 +66,54 @@ class HeadCrossEntropy(Function):
         """Scale the gradients that the forward pass made."""
         found = [None if one is None else one * outer[0].to(one.dtype) for one in ctx.saved_tensors]
         return found[0], found[1], None, None
+
+
+def _with_weight(hidden: Tensor, weight: Tensor, targets: Tensor, of_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of `hidden` (P, D) from whole logits; adds the weight's gradient to `of_weight` (V, D)."""
+    logits = (hidden @ weight.T).float()
+    target = targets.unsqueeze(1)
+    norm = logits.logsumexp(dim=1, keepdim=True)
+    loss = (norm - logits.gather(1, target)).sum()
+    share = logits.sub_(norm).exp_()
+    share.scatter_add_(1, target, torch.full_like(target, -1, dtype=share.dtype))
+    share = share.to(weight.dtype)
+    of_weight += share.T @ hidden
+    return loss, share @ weight
+
+
+def _in_blocks(hidden: Tensor, weight: Tensor, targets: Tensor, learns: bool) -> tuple[Tensor, Tensor | None]:
+    """Loss and gradient of `hidden` (P, D), with the vocabulary in blocks: each is read from memory once for both
+    products, and exponentials are scaled again whenever a block has a larger logit (Milakov and Gimelshein,
+    arXiv:1805.02867).
+
+    The target's own part is kept apart: where a token is known well, softmax minus one is a small difference of
+    numbers near one, which bf16 would lose.
+    """
+    block = VOCABULARY_ROWS if hidden.device.type == "cpu" else weight.shape[0]
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    largest = torch.full((hidden.shape[0], 1), -torch.inf, device=hidden.device)
+    others, own = torch.zeros_like(largest), torch.empty_like(largest)
+    gradient = torch.zeros(hidden.shape, device=hidden.device) if learns else None
+    for start in range(0, weight.shape[0], block):
+        part = weight[start : start + block]
+        logits = (hidden @ part.T).float()
+        inside = (targets >= start) & (targets < start + block)
+        place = (rows[inside], targets[inside] - start)
+        own[inside, 0] = logits[place]
+        larger = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
+        scale = (largest - larger).exp_()
+        largest = larger
+        share = logits.sub_(largest).exp_()
+        share[place] = 0.0
+        others.mul_(scale).add_(share.sum(dim=1, keepdim=True))
+        if gradient is not None:
+            gradient.mul_(scale).add_(share.to(weight.dtype) @ part)
+    whole = others + (own - largest).exp()
+    loss = (largest + whole.log() - own).sum()
+    if gradient is None:
+        return loss, None
+    gradient.sub_(weight[targets].float().mul_(others)).div_(whole)
+    return loss, gradient.to(hidden.dtype)
 
 
 def pack_loss(model: PreTrainedModel, pack: Pack, fused: bool = True) -> Tensor:

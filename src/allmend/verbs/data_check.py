@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -32,6 +32,9 @@ class DataCheckSettings(Settings):
     context: int | None = Field(None, ge=8)
     """Longest row in tokens; needs a model."""
 
+    preview: Annotated[int, Field(ge=0, le=100)] = 4
+    """Rows to show as training sees them: the first, one that the context cuts, the longest, one of each label."""
+
     fix: Path | None = None
     """Write a cleaned copy here (.jsonl or .csv): without exact duplicates, empty and unreadable rows."""
 
@@ -44,6 +47,7 @@ def data_check(
     completion_column: str | None = None,
     model: str | None = None,
     context: int | None = None,
+    preview: int = 4,
     fix: str | Path | None = None,
 ) -> DataReport:
     """Check the rows of `source`; see `DataCheckSettings` for the keywords.
@@ -60,11 +64,11 @@ def data_check(
     if context is not None and model is None:
         raise UsageError("tokens are counted by a model", where="--context", hint="Name it with --model.")
     report = check(source, held_out=held_out, prompt_column=prompt_column, completion_column=completion_column,
-                   tokenizer=_tokenizer(model), context=context)  # fmt: skip
+                   tokenizer=_tokenizer(model), context=context, preview=preview)  # fmt: skip
     if fix is None:
         return report
     rows = write_clean(source, fix, prompt_column=prompt_column, completion_column=completion_column)
-    return report.model_copy(update={"fixed": str(fix), "fixed_rows": rows})
+    return report.model_copy(update={"fixed": str(fix) if rows else None, "fixed_rows": rows})
 
 
 def _tokenizer(model: str | None) -> Any:

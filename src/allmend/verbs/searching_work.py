@@ -33,7 +33,7 @@ from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, probe
-from allmend.verbs.tuning_resume import interrupted, key
+from allmend.verbs.tuning_resume import interrupted, write_key
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
@@ -147,7 +147,7 @@ class Searching:
 
     def _earlier(self) -> Path | None:
         """The folder of a search to go on with: one that was stopped, or whose workers died."""
-        folder = None if self.tuning.settings.fresh else interrupted(self.tuning, RECORD, failed=True)
+        folder = None if self.tuning.settings.fresh else interrupted(self.tuning, RECORD)
         if folder is None or runs.show(folder.name).state == "interrupted":
             return folder
         live = any(trial.state in {"running", "paused"} for trial in read_record(folder).trials)
@@ -156,7 +156,7 @@ class Searching:
     def go(self) -> bool:
         """Search; the best adapter is in the run's folder afterwards. Says whether a person stopped it."""
         run = self.tuning.run
-        (run.folder / "key").write_text(key(self.tuning))
+        write_key(self.tuning)
         search = self._begin()
         keeper = Keeper(
             run.folder,
@@ -340,8 +340,11 @@ def how_many(seconds: float, costs: Costs, rows: int, space: Space, asked: int |
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A search's files under another run, without copying bytes where that can be had."""
-    for path in [source / RECORD, source / FILE, *(source / TRIALS).rglob("*"), *(source / "adapter").rglob("*")]:
+    """A search's files under another run, without copying bytes where that can be had.
+
+    The record is last: only with it a run is one to go on with, and a kill may come before.
+    """
+    for path in [source / FILE, *(source / TRIALS).rglob("*"), *(source / "adapter").rglob("*"), source / RECORD]:
         if path.is_file():
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -33,13 +33,13 @@ class TuneSettings(Settings):
     more_data: bool = False
     """Also train the winner on parts of the rows, to say whether more data would help (a learning curve)."""
 
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Peak learning rate; searched when not given."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Rank of the LoRA; searched when not given, or 16 without a search."""
 
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
     """The LoRA's update is scaled by alpha / rank."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -74,7 +74,7 @@ class TuneSettings(Settings):
     batch: Annotated[int, Field(ge=1)] | None = None
     """Rows that one optimiser step learns from; searched when not given, or 16 without a search."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """At most this many passes over the rows, however large the budget; searched when not given, or 3 without."""
 
     context: Annotated[int, Field(ge=8)] | None = None

@@ -72,6 +72,7 @@ def check_data(
         tokenizer=loaded.tokenizer,
         template=template,
         context=context,
+        preview=0,
     )
     watch.data(report)
     for problem in report.problems:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from allmend.adapters import write
+from allmend.errors import TrainingDiverged
 from allmend.models.saving import write_model
+from allmend.nouns.choice import Choice
 from allmend.search.upper import FILE as BELOW
 from allmend.search.upper import Below, above, cache_file
 from allmend.tuning import checkpoint, memory
@@ -22,7 +24,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.recorded_plan import PLAN
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, make_plan
-from allmend.verbs.tuning_resume import interrupted, key, taken_over
+from allmend.verbs.tuning_resume import forget, interrupted, taken_over, write_key
 
 if TYPE_CHECKING:
     from allmend.data import Tokens
@@ -53,7 +55,7 @@ class Training:
         """Train it; best and last are written into the run's folder, also when training was stopped."""
         tuning, settings = self.tuning, self.tuning.settings
         folder = tuning.run.folder
-        (folder / "key").write_text(key(tuning))
+        write_key(tuning)
         probing.check_disk(folder, learned)
         before = torch.get_num_threads()
         passes = Passes.of(tuning.loaded, learned, Tricks.without(*settings.without), PACK_TOKENS, self._divided)
@@ -67,8 +69,13 @@ class Training:
             plan = self._settled(passes)
             for choice in passes.choices[told:]:
                 tuning.choose(choice.name, choice.value, choice.reason)
-            (folder / PLAN).write_text(json.dumps(asdict(plan)))
+            hidden = folder / f".{PLAN}.new"
+            hidden.write_text(json.dumps(asdict(plan)))
+            hidden.replace(folder / PLAN)
             self._steps(passes, plan)
+        except TrainingDiverged:
+            forget(tuning)
+            raise
         finally:
             passes.close()
             (folder / BELOW).unlink(missing_ok=True)
@@ -114,10 +121,16 @@ class Training:
             outcome = train(loaded, passes.lora, self.rows, self.select, plan, folder, report, stop, passes)
         progress = outcome.progress
         planned = plan.steps
+        moved = ""
         for at, steps in progress.replanned:
             how = "slower" if steps < planned else "faster"
-            tuning.choose("steps", steps, f"after step {at}: the machine is {how} than it was measured")
+            moved = f"after step {at}: the machine is {how} than it was measured"
+            tuning.run.choice("steps", steps, moved)
             planned = steps
+        if moved:
+            times = len(progress.replanned)
+            reason = moved if times == 1 else f"{moved}; the last of {times} changes"
+            tuning.watch.choice(Choice(name="steps", value=planned, reason=reason))
         # What the probe said stands beside what happened, so that the probe itself can be judged.
         peak = memory.peak_memory(loaded.device) >> 20
         tuning.run.metric(progress.step, training_seconds=progress.seconds, peak_mib=float(peak))

@@ -24,6 +24,7 @@ from allmend.tuning.loop import BEST
 from allmend.tuning.tricks import Tricks
 from allmend.tuning.whole import WholeModel
 from allmend.verbs.clock import Clock
+from allmend.verbs.full_disk import told_when_full
 from allmend.verbs.recorded_plan import Recorded
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
@@ -81,8 +82,11 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
         tuning.norms = asked_norms
-        tuning.describe(source)
-        tuning.go()
+        with told_when_full(
+            run.folder, "Free some space and run the same command again: it goes on from where it was."
+        ):
+            tuning.describe(source)
+            tuning.go()
     return runs.show(run.id)
 
 

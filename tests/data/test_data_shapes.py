@@ -1,0 +1,87 @@
+"""Files as people have them: what is read as meant, and what is told where it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allmend.cli import run_command as command
+from allmend.data import Reading, check
+from allmend.errors import InputError
+
+Write = Callable[[Path], object]
+
+
+def lines(*rows: dict[str, Any]) -> Write:
+    return lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_prompt_and_completion_that_are_messages_make_one_conversation(tmp_path: Path) -> None:
+    ask, say = [{"role": "user", "content": "q"}], [{"role": "assistant", "content": "a"}]
+    lines({"prompt": ask, "completion": say})(tmp_path / "rows.jsonl")
+    reading = Reading(tmp_path / "rows.jsonl")
+    row = next(iter(reading))
+    assert row.messages == (*ask, *say) and reading.shape is not None
+    assert reading.shape.columns == {"prompt": "prompt", "completion": "completion"}
+
+
+def test_roles_of_other_names_are_understood(tmp_path: Path) -> None:
+    talk = [{"role": "User", "content": "q"}, {"role": "bot", "content": "a"}]
+    lines({"messages": talk})(tmp_path / "rows.jsonl")
+    row = next(iter(Reading(tmp_path / "rows.jsonl")))
+    assert row.messages is not None and [message["role"] for message in row.messages] == ["user", "assistant"]
+
+
+def test_columns_that_nothing_is_learned_from_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": f"x{n}", "context": f"c {n}", "question": f"q {n}", "answer": f"a {n}", "score": 1} for n in range(30)
+    ]
+    lines(*rows)(tmp_path / "rows.jsonl")
+    assert "columns that are not used: 'context'" in check(tmp_path / "rows.jsonl").notes
+    assert command(["data", "check", str(tmp_path / "rows.jsonl")]) == 0
+    assert "columns that are not used: 'context'" in capsys.readouterr().out
+
+
+PAIR = {"prompt": "q", "completion": "a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said", "hint"),
+    [
+        ("a.jsonl", lines({"prompt": "q", "chosen": "a", "rejected": "b"}), "one answer a row", "-column chosen"),
+        ("a.jsonl", lines({"chosen": [{"role": "user", "content": "q"}], "rejected": []}), "one answer", "'messages'"),
+        ("a.jsonl", lambda path: path.write_text(json.dumps(PAIR, indent=1)), "spread over several lines", "jq -c ."),
+        ("a.json", lambda path: path.write_text(json.dumps({"rows": [PAIR]}, indent=1)), "not a list", "'.rows[]'"),
+        ("a.json", lambda path: path.write_text(json.dumps({"v": 1, "rows": [PAIR]})), "which column", "'.rows[]'"),
+        ("a.json", lambda path: path.write_text(json.dumps({"q": ["a"], "b": [1]}, indent=1)), "not a list", "columns"),
+        ("a.csv", lambda path: path.write_bytes("prompt,completion\ncafé,ü\n".encode("cp1252")), "a.csv:2", "iconv"),
+        ("a.jsonl", lines({"prompt": "q"}), "one column only", "Add the other"),
+    ],
+    ids=["pairs", "pairs of talks", "pretty", "wrapped", "wrapped in a line", "columns", "latin", "alone"],
+)  # fmt: skip
+def test_what_cannot_be_read_says_what_would(tmp_path: Path, name: str, write: Write, said: str, hint: str) -> None:
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=said) as caught:
+        check(tmp_path / name)
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_list_in_a_file_of_lines_is_read_as_the_list_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps([PAIR, PAIR]))
+    assert len(list(Reading(tmp_path / "a.jsonl"))) == 2
+
+
+def test_a_copy_without_rows_is_not_written_and_tests_of_code_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines({"prompt": "q", "completion": ["a"]})(tmp_path / "bad.jsonl")
+    assert command(["data", "check", str(tmp_path / "bad.jsonl"), "--fix", str(tmp_path / "new.jsonl")]) == 4
+    assert not (tmp_path / "new.jsonl").exists() and "no cleaned copy" in capsys.readouterr().err
+    rows = [{"prompt": f"q {n}", "completion": f"a {n}", "tests": f"assert {n}"} for n in range(30)]
+    lines(*rows)(tmp_path / "code.jsonl")
+    assert command(["data", "check", str(tmp_path / "code.jsonl"), "--fix", str(tmp_path / "clean.jsonl")]) == 0
+    assert [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text().splitlines()] == rows
