@@ -106,6 +106,6 @@ def test_another_family_says_in_what_it_differs() -> None:
         parts_of(tiny.model("gemma2"))
     with pytest.raises(Unlike, match="rotary"):
         parts_of(tiny.model("smollm3", no_rope_layers=[1, 0], pad_token_id=2))
-    parts_of(tiny.model("smollm3", no_rope_layers=[1, 1], pad_token_id=2))
+    parts_of(tiny.model("smollm3", no_rope_layers=[1, 1], pad_token_id=1))
     with pytest.raises(Unlike):
         parts_of(tiny.recurrent())

@@ -171,11 +171,13 @@ def _heard(model: Any) -> dict[int, dict[str, Any]]:
         heard[int(module.layer_idx)] = {**asked, "turned": turned}
         return torch.zeros_like(query.transpose(1, 2)), None
 
+    # Not the token that pads, whose embedding may be zeros: nothing of those turns.
+    token = 2 if getattr(model.get_input_embeddings(), "padding_idx", None) == 1 else 1
     before = model.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS.register(_LISTENER, listen)
     try:
         model.config._attn_implementation_internal = _LISTENER
-        model(input_ids=torch.tensor([[1, 1]]), use_cache=False)
+        model(input_ids=torch.tensor([[token, token]]), use_cache=False)
     except Exception as error:  # an architecture of another kind raises whatever it likes
         raise Unlike(f"a forward pass to listen to failed ({type(error).__name__})") from error
     finally:
