@@ -111,7 +111,13 @@ class Registry:
             self._free(name)
             self._shelves[found.name].add(name, weights, _reader(weights.folder))
             adapter = ServedAdapter(
-                name, found.name, weights.digest, _source(weights.folder), template, int(time.time())
+                name,
+                found.name,
+                weights.digest,
+                weights.identity,
+                _source(weights.folder),
+                template,
+                int(time.time()),
             )
             self._adapters[name] = adapter
         return adapter
