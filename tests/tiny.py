@@ -52,6 +52,7 @@ def model(kind: str, *, seed: int = 0, **changes: Any) -> Any:
         "gemma2": transformers.Gemma2Config,
         "gemma3": transformers.Gemma3TextConfig,
         "mistral": transformers.MistralConfig,
+        "smollm3": transformers.SmolLM3Config,
     }
     shape: dict[str, Any] = dict(_SHAPE)
     if kind == "gemma3":

@@ -152,6 +152,7 @@ def test_an_alpha_pattern_that_is_a_regular_expression_is_refused_by_name(tmp_pa
         ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens"),
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"lora_bias": True}, "lora_B.bias"),
+        ({"alora_invocation_tokens": [5, 9]}, "alora_invocation_tokens"),
     ],
 )
 def test_more_than_a_plain_lora_is_refused_by_name(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
@@ -201,11 +202,12 @@ def test_cut_short_weights_are_damaged(good: Path, keep: int) -> None:
         (lambda key, value: {key: value.fill_(float("inf"))}, "finite"),
         (lambda key, value: {key: value.to(torch.int32)}, "finite matrix"),
         (lambda key, value: {key: value.flatten()}, "finite matrix"),
+        (lambda key, value: {key: value.fill_(float("nan")).to(torch.float8_e4m3fn)}, "finite"),
         (lambda key, value: {}, "do not belong together"),
         (lambda key, value: {key: value[:1]}, "do not belong together"),
         (lambda key, value: {key: value, "extra.weight": value}, "no plain LoRA"),
     ],
-    ids=["nan", "inf", "int", "flat", "missing", "other rank", "extra"],
+    ids=["nan", "inf", "int", "flat", "nan in 8 bits", "missing", "other rank", "extra"],
 )
 def test_damaged_tensors_are_refused(good: Path, change: Any, said: str) -> None:
     weights = good / "adapter_model.safetensors"
@@ -215,6 +217,27 @@ def test_damaged_tensors_are_refused(good: Path, change: Any, said: str) -> None
     tensors |= {name: part.clone().contiguous() for name, part in change(key, value).items()}
     save_file(tensors, weights)
     with pytest.raises(InputError, match=said):
+        read(good)
+
+
+def test_an_empty_rank_is_refused_and_eight_bits_are_read(good: Path) -> None:
+    weights = good / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: value.to(torch.float8_e4m3fn) for name, value in tensors.items()}, weights)
+    assert all(a.dtype == torch.float32 for a, _ in read(good).modules.values())
+    empty = {name: value[:0] if "lora_A" in name else value[:, :0] for name, value in tensors.items()}
+    save_file({name: value.contiguous() for name, value in empty.items()}, weights)
+    with pytest.raises(InputError, match="rank"):
+        read(good)
+
+
+def test_a_key_that_is_not_known_here_must_be_unset(good: Path) -> None:
+    config = good / "adapter_config.json"
+    plain = json.loads(config.read_text())
+    config.write_text(json.dumps(plain | {"of_tomorrow": None, "also": [], "merge_weights": False}))
+    read(good)
+    config.write_text(json.dumps(plain | {"of_tomorrow": {"a": 1}}))
+    with pytest.raises(InputError, match="of_tomorrow"):
         read(good)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 
 import tiny
 from allmend.engines import constraint
@@ -75,3 +76,35 @@ def test_texts_that_are_tokens_of_their_own_are_written() -> None:
     written = [token.id for token in marked.tokens]
     assert written[0] == opened and closed in written and re.fullmatch("<word0>\n[0-9]<word3>", marked.text)
     assert quoted.text == '"a<word2>b"' and special.text == "<end>!"
+
+
+def test_where_a_grammar_is_met_every_end_of_the_model_may_come() -> None:
+    tokenizer = tiny.tokenizer()
+    turn = 300
+    assert turn != tokenizer.eos_token_id
+    made = constraint.Constraints(tokenizer, tiny.VOCABULARY, {tokenizer.eos_token_id, turn})
+    answer = made(constraint.of_regex("a+"))
+    (letter,) = tokenizer("a")["input_ids"]
+
+    def may_come() -> set[int]:
+        logits = torch.zeros(tiny.VOCABULARY)
+        answer.allow(logits)
+        return set(torch.isfinite(logits).nonzero().flatten().tolist())
+
+    assert turn not in may_come()
+    answer.took(letter)
+    assert {letter, turn, tokenizer.eos_token_id} <= may_come()
+    answer.took(turn)
+    assert answer.ended and answer.failure is None
+
+
+def test_an_answer_under_a_grammar_ends_with_the_models_own_turn_end() -> None:
+    model, end = tiny.model("llama"), 300
+    model.generation_config.eos_token_id = [256, end]
+    engine = build_engine(model, tiny.tokenizer(), context=64)
+    sampling = Sampling(temperature=0, max_tokens=8, grammar=constraint.of_regex("a+"), logit_bias={end: 1000.0})
+    try:
+        (answer,) = engine.complete([TextRequest((1, 2, 3), sampling)])
+    finally:
+        engine.close()
+    assert (answer.text, answer.finish) == ("a", "stop")

@@ -126,6 +126,19 @@ def test_numbers_that_are_not_finite_end_one_answer_and_no_other(engine: TorchTe
         assert sound.tokens == alone.tokens
 
 
+def test_an_adapter_that_fails_in_the_step_ends_its_own_answers_alone(engine: TorchTextEngine) -> None:
+    good = tiny.lora(base(), seed=1)
+    engine.add_adapter("good", good)
+    engine.add_adapter("bad", Lora("bad", good.modules))
+    name, (a, b) = next(iter(good.modules.items()))
+    engine._loras["bad"] = Lora("bad", {name: (a[:, 1:], b)})
+    fine = [TextRequest((5, 6), GREEDY), TextRequest((5, 6, 7), GREEDY, (AdapterUse("good"),))]
+    alone = [engine.complete([each])[0].tokens for each in fine]
+    *others, broken = engine.complete([*fine, TextRequest((5, 6), GREEDY, (AdapterUse("bad"),))])
+    assert broken.finish == "error" and broken.error and "the model failed" in broken.error
+    assert [each.tokens for each in others] == alone
+
+
 def test_a_model_that_does_not_run_packed_runs_plain_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     choices: list[Choice] = []
     monkeypatch.setattr(setup, "packed_difference", lambda model, runner: 0.7)

@@ -104,5 +104,8 @@ def test_rounded_weights_are_as_near_as_their_bits_allow(kind: str) -> None:
 def test_another_family_says_in_what_it_differs() -> None:
     with pytest.raises(Unlike, match="softcap"):
         parts_of(tiny.model("gemma2"))
+    with pytest.raises(Unlike, match="rotary"):
+        parts_of(tiny.model("smollm3", no_rope_layers=[1, 0], pad_token_id=2))
+    parts_of(tiny.model("smollm3", no_rope_layers=[1, 1], pad_token_id=1))
     with pytest.raises(Unlike):
         parts_of(tiny.recurrent())

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from allmend.engines.detokenise import Detokeniser, StopStrings
@@ -59,3 +65,30 @@ def test_a_stop_is_found_however_the_text_is_cut(text: str, stops: list[str], cu
     else:
         # What follows is a stop: nothing that should have been shown is lost.
         assert any(text[len(shown) :].startswith(stop) for stop in stops)
+
+
+@cache
+def strips() -> Any:
+    """A tokeniser as Llama 2's: a space is written as a mark, and the first one of a text is taken off."""
+    words = ["<s>", "\N{LOWER ONE EIGHTH BLOCK}the", "\N{LOWER ONE EIGHTH BLOCK}sea", "s", "\N{LOWER ONE EIGHTH BLOCK}"]
+    vocabulary = {word: place for place, word in enumerate(words)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    mark = decoders.Replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+    backend.decoder = decoders.Sequence([mark, decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    backend.add_special_tokens(["<s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "said"),
+    [
+        ([0, 1], [2, 3], " seas"),
+        ([0, 1], [3, 2], "s sea"),
+        ([0, 4], [2], " sea"),
+        ([0], [1, 2], "the sea"),
+        ([], [1, 2], "the sea"),
+    ],
+)
+def test_an_answer_that_goes_on_keeps_its_first_space(prompt: list[int], answer: list[int], said: str) -> None:
+    detokeniser = Detokeniser(strips(), before=prompt)
+    assert "".join(map(detokeniser.feed, answer)) + detokeniser.flush() == said

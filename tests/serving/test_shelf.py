@@ -30,7 +30,7 @@ class Names:
 
 
 def weights(name: str) -> Any:
-    return SimpleNamespace(digest=name)
+    return SimpleNamespace(identity=name)
 
 
 def test_a_slow_disk_keeps_nobody_waiting_who_needs_something_else() -> None:

@@ -23,13 +23,15 @@ HANDS = {"watch", "progress", "note"}
 
 
 def verbs() -> list[tuple[str, type[Settings], Callable[..., Any]]]:
+    modules = [
+        importlib.import_module(info.name) for info in pkgutil.iter_modules(allmend.verbs.__path__, "allmend.verbs.")
+    ]
     found = []
-    for info in pkgutil.iter_modules(allmend.verbs.__path__, "allmend.verbs."):
-        module = importlib.import_module(info.name)
+    for module in modules:
         for kind in vars(module).values():
-            own = isinstance(kind, type) and issubclass(kind, Settings) and kind.__module__ == info.name
-            if own and kind is not Settings:
-                name = info.name.rpartition(".")[2]
+            own = isinstance(kind, type) and issubclass(kind, Settings) and kind.__module__ == module.__name__
+            if own and not kind.__subclasses__():  # those with subclasses are what several verbs share
+                name = module.__name__.rpartition(".")[2]
                 found.append((name, kind, getattr(module, name)))
     return found
 

@@ -8,6 +8,7 @@ LoRA can hold beyond that (trained biases, embeddings, whole modules) is refused
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -30,6 +31,16 @@ _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.d
 _MAGNITUDE = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?")
 _MAX_BYTES = 8 << 30
 _NAME_PATTERN = re.compile(r"\^?(?:[A-Za-z0-9_\-.]|\\\.)+\$?")
+_KNOWN = {
+    # What is read here or checked by name, and what the tensors' own names and shapes say once more.
+    "peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "bias",
+    "lora_bias", "modules_to_save", "fan_in_fan_out", "init_lora_weights", "base_model_name_or_path",
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying",
+    # What tells of a training or of where it ran, and sizes of methods that have a switch of their own.
+    "task_type", "auto_mapping", "revision", "inference_mode", "peft_version", "megatron_config", "megatron_core",
+    "loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config", "qalora_group_size",
+}  # fmt: skip
+"""Keys of a configuration that change nothing which is not looked at here; any other must be unset."""
 _PLAIN_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
@@ -42,6 +53,7 @@ class AdapterWeights:
     base: str
     base_digest: str | None
     digest: str
+    """SHA-256 of the weights file; `identity` names what is computed."""
     modules: dict[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name: A (rank, in) and B (out, rank), fp32."""
     alphas: dict[str, float]
@@ -53,6 +65,16 @@ class AdapterWeights:
     """Of a DoRA: (out,) fp32 by module."""
     base_bits: int | None = None
     """8 or 4 where allmend trained it on weights quantised so (`models.quantised`)."""
+
+    @property
+    def identity(self) -> str:
+        """Names what the adapter computes: the same tensors scaled otherwise are another adapter.
+
+        SHA-256 over the weights' digest, each module's scale, and whether it is a DoRA.
+        """
+        scales = {module: self.config_of(module).scale for module in sorted(self.modules)}
+        text = json.dumps({"weights": self.digest, "scales": scales, "dora": self.config.dora})
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def config_of(self, module: str) -> LoraConfig:
         """Rank and alpha as they are for one module."""
@@ -191,6 +213,11 @@ def _config(path: Path) -> dict[str, Any]:
             where=str(path),
             hint="PEFT can convert it to a plain LoRA: save_pretrained(path_initial_model_for_weight_conversion=…).",
         )
+    # A key of tomorrow's PEFT changes what the tensors mean: applied as a plain LoRA they would be another adapter.
+    unknown = sorted(key for key in config.keys() - _KNOWN if config[key] not in (None, False, 0, "", [], {}))
+    if unknown:
+        named = ", ".join(key[:80] for key in unknown[:3])
+        raise InputError(f"this adapter is more than a plain LoRA ({named}), which is not supported", where=str(path))
     return config
 
 
@@ -250,11 +277,22 @@ def _magnitudes(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch
     for key in list(tensors):
         match = _MAGNITUDE.fullmatch(key)
         if match:
-            tensor = tensors.pop(key)
-            if not tensor.is_floating_point() or tensor.ndim != 1 or not torch.isfinite(tensor).all():
+            tensor = _finite(tensors.pop(key), 1)
+            if tensor is None:
                 raise InputError(f"{key} is no row of finite numbers", where=str(path))
-            found[match["module"]] = tensor.to(torch.float32)
+            found[match["module"]] = tensor
     return found
+
+
+def _finite(tensor: torch.Tensor, dimensions: int) -> torch.Tensor | None:
+    """`tensor` in fp32; None where it is not of that many dimensions, or holds what is no finite number."""
+    if not tensor.is_floating_point() or tensor.ndim != dimensions:
+        return None
+    try:
+        numbers = tensor.to(torch.float32)  # Of eight bits torch cannot tell whether they are finite.
+    except (NotImplementedError, RuntimeError):
+        return None
+    return numbers if bool(torch.isfinite(numbers).all()) else None
 
 
 def _modules(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -263,12 +301,15 @@ def _modules(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, tuple[to
         match = _KEY.fullmatch(key)
         if not match:
             raise InputError(f"there is a tensor that is no plain LoRA: {key}", where=str(path))
-        if not tensor.is_floating_point() or tensor.ndim != 2 or not torch.isfinite(tensor).all():
+        numbers = _finite(tensor, 2)
+        if numbers is None:
             raise InputError(f"{key} is not a finite matrix", where=str(path))
-        sides.setdefault(match["module"], {})[match["side"]] = tensor.to(torch.float32)
+        sides.setdefault(match["module"], {})[match["side"]] = numbers
     for module, pair in sides.items():
         if set(pair) != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
             raise InputError(f"A and B of {module} do not belong together", where=str(path))
+        if not (pair["A"].numel() and pair["B"].numel()):
+            raise InputError(f"the matrices of {module} are empty: a rank is one at least", where=str(path))
     if not sides:
         raise InputError("there are no LoRA tensors here", where=str(path))
     return {module: (pair["A"], pair["B"]) for module, pair in sides.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allmend.errors import InputError, Unavailable
@@ -84,11 +84,16 @@ def _first(error: Exception) -> str:
 
 
 class Constraints:
-    """Makes the constraints of one model's answers; its vocabulary is read once, when the first is made."""
+    """Makes the constraints of one model's answers; its vocabulary is read once, when the first is made.
 
-    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+    Args:
+        ends: tokens that end an answer, all of which may come where the grammar is met; none is the tokeniser's own.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
+        self._ends = sorted(token for token in ends if token < vocabulary) or None
         self._made: Any = None
         self._named: list[str] = []
         self._lock = threading.Lock()
@@ -100,7 +105,7 @@ class Constraints:
             if self._made is None:
                 from llguidance.hf import from_tokenizer
 
-                self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
+                self._made = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends)
                 added = self._tokenizer.added_tokens_decoder.items()
                 self._named = [token.content for number, token in added if self._made.is_special_token(number)]
         met = [content for content in self._named if content in grammar]

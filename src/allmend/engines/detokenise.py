@@ -16,12 +16,16 @@ class Detokeniser:
     A tokeniser's decoder looks at neighbours (leading spaces, runs of byte tokens), so each step decodes the new
     tokens together with the group emitted before them, and emits what was added. Text that ends within a
     character is held back.
+
+    Args:
+        before: the last tokens of a text that the answer goes on from. Without them the answer begins a text of its
+            own, from which decoders in SentencePiece's manner take the first space.
     """
 
-    def __init__(self, tokenizer: Any, *, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Any, *, skip_special: bool = True, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._skip = skip_special
-        self._context: list[int] = []
+        self._context: list[int] = list(before)
         self._new: list[int] = []
 
     def feed(self, token: int) -> str:

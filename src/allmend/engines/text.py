@@ -41,6 +41,9 @@ class Sampling:
     """Tokens that end the answer, beside the model's own."""
     drop_space: bool = False
     """Leave out a space that the answer begins with: for templates that ask without a trailing space."""
+    goes_on: bool = False
+    """The answer goes on in the middle of the prompt's text: a space that it begins with is kept by tokenisers too
+    that take the first one off a text."""
     ignore_end: bool = False
     """Go on through the model's end tokens (for measuring)."""
     presence_penalty: float = 0.0

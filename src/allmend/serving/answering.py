@@ -119,6 +119,7 @@ def sampling_of(
     prompt_logprobs: int | None = None,
     stops: tuple[str, ...] = (),
     drop_space: bool = False,
+    goes_on: bool = False,
     grammar: str | None = None,
 ) -> Sampling:
     """A request's fields as sampling settings; of `n` answers each has a seed of its own."""
@@ -131,6 +132,7 @@ def sampling_of(
         stop=(*body.stops, *stops),
         stop_tokens=frozenset(body.stop_token_ids or ()),
         drop_space=drop_space,
+        goes_on=goes_on,
         ignore_end=body.ignore_eos,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
@@ -167,7 +169,7 @@ def provenance(target: Target, template: Template | None, running: Running | Non
 
 def fingerprint(target: Target) -> str:
     """Short name of what answers, that changes when it does."""
-    parts = [target.base.digest[:10], *(adapter.digest[:10] for adapter in target.adapters)]
+    parts = [target.base.digest[:10], *(adapter.identity[:10] for adapter in target.adapters)]
     return "fp_" + "_".join(parts)
 
 

@@ -63,6 +63,7 @@ def _prepare(body: CompletionRequest, registry: Registry) -> _Prepared:
                 max_tokens=wanted,
                 logprobs=body.logprobs,
                 index=index,
+                goes_on=True,
                 prompt_logprobs=0 if body.echo and body.logprobs is not None else None,
             )
             requests.append(TextRequest(tokens, sampling, target.uses))

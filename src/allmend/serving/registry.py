@@ -125,7 +125,15 @@ class Registry:
             shelf = self._shelves[found.name]
             # Disk and engine take their time, which nobody may wait for who holds the lock.
             shelf.add(name, weights, _reader(weights.folder))
-            made = ServedAdapter(name, found.name, weights.digest, _source(weights.folder), template, int(time.time()))
+            made = ServedAdapter(
+                name,
+                found.name,
+                weights.digest,
+                weights.identity,
+                _source(weights.folder),
+                template,
+                int(time.time()),
+            )
             with self._lock:
                 if self._shelves[found.name] is not shelf:
                     raise Unavailable(f"{found.name} was replaced meanwhile", hint="Load the adapter again.")

@@ -32,7 +32,7 @@ class Shelf:
         self._slots = slots
         self._beside = beside
         self._waiting: OrderedDict[str, tuple[object, int]] = OrderedDict()
-        self._digests: dict[str, str] = {}
+        self._identities: dict[str, str] = {}
         self._readers: dict[str, Callable[[], AdapterWeights]] = {}
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._held: Counter[str] = Counter()
@@ -58,7 +58,7 @@ class Shelf:
         with self._lock:
             self._engine.add_adapter(name, weights)
             self._waiting.pop(name, None)
-            self._digests[name], self._readers[name] = weights.digest, again
+            self._identities[name], self._readers[name] = weights.identity, again
             self._loaded[name] = None
             self._make_room()
 
@@ -70,7 +70,7 @@ class Shelf:
     def remove(self, name: str) -> None:
         """Forget an adapter."""
         with self._lock:
-            self._digests.pop(name)
+            self._identities.pop(name)
             self._readers.pop(name)
             self._reading.pop(name, None)
             self._waiting.pop(name, None)
@@ -107,11 +107,11 @@ class Shelf:
             with self._lock:
                 if self._at_hand(name):
                     return
-                reader, digest = self._readers[name], self._digests[name]
+                reader, identity = self._readers[name], self._identities[name]
             weights = reader()
-            if weights.digest != digest:
+            if weights.identity != identity:
                 raise InputError(
-                    "its file is no longer the one that was put into service",
+                    "its files are no longer those that were put into service",
                     where=f"adapter {name!r}",
                     hint="Unload it and load it again.",
                 )

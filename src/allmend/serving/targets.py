@@ -48,6 +48,9 @@ class ServedAdapter:
     name: str
     base: str
     digest: str
+    """SHA-256 of its weights file."""
+    identity: str
+    """`AdapterWeights.identity`: its scaling counts too."""
     source: str
     template: Template | None
     created: int

@@ -106,8 +106,8 @@ class ApartEngine:
 
     def add_adapter(self, name: str, weights: object) -> None:
         """Make an adapter usable; raises `InputError` where it does not fit the base."""
-        folder, digest = getattr(weights, "folder", None), getattr(weights, "digest", None)
-        sent = AdapterFile(str(folder), str(digest)) if folder is not None else weights
+        folder, identity = getattr(weights, "folder", None), getattr(weights, "identity", None)
+        sent = AdapterFile(str(folder), str(identity)) if folder is not None else weights
         self._call("add_adapter", name, sent)
         self._adapters[name] = sent
 
@@ -231,8 +231,12 @@ class ApartEngine:
     def _pass_on(self, number: int, piece: Piece) -> None:
         with self._lock:
             known = self._sinks.pop(number, None) if piece.finish is not None else self._sinks.get(number)
-        if known is not None:
-            known[0](piece)
+        if known is None:
+            return
+        if piece.finish is not None and not known[1].accepted.done():
+            # The last piece can come before the word that the request was taken; nobody would be left to hear that.
+            known[1].accepted.set_result(None)
+        known[0](piece)
 
     def _answered(self, message: Answer) -> None:
         call = self._calls.pop(message.number, None)

@@ -70,4 +70,5 @@ class AdapterFile:
     """An adapter by where its files are."""
 
     folder: str
-    digest: str
+    identity: str
+    """`AdapterWeights.identity` of what is to be found there."""

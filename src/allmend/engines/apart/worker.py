@@ -66,8 +66,11 @@ class _Worker:
 
     def _submit(self, message: Submit) -> None:
         number = message.number
+        ended = threading.Event()
 
         def sink(piece: Piece) -> None:
+            if piece.finish is not None:
+                ended.set()
             self._out.put((number, piece))
 
         try:
@@ -75,6 +78,9 @@ class _Worker:
         except Exception as error:
             self._out.put(Answer(number, error=_portable(error)))
             return
+        if ended.is_set():
+            # Its last piece may have been sent before there was a ticket to take away.
+            self._tickets.pop(number, None)
         self._out.put(Answer(number))
 
     def _call(self, message: Call) -> None:
@@ -120,8 +126,8 @@ def _opened(argument: Any) -> Any:
     from allmend import adapters
 
     weights = adapters.read(Path(argument.folder))
-    if weights.digest != argument.digest:
-        raise InputError("the adapter's file has changed since it was put into service", where=argument.folder)
+    if weights.identity != argument.identity:
+        raise InputError("the adapter's files have changed since it was put into service", where=argument.folder)
     return weights
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from concurrent.futures import ThreadPoolExecutor
@@ -58,13 +59,19 @@ class LlamaCppEngine:
         self._about = lora_file.about_model(path)
         self._folder = tempfile.TemporaryDirectory(prefix="allmend-lora-")
         self._files: dict[str, Path] = {}
+        self._users: Counter[Path] = Counter()
+        """Requests that were taken and need a file."""
+        self._sound: set[Path] = set()
+        self._refused: dict[Path, str] = {}
+        """Files that llama.cpp did not load, with what it said."""
+        self._restarts = 0
+        """Requests that wait for a start with their adapters."""
         self._made = 0
         self._change = threading.Condition()
         self._active = 0
         self._taken = 0
-        self._stale = True
         self._server: Any = None
-        self._order: list[str] = []
+        self._order: list[Path] = []
         self._closing = False
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="allmend-llamacpp")
 
@@ -85,15 +92,15 @@ class LlamaCppEngine:
             self._made += 1
             target = Path(self._folder.name) / f"{self._made}.gguf"
             lora_file.write(weights, self._about, target)
+            before = self._files.get(name)
             self._files[name] = target
-            self._stale = True
+            self._clear(before)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
         with self._change:
             self._known(name)
-            del self._files[name]
-            self._stale = True
+            self._clear(self._files.pop(name))
 
     def load(self) -> tuple[int, int]:
         """(answers being generated, answers that wait)."""
@@ -117,10 +124,11 @@ class LlamaCppEngine:
         with self._change:
             for use in request.adapters:
                 self._known(use.name)
+            # The file is kept until then: an adapter that is taken out serves those who asked before.
+            files = {use.name: self._files[use.name] for use in request.adapters}
+            self._users.update(files.values())
             self._taken += 1
         ticket = _Ticket()
-        # The file is kept by name until then: an adapter that is taken out serves those who asked before.
-        files = {use.name: self._files[use.name] for use in request.adapters}
         self._pool.submit(self._run, request, sink, ticket, files)
         return ticket
 
@@ -151,40 +159,93 @@ class LlamaCppEngine:
 
     def _run(self, request: TextRequest, sink: Sink, ticket: _Ticket, files: dict[str, Path]) -> None:
         answer = _Answer(request, sink, ticket, lambda: self._closing)
+        failure = None
         try:
             server, order = self._enter(files)
             try:
                 server.handle_completions(self._body(request, order, files), answer.take)
             finally:
                 self._leave()
-            answer.end()
         except Exception as error:
             words = (str(error).splitlines() or [""])[0][:300]
-            answer.end(f"the model failed: {type(error).__name__}: {words}")
+            failure = f"the model failed: {type(error).__name__}: {words}"
+        with self._change:
+            self._taken -= 1
+            self._users.subtract(files.values())
+            for file in files.values():
+                self._clear(file)
+        answer.end(failure)
 
     def _enter(self, files: dict[str, Path]) -> tuple[Any, list[Path]]:
-        """The server with these adapters; starts it anew, when nothing runs, where it has not all of them."""
-        with self._change:
-            while True:
-                if self._server is not None and set(files.values()) <= set(self._order_files):
-                    self._active += 1
-                    return self._server, self._order_files
-                if self._active == 0:
-                    self._start([*self._files.values(), *files.values()])
-                    continue
-                self._change.wait()
+        """The server with these adapters; starts it anew, when nothing runs, where it has not all of them.
 
-    _order_files: list[Path] = []  # noqa: RUF012
+        As long as somebody waits for that nobody else comes in, or those who need no other adapters could keep
+        it from ever happening.
+        """
+        waits = False
+        with self._change:
+            try:
+                while True:
+                    for name, file in files.items():
+                        if file in self._refused:
+                            raise InputError(f"llama.cpp does not load the adapter {name!r}: {self._refused[file]}")
+                    fits = self._server is not None and set(files.values()) <= set(self._order)
+                    if fits and (waits or not self._restarts):
+                        self._active += 1
+                        return self._server, self._order
+                    if not fits and not waits:
+                        waits, self._restarts = True, self._restarts + 1
+                    if not fits and self._active == 0:
+                        self._start([*self._files.values(), *files.values()])
+                    else:
+                        self._change.wait()
+            finally:
+                self._restarts -= waits
+                self._change.notify_all()
 
     def _leave(self) -> None:
         with self._change:
             self._active -= 1
-            self._taken -= 1
             self._change.notify_all()
 
+    def _clear(self, file: Path | None) -> None:
+        """Delete an adapter's file that has no name and no user any more; a server that runs has read it."""
+        if file is not None and not self._users[file] and file not in self._files.values():
+            file.unlink(missing_ok=True)
+            self._refused.pop(file, None)
+            self._sound.discard(file)
+            del self._users[file]
+
     def _start(self, files: list[Path]) -> None:
+        """Start with these adapters; one that llama.cpp refuses is left out, and told to those who ask for it."""
+        unique = [file for file in dict.fromkeys(files) if file not in self._refused]
+        good = [file for file in unique if file in self._sound]
+        try:
+            self._start_with(unique)
+            self._sound.update(unique)
+            return
+        except Exception:
+            if good == unique:
+                raise  # It is not for an adapter.
+        refused = {}
+        for file in unique:
+            if file in self._sound:
+                continue
+            try:
+                self._start_with([*good, file])
+            except Exception as error:
+                refused[file] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            else:
+                good.append(file)
+                self._sound.add(file)
+                # A server that is ended before its loop has begun waits for ever; after an answer it has begun.
+                self._server.handle_completions({"prompt": [0], "max_tokens": 1}, lambda chunk: False)
+        if self._server is None:
+            self._start_with(good)  # When the base alone fails too, it was for no adapter.
+        self._refused |= refused
+
+    def _start_with(self, files: list[Path]) -> None:
         self._server = None
-        unique = list(dict.fromkeys(files))
         params = self._library.CommonParams()
         params.model.path = str(self._path)
         params.n_ctx, params.n_parallel, params.kv_unified = self._context * self._parallel, self._parallel, True
@@ -192,12 +253,12 @@ class LlamaCppEngine:
         params.warmup, params.verbosity, params.cache_ram_mib = False, -1, 0
         params.lora_init_without_apply = True
         adapters = []
-        for file in unique:
+        for file in files:
             adapter = self._library.CommonAdapterLoraInfo()
             adapter.path, adapter.scale = str(file), 0.0
             adapters.append(adapter)
         params.lora_adapters = adapters
-        self._server, self._order_files, self._stale = self._library.Server(params), unique, False
+        self._server, self._order = self._library.Server(params), list(files)
 
     def _body(self, request: TextRequest, order: list[Path], files: dict[str, Path]) -> dict[str, Any]:
         sampling = request.sampling

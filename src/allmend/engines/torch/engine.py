@@ -29,7 +29,7 @@ from allmend.engines.text import (
 )
 from allmend.engines.torch.lora import Lora, LoraHooks, Uses, from_weights
 from allmend.engines.torch.native.runner import NativeRunner
-from allmend.engines.torch.runner import Memory, Runner, Segment
+from allmend.engines.torch.runner import Memory, PlainRunner, Runner, Segment, route_key
 from allmend.engines.torch.sampling import pick_all
 from allmend.engines.torch.scheduler import Limits, Scheduler
 from allmend.engines.torch.sequence import Sequence
@@ -68,7 +68,7 @@ class TorchTextEngine:
         self._context = min(context, runner.capacity) if runner.capacity is not None else context
         self._hooks = LoraHooks(model)
         self._vocabulary = vocabulary or int(model.get_input_embeddings().weight.shape[0])
-        self._constraints = Constraints(tokenizer, self._vocabulary)
+        self._constraints = Constraints(tokenizer, self._vocabulary, ends)
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
@@ -142,7 +142,7 @@ class TorchTextEngine:
             Memory(uses),
             limit=room if wanted is None else min(wanted, room),
             ends=self.ends,
-            detokeniser=Detokeniser(self.tokenizer),
+            detokeniser=Detokeniser(self.tokenizer, before=request.prompt[-8:] if request.sampling.goes_on else ()),
             wake=self._work.set,
             constraint=self._constraints(request.sampling.grammar) if request.sampling.grammar else None,
         )
@@ -235,13 +235,40 @@ class TorchTextEngine:
                 item()
 
     def _step(self, planned: list[tuple[Sequence, Segment]]) -> None:
+        # What runs one by one anyway cannot be run again: its caches have grown.
+        alone = isinstance(self._runner, PlainRunner)
+        for part in [[each] for each in planned] if alone else [planned]:
+            try:
+                results = self._runner.run([segment for _, segment in part])
+            except Exception as error:
+                self._step_apart(part, error)
+            else:
+                self._advance_or_end(part, results)
+
+    def _step_apart(self, planned: list[tuple[Sequence, Segment]], error: Exception) -> None:
+        """Run a step that failed again by adapters: one that does not suit the model ends its own requests alone.
+
+        Nothing has been told yet, and keys and values are written once more to the same places.
+        """
+        parts: dict[object, list[tuple[Sequence, Segment]]] = {}
+        for each in planned:
+            parts.setdefault(route_key(each[1].memory.uses), []).append(each)
+        if len(parts) == 1:
+            _end(planned, error)
+            return
+        for part in parts.values():
+            try:
+                results = self._runner.run([segment for _, segment in part])
+            except Exception as failure:
+                _end(part, failure)
+            else:
+                self._advance_or_end(part, results)
+
+    def _advance_or_end(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
         try:
-            results = self._runner.run([segment for _, segment in planned])
             self._advance(planned, results)
         except Exception as error:
-            # Whatever failed, only those who were in this step are told; the engine goes on for the others.
-            for sequence, _ in planned:
-                sequence.finish("error", error=f"the model failed: {type(error).__name__}: {error}")
+            _end(planned, error)
 
     def _advance(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
         ready: list[tuple[Sequence, torch.Tensor, tuple[int, float] | None]] = []
@@ -274,3 +301,9 @@ class TorchTextEngine:
                 sequence.finish("error", error="the model's numbers are not finite")
                 continue
             sequence.accept(picked.get(place, tops[place][0]), logits)
+
+
+def _end(planned: list[tuple[Sequence, Segment]], error: Exception) -> None:
+    """Tell those who were in a step that failed, and nobody else; the engine goes on."""
+    for sequence, _ in planned:
+        sequence.finish("error", error=f"the model failed: {type(error).__name__}: {error}")

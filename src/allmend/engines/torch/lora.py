@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Lora:
     """An adapter's matrices by module name; `B` carries the scaling (alpha over rank) already."""
 
-    digest: str
+    identity: str
+    """Names what it computes (`AdapterWeights.identity`): what is remembered with one is taken for equals alone."""
     modules: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     """Module name of the base: (A [rank, inputs], B [outputs, rank])."""
     prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -44,6 +45,8 @@ Routes = list[tuple[int, int, Uses]]
 
 class _Active(threading.local):
     routes: Routes | None = None
+    rows: int = 0
+    """Tokens of the step."""
 
 
 ACTIVE = _Active()
@@ -86,7 +89,7 @@ class LoraHooks:
             if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
                 raise InputError(f"{target} holds numbers that are not finite", where=f"adapter {name!r}")
             ready[target] = (self._ready(a), self._ready(b))
-        return Lora(lora.digest, ready)
+        return Lora(lora.identity, ready)
 
     def cover(self, lora: Lora) -> None:
         """Hook every module that `lora` changes; to be called between steps."""
@@ -105,11 +108,14 @@ class LoraHooks:
 
 
 def _hook_for(name: str):  # type: ignore[no-untyped-def]
-    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
         routes = ACTIVE.routes
         if not routes:
-            return
-        rows, answer = inputs[0][0], output[0]
+            return None
+        # Some architectures drop the first dimension before a layer: [1, tokens, inputs] or [tokens, inputs].
+        rows, answer = inputs[0].reshape(-1, inputs[0].shape[-1]), output.reshape(-1, output.shape[-1])
+        if len(rows) != ACTIVE.rows:
+            raise InputError(f"{name} does not see the step's tokens one by one, so no adapter can change it here")
         for first, end, uses in routes:
             for lora, scale in uses:
                 pair = lora.modules.get(name)
@@ -117,6 +123,7 @@ def _hook_for(name: str):  # type: ignore[no-untyped-def]
                     a, b = pair
                     narrow = rows[first:end] @ a.T
                     answer[first:end] += (narrow * scale if scale != 1.0 else narrow) @ b.T
+        return answer.view(output.shape)
 
     return add
 
@@ -136,4 +143,4 @@ def from_weights(weights: AdapterWeights) -> Lora:
     modules = {}
     for name, (a, b) in weights.modules.items():
         modules[name] = (a, b * weights.config_of(name).scale)
-    return Lora(weights.digest, modules)
+    return Lora(weights.identity, modules)

@@ -106,7 +106,7 @@ class PlainRunner:
         if segment.start == 0 or memory.cache is None:
             memory.cache = DynamicCache(config=self._model.config)
         ids = torch.tensor([list(segment.tokens)], device=self._model.device)
-        with _routes([(0, len(segment.tokens), memory.uses)] if memory.uses else []):
+        with _routes([(0, len(segment.tokens), memory.uses)] if memory.uses else [], len(segment.tokens)):
             answer = self._model(
                 input_ids=ids, past_key_values=memory.cache, use_cache=True, logits_to_keep=max(segment.keep, 1)
             )
@@ -180,7 +180,7 @@ class PackedRunner(PagedRunner):
         tokens = [token for segment in ordered for token in segment.tokens]
         positions = [segment.start + place for segment in ordered for place in range(len(segment.tokens))]
         device = self._model.device
-        with _routes(route(ordered)), _packed(self._model, step):
+        with _routes(route(ordered), len(tokens)), _packed(self._model, step):
             answer = self._model(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([positions], device=device),
@@ -233,17 +233,18 @@ class PackedRunner(PagedRunner):
 
 def _root(uses: Uses) -> bytes:
     """Names what a sequence is computed with; the base is the same for all pages of a runner."""
-    parts = [f"{adapter.digest}*{scale!r}" for adapter, scale in uses]
+    parts = [f"{adapter.identity}*{scale!r}" for adapter, scale in uses]
     return hashlib.blake2b("+".join(parts).encode(), digest_size=24).digest()
 
 
-def _route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
-    return tuple((adapter.digest, scale) for adapter, scale in uses)
+def route_key(uses: Uses) -> tuple[tuple[str, float], ...]:
+    """Equal where the same is applied."""
+    return tuple((adapter.identity, scale) for adapter, scale in uses)
 
 
 def in_order(segments: list[Segment]) -> list[int]:
     """Places of the segments, those with the same adapters side by side."""
-    return sorted(range(len(segments)), key=lambda place: _route_key(segments[place].memory.uses))
+    return sorted(range(len(segments)), key=lambda place: route_key(segments[place].memory.uses))
 
 
 def route(segments: list[Segment]) -> lora.Routes:
@@ -253,7 +254,7 @@ def route(segments: list[Segment]) -> lora.Routes:
     for segment in segments:
         uses, end = segment.memory.uses, offset + len(segment.tokens)
         if uses:
-            if routes and routes[-1][1] == offset and _route_key(routes[-1][2]) == _route_key(uses):
+            if routes and routes[-1][1] == offset and route_key(routes[-1][2]) == route_key(uses):
                 routes[-1] = (routes[-1][0], end, uses)
             else:
                 routes.append((offset, end, uses))
@@ -262,8 +263,8 @@ def route(segments: list[Segment]) -> lora.Routes:
 
 
 @contextmanager
-def _routes(routes: lora.Routes) -> Iterator[None]:
-    lora.ACTIVE.routes = routes
+def _routes(routes: lora.Routes, rows: int) -> Iterator[None]:
+    lora.ACTIVE.routes, lora.ACTIVE.rows = routes, rows
     try:
         yield
     finally:

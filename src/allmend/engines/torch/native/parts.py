@@ -145,6 +145,8 @@ def _layer(model: Any, layer: Any, place: int, heard: dict[int, dict[str, Any]],
     asked = heard[place]
     if any(asked.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
         raise Unlike("an attention with additions of its own")
+    if not asked["turned"] or not getattr(attention, "use_rope", True):
+        raise Unlike("a layer without rotary positions")
     width = int(attention.head_dim)
     every = {id(module): name for name, module in model.named_modules()}
     return LayerParts(
@@ -164,14 +166,18 @@ def _heard(model: Any) -> dict[int, dict[str, Any]]:
     def listen(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **asked: Any
     ) -> tuple[Tensor, None]:
-        heard[int(module.layer_idx)] = asked
-        return query.transpose(1, 2), None
+        # The same token twice, of which attention tells nothing: only positions can make the two queries differ.
+        turned = not torch.allclose(query[:, :, 0], query[:, :, 1], rtol=1e-2, atol=1e-6)
+        heard[int(module.layer_idx)] = {**asked, "turned": turned}
+        return torch.zeros_like(query.transpose(1, 2)), None
 
+    # Not the token that pads, whose embedding may be zeros: nothing of those turns.
+    token = 2 if getattr(model.get_input_embeddings(), "padding_idx", None) == 1 else 1
     before = model.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS.register(_LISTENER, listen)
     try:
         model.config._attn_implementation_internal = _LISTENER
-        model(input_ids=torch.tensor([[1]]), use_cache=False)
+        model(input_ids=torch.tensor([[token, token]]), use_cache=False)
     except Exception as error:  # an architecture of another kind raises whatever it likes
         raise Unlike(f"a forward pass to listen to failed ({type(error).__name__})") from error
     finally:

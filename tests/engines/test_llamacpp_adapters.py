@@ -1,0 +1,123 @@
+"""llama.cpp's adapters on a small file: what does not fit is refused, and nobody waits or fails for another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny
+from allmend.adapters import AdapterWeights
+from allmend.adapters.config import LoraConfig
+from allmend.engines.llamacpp.engine import LlamaCppEngine
+from allmend.engines.text import AdapterUse, Sampling, TextRequest
+from allmend.errors import InputError
+from allmend.releases.gguf import model as gguf_model
+from allmend.releases.gguf import tokens
+
+GREEDY = Sampling(max_tokens=4, temperature=0, ignore_end=True)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of two layers."""
+    folder = tmp_path_factory.mktemp("gguf")
+    tiny.model("llama").save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    spec = tokens.made(folder, tiny.tokenizer(), tiny.VOCABULARY, False)
+    gguf_model.write(folder, folder / "m.gguf", "f16", spec, gguf_model.Naming("small", "{{ messages }}"))
+    return folder / "m.gguf"
+
+
+@pytest.fixture
+def engine(file: Path) -> Iterator[LlamaCppEngine]:
+    made = LlamaCppEngine(file, context=64, parallel=2, threads=1, vocabulary=tiny.VOCABULARY)
+    yield made
+    made.close()
+
+
+def adapter(seed: int = 1) -> AdapterWeights:
+    modules = dict(tiny.lora(tiny.model("llama"), seed=seed).modules)
+    return AdapterWeights(
+        Path(), LoraConfig(rank=4, alpha=4), "", None, str(seed), modules, dict.fromkeys(modules, 4.0), None, None
+    )
+
+
+def said(engine: LlamaCppEngine, *names: str) -> tuple[str | None, list[int]]:
+    (answer,) = engine.complete([TextRequest((5, 9, 2), GREEDY, tuple(AdapterUse(name) for name in names))])
+    return answer.error, [token.id for token in answer.tokens]
+
+
+def test_an_adapter_that_does_not_fit_the_file_is_refused(engine: LlamaCppEngine) -> None:
+    good = adapter()
+    name, (a, b) = next(iter(good.modules.items()))
+    for modules, words in (
+        ({name: (a[:, 1:], b)}, "31 inputs and 32 outputs, which is 32 by 32 in the file"),
+        ({name: (a, b[2:])}, "32 inputs and 30 outputs"),
+        ({"model.layers.7.mlp.up_proj": (a, b)}, "no name|does not have"),
+    ):
+        with pytest.raises(InputError, match=words):
+            engine.add_adapter("bad", replace(good, modules=modules, alphas=dict.fromkeys(modules, 4.0)))
+    dora = replace(good, config=LoraConfig(rank=4, alpha=4, dora=True))
+    with pytest.raises(InputError, match="DoRA"):
+        engine.add_adapter("bad", dora)
+    assert engine.adapters() == () and not list(Path(engine._folder.name).iterdir())
+
+
+def test_a_file_that_llamacpp_refuses_costs_nobody_else_an_answer(engine: LlamaCppEngine) -> None:
+    engine.add_adapter("a", adapter(1))
+    base, a = said(engine), said(engine, "a")
+    assert base[0] is None and a[0] is None and base != a
+    engine.add_adapter("broken", adapter(2))
+    engine.add_adapter("b", adapter(3))
+    engine._files["broken"].write_bytes(b"GGUF, but no more than that")
+    error, _ = said(engine, "broken")
+    assert error and "'broken'" in error
+    assert said(engine) == base and said(engine, "a") == a and said(engine, "b")[0] is None
+    assert engine.load() == (0, 0)
+    engine.remove_adapter("broken")
+    engine.add_adapter("broken", adapter(1))
+    assert said(engine, "broken") == a
+
+
+def test_files_of_adapters_that_are_gone_are_deleted(engine: LlamaCppEngine) -> None:
+    folder = Path(engine._folder.name)
+    for _ in range(3):
+        engine.add_adapter("a", adapter(1))
+        said(engine, "a")
+    assert len(list(folder.iterdir())) == 1
+    engine.remove_adapter("a")
+    assert not list(folder.iterdir())
+    assert said(engine)[0] is None
+
+
+def test_who_needs_a_start_is_not_overtaken_by_those_who_do_not(engine: LlamaCppEngine) -> None:
+    engine._enter({})  # Somebody is being answered.
+    engine.add_adapter("a", adapter(1))
+    came: list[str] = []
+
+    def ask(name: str, files: dict[str, Path]) -> threading.Thread:
+        def run() -> None:
+            engine._enter(files)
+            came.append(name)
+            engine._leave()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    asks = [ask("with a", dict(engine._files))]
+    while not engine._restarts:
+        asks[0].join(0.01)
+    asks.append(ask("without", {}))
+    asks[1].join(0.5)
+    assert came == []
+    said_at_last = ask("later", {})
+    engine._leave()
+    for each in (*asks, said_at_last):
+        each.join(120)
+    assert sorted(came) == ["later", "with a", "without"]
+    assert said(engine, "a")[0] is None
