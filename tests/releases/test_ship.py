@@ -63,6 +63,8 @@ def test_the_adapter_alone_is_a_release(place: Path, run: str) -> None:
     assert {found.consumer.split()[0] for found in release.agreements} == {"allmend", "PEFT"}
     assert Release.from_json((place / "out" / "release.json").read_text()) == release
     card = (place / "out" / "README.md").read_text()
+    assert "Forgetting (what the base could do before) was not measured" in card
+    assert "Norms of behaviour were not measured" in card
     assert "Not judged" in card and "Not tested" in card and release.base_digest in card
     assert (place / "out" / "licence" / "LICENSE").read_text() == small.TERMS
 
@@ -106,6 +108,9 @@ def test_no_row_and_no_folder_leaves_with_the_verdict(place: Path) -> None:
         content = path.read_bytes() if path.is_file() else b""
         for kept in (str(place), "private/customers", "is green green", "a secret"):
             assert kept.encode() not in content, (path, kept)
+    card = (place / "out" / "README.md").read_text()
+    assert "some was lost: general_loss 0.500 → 0.900" in card and "not measured" not in card
+    assert "must: polite: kept in 5 of 6 answers (by the base in 3), 1 undecided" in card
     found = Verdict.from_json((place / "out" / "verdict.json").read_text())
     assert found.norms is not None and found.norms.file == "norms.toml"
     assert found.norms.results[0].tuned_held == 5 and found.measures[0].failed == 1
