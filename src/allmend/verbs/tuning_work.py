@@ -26,6 +26,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.clock import Clock
 from allmend.verbs.full_disk import told_when_full
 from allmend.verbs.recorded_plan import Recorded
+from allmend.verbs.recorded_rows import check_held_out
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
 from allmend.verbs.tuning_shard import Shard
@@ -67,6 +68,8 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     dataset = read_dataset(source, settings)
     if replayed is not None and dataset.examples.sha256 != replayed.data:
         raise InputError("the data file has changed since the run", where=source)
+    if replayed is not None:
+        check_held_out(dataset.examples, replayed.held_out)
     watch.stage(f"Looking up {settings.model}")
     # Fetching and converting happen once a machine.
     with clock.paused():
