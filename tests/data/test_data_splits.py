@@ -62,6 +62,20 @@ def test_duplicates_and_near_duplicates_stay_on_one_side():
             assert side_of.setdefault(families[place], name) == name
 
 
+def test_many_labels_of_repeated_rows_still_leave_rows_to_select_and_to_judge_by():
+    rows = made(200)
+    rows = [Row(row.prompt, f"label {place % 40}") for place, row in enumerate(rows) for _ in range(2)]
+    divided = split(rows)
+    assert (len(divided.select), len(divided.held_out)) == (40, 40)
+
+
+@pytest.mark.parametrize("copies", [30, 200])
+def test_three_large_groups_are_a_group_each(copies):
+    rows = [row for row in made(3) for _ in range(copies)]
+    divided = split(rows)
+    assert len(divided.train) == len(divided.select) == len(divided.held_out) == copies
+
+
 def test_label_shares_are_kept():
     rows = made(600)
     divided = split(rows, select=0.1, held_out=0.2)

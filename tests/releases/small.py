@@ -55,8 +55,15 @@ def rows(path: Path, count: int = 60) -> Path:
     return path
 
 
-def run(folder: Path, kind: str = "llama", *, dora: bool = False, bits: int | None = None, verdict: Verdict | None = None,
-        **changes: Any) -> str:  # fmt: skip
+def run(
+    folder: Path,
+    kind: str = "llama",
+    *,
+    dora: bool = False,
+    bits: int | None = None,
+    verdict: Verdict | None = None,
+    **changes: Any,
+) -> str:
     """Base, rows and adapter in `folder`, and the id of a finished run of tune that made the adapter."""
     place = base(folder / "base", kind, **changes)
     data = rows(folder / "rows.jsonl")
