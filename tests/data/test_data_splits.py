@@ -92,6 +92,33 @@ def test_a_frame_that_all_prompts_share_does_not_make_them_alike():
     assert len(split(rows, held_out=0.2).held_out) == 60
 
 
+TICKET = "The customer writes that the parcel with the number {} has not arrived and asks where it is by now please"
+
+
+def test_many_copies_of_one_text_with_another_number_are_no_frame():
+    rows = made(175) + [Row(TICKET.format(1000 + n), "neg") for n in range(25)]
+    alike = likeness([row.prompt for row in rows])
+    assert alike.near_duplicates == 24 and not alike.framed
+    for seed in range(5):
+        divided = split(rows, seed=seed)
+        for side in (divided.train, divided.select, divided.held_out):
+            assert len({place for place in side if place >= 175}) in (0, 25)
+
+
+def test_a_variant_of_such_a_text_is_found_by_what_they_share():
+    texts = [row.prompt for row in made(175)] + [TICKET.format(1000 + n) for n in range(25)]
+    texts.append(TICKET.replace("please", "today").format("7"))
+    assert len(set(likeness(texts).groups[175:].tolist())) == 1
+
+
+def test_a_long_frame_with_little_in_it_is_told_from_copies_and_said():
+    frame = " ".join(f"rule{n}" for n in range(120))
+    rows = [Row(f"{frame} {' '.join(sentence(random.Random(n), 6))}", "pos") for n in range(200)]
+    divided = split(rows)
+    assert divided.near_duplicates == 0 and len(divided.held_out) == 20
+    assert any("taken for a frame" in note for note in divided.notes)
+
+
 def test_half_of_the_rows_alike_end_up_in_train():
     rows = [Row("the very same text for everyone here", f"answer {n}") for n in range(50)] + made(50)
     divided = split(rows, held_out=0.2)

@@ -62,6 +62,11 @@ def split(
     notes = []
     if total and sizes.max() > total // 2:
         notes.append(f"{int(sizes.max())} of {total} rows are alike and stay on one side")
+    if alike.framed:
+        notes.append(
+            f"{alike.framed} of {total} rows agree on nearly all of their words with others; that was taken for a "
+            "frame that they share, and whether they nearly repeat was told by the rest alone"
+        )
     return Split(
         train=np.flatnonzero(per_row == TRAIN).tolist(),
         select=np.flatnonzero(per_row == SELECT).tolist(),
