@@ -16,6 +16,17 @@ from allmend.errors import InputError
 Write = Callable[[Path], object]
 
 
+def test_an_input_that_only_later_rows_have_is_read(tmp_path: Path) -> None:
+    rows = [{"instruction": "Add.", "output": "?"}]
+    rows += [{"instruction": "Add.", "input": f"{n} + {n}", "output": f"{2 * n}"} for n in range(4)]
+    for name, text in (("a.jsonl", "\n".join(map(json.dumps, rows))), ("a.json", json.dumps(rows))):
+        (tmp_path / name).write_text(text)
+        reading = Reading(tmp_path / name)
+        assert [row.prompt for row in reading] == ["Add.", *(f"Add.\n\n{n} + {n}" for n in range(4))]
+        assert reading.shape is not None and reading.shape.columns["input"] == "input"
+        assert any("some rows have 'input'" in note for note in reading.notes)
+
+
 def lines(*rows: dict[str, Any]) -> Write:
     return lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

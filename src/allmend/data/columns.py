@@ -48,7 +48,9 @@ class Shape:
     prompt: str = ""
     completion: str = ""
     extra: str | None = None
-    """`input` beside `instruction`: put after it, a blank line between."""
+    """`input` beside `instruction`: put after it, a blank line between. Rows of JSON need not all have it."""
+    extra_seen: bool = False
+    """Whether a row had one."""
     value_names: Mapping[int, str] | None = None
     """Names of numbered classes, where the file declares them."""
     notes: list[str] = field(default_factory=list)
@@ -77,7 +79,7 @@ class Shape:
         if self.kind == "text":
             return {"text": self.prompt}
         found = {"prompt": self.prompt, "completion": self.completion}
-        return found if self.extra is None else {**found, "input": self.extra}
+        return {**found, "input": self.extra} if self.extra is not None and self.extra_seen else found
 
     def row(self, values: Mapping[str, Any], place: str) -> Row:
         """One row of this shape; raises `BadRow`."""
@@ -93,6 +95,9 @@ class Shape:
         if self.extra is not None and (more := values.get(self.extra)):
             if not isinstance(more, str):
                 raise BadRow(f"field {self.extra!r} is {_kind_of(more)}, not text")
+            if not self.extra_seen:
+                self.extra_seen = True
+                self._note_once(f"some rows have {self.extra!r} as well; it follows {self.prompt!r}")
             prompt = f"{prompt}\n\n{more}"
         return Row(prompt=prompt, completion=self._text(values, self.completion), place=place, tests=_tests(values))
 
@@ -146,10 +151,10 @@ def find_shape(names: Sequence[str], prompt: str | None, completion: str | None,
         raise InputError(f"the columns can be read in more than one way: {both}", where=where, hint=_COLUMN_HINT)
     first, second = fitting[0]
     shape = Shape("prompt_completion", first, second)
-    if first.strip().lower() == "instruction" and "input" in lowered:
-        shape.extra = lowered["input"]
+    if first.strip().lower() == "instruction":
+        shape.extra, shape.extra_seen = lowered.get("input", "input"), "input" in lowered
     if (first, second) != ("prompt", "completion"):
-        more = f" (with {shape.extra!r} after it)" if shape.extra else ""
+        more = f" (with {shape.extra!r} after it)" if shape.extra_seen else ""
         shape.notes.append(f"read {first!r}{more} as the prompt and {second!r} as the completion")
     return shape
 
