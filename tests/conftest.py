@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,3 +80,27 @@ def reader(tmp_path_factory: pytest.TempPathFactory, shared_home: Callable[[Path
     made = Reader(folder, reading(shared_home(folder / "home")))
     made.try_line(next(line for line in commands("docs/tune.md") if line.startswith("allmend tune ")))
     return made
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder and a database of the test's own, never the person's.
+
+    `ALLMEND_TEST_POSTGRES=postgresql://…` runs the rooms that use it on that (emptied!) database instead of SQLite.
+    """
+    from allmend import database
+    from allmend.access import keys
+
+    place = tmp_path / "home"
+    monkeypatch.setenv("ALLMEND_HOME", str(place))
+    monkeypatch.delenv("ALLMEND_DATABASE", raising=False)
+    if server := os.environ.get("ALLMEND_TEST_POSTGRES"):
+        monkeypatch.setenv("ALLMEND_DATABASE", server)
+        with database.writing() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+        database.forget()
+    keys.forget()
+    yield place
+    keys.forget()
+    database.forget()

@@ -15,14 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
 SECRET = b"measured only, on loopback only!"
-PACKAGES = ("hf_xet", "obstore", "blake3", "lz4", "fastapi", "uvicorn", "numpy")
+PACKAGES = ("hf_xet", "obstore", "blake3", "lz4", "fastapi", "uvicorn", "httptools", "numpy")
 
 
 @contextmanager
@@ -103,6 +103,12 @@ def peak(pid: int) -> float:
     return int(line.split()[1]) / 1000
 
 
+def spent(pid: int) -> float:
+    """Processor seconds of a process so far, its own and the system's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def asked(url: str) -> dict[str, int]:
     """Bytes that came in the bodies of requests since the last time, by kind of request."""
     import httpx
@@ -127,11 +133,18 @@ def write(name: str, result: dict[str, Any]) -> None:
     about = {
         "command": " ".join(["python", f"bench/hub/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "machine": {"processor": model.partition(":")[2].strip(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
     text = json.dumps(result | about, indent=2) + "\n"
     (HERE / f"{name}.json").write_text(text)
     print(text)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def rounds(text: str) -> argparse.Namespace:

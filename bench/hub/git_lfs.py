@@ -2,8 +2,8 @@
 
 git-lfs pushes by its own transfer for `file://` remotes: no server and no network, the least that it can take. Bytes
 are what the bare repository's objects, and our store, grow by; seconds are add, commit and push (git-lfs), and
-upload (the stock client, in a process of its own, chunking included). KohakuHub is not measured: it starts only as
-containers with LakeFS, PostgreSQL and an S3 server, none of which installs from the package index.
+upload (the stock client, in a process of its own, chunking included). KohakuHub is not measured: it is not in the
+package index, and makes repositories by calling LakeFS, which is in none either.
 """
 
 from __future__ import annotations

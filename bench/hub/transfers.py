@@ -3,6 +3,9 @@
 upload     the stock client to our routes, and to a server that discards everything
 download   the stock client from our routes, and from a server that answers what was recorded before, from memory
 ranged     a plain ranged GET of the file rebuilt here, and of the same bytes by sendfile
+
+The two that are compared are asked one after the other, in turns. Beside seconds stand the server's processor seconds
+for a gigabyte: client and server share the machine's cores.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from common import client, folder, middle, noise, peak, rounds, server, write
+from common import client, folder, middle, noise, peak, rounds, server, spent, write
+
+_GETS = 3
+"""Plain GETs of each kind a round: they are short."""
 
 
 def record(url: str, xet: str, size: int, place: Path) -> None:
@@ -64,16 +71,23 @@ def fetch(url: str, path: str, size: int) -> float:
 def main() -> None:
     flags = rounds(__doc__ or "")
     size = flags.megabytes * 1_000_000
-    times: dict[str, list[float]] = {
-        name: [] for name in ("ours_up", "discard", "ours_down", "prebuilt", "ours_get", "sendfile")
-    }
+    names = ("ours_up", "discard", "ours_down", "prebuilt", "ours_get", "sendfile")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    processor: dict[str, list[float]] = {name: [] for name in names}
+
+    def timed(name: str, pid: int, work: Callable[[], float]) -> None:
+        before = spent(pid)
+        times[name].append(work())
+        processor[name].append((spent(pid) - before) / (size / 1e9))
+
     with folder() as place:
+        cache = place / "cache"
         for turn in range(flags.rounds):
             file = noise(place / "file.bin", size, turn)
-            with server(place / "d", "discard") as (url, _):
-                times["discard"].append(client(url, place / "cache", upload=[str(file)]))
+            with server(place / "d", "discard") as (url, pid):
+                timed("discard", pid, lambda url=url, file=file: client(url, cache, upload=[str(file)]))
             with server(place / f"s{turn}") as (url, pid):
-                times["ours_up"].append(client(url, place / "cache", upload=[str(file)]))
+                timed("ours_up", pid, lambda url=url, file=file: client(url, cache, upload=[str(file)]))
                 memory = peak(pid)
             file.unlink()
         file = noise(place / "file.bin", size, 0)
@@ -85,21 +99,23 @@ def main() -> None:
         with server(here) as (url, _):
             (here / "asked.json").write_text(json.dumps(asked_ranges(url, here, xet, size)))
             record(url, xet, size, here)
+        wanted = [(xet, size, str(place / "out"))]
         for _ in range(flags.rounds):
-            with server(here, "prebuilt") as (url, _):
-                times["prebuilt"].append(client(url, place / "cache", download=[(xet, size, str(place / "out"))]))
-            with server(here) as (url, _):
-                times["ours_down"].append(client(url, place / "cache", download=[(xet, size, str(place / "out"))]))
+            with server(here, "prebuilt") as (url, pid):
+                timed("prebuilt", pid, lambda url=url: client(url, cache, download=wanted))
+            with server(here) as (url, pid), server(here, "sendfile", "file.bin") as (plain, other):
+                timed("ours_down", pid, lambda url=url: client(url, cache, download=wanted))
                 fetch(url, f"/plain/{xet}", size)
-                times["ours_get"].append(fetch(url, f"/plain/{xet}", size))
-            with server(here, "sendfile", "file.bin") as (url, _):
-                fetch(url, "/", size)
-                times["sendfile"].append(fetch(url, "/", size))
+                fetch(plain, "/", size)
+                for _ in range(_GETS):
+                    timed("ours_get", pid, lambda url=url: fetch(url, f"/plain/{xet}", size))
+                    timed("sendfile", other, lambda plain=plain: fetch(plain, "/", size))
     seconds = {name: middle(values) for name, values in times.items()}
     result = {
         "bytes": size,
         "rounds": flags.rounds,
         "seconds": seconds,
+        "server_processor_seconds_for_a_gigabyte": {name: middle(values) for name, values in processor.items()},
         "all_seconds": {name: [round(value, 4) for value in values] for name, values in times.items()},
         "upload_share": round(seconds["discard"] / seconds["ours_up"], 3),
         "download_share": round(seconds["prebuilt"] / seconds["ours_down"], 3),

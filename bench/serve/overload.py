@@ -3,9 +3,11 @@
     python bench/serve/overload.py [--minutes 10] [--model gemma-3-270m] [--times 10]
 
 First the server's capacity is found (as many requests at once as it computes together), then how long an answer takes
-when offered half of that, by requests that come at random (Poisson); then ten times the capacity is offered for ten
-minutes by the same requests. Every answer's status, the time of those that were admitted (their waiting included) and
-the memory of the server with its engine's process are recorded; `overload.json` beside this file holds them.
+when offered half of that, by requests that come at random (Poisson); then ten times the capacity is offered: for half a
+minute with the server's default patience (ten seconds), which shows that nobody waits much longer than that, and for
+ten minutes with a `--wait` of half of what an answer takes on the calm server. Every answer's status, the time of those
+that were admitted (their waiting included) and the memory of the server with its engine's process are recorded;
+`overload.json` beside this file holds them.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ PROMPT = "Write a sentence about the sea and the people who live beside it, numb
 class Server:
     """The server that is measured, in a process of its own."""
 
-    def __init__(self, model: str, parallel: int, wait: str) -> None:
+    def __init__(self, model: str, parallel: int, wait: str | None) -> None:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "allmend", "serve", model, "--port", str(port), "--isolate", "--context",
-                   "1024", "--parallel", str(parallel), "--wait", wait]  # fmt: skip
+                   "1024", "--parallel", str(parallel), *(("--wait", wait) if wait else ())]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(lambda: httpx.get(f"{self.url}/ready").status_code == 200)
         self.model = httpx.get(f"{self.url}/v1/models").json()["data"][0]["id"]
@@ -149,7 +151,7 @@ async def phase(server: Server, *, rate: float, seconds: float) -> dict[str, Any
 
 async def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """All phases."""
-    server = Server(asked.model, asked.parallel, "60s")
+    server = Server(asked.model, asked.parallel, None)
     try:
         clients = Clients(server)
         await clients.closed(asked.parallel, 5)
@@ -157,6 +159,7 @@ async def measure(asked: argparse.Namespace) -> dict[str, Any]:
         capacity = await warm.closed(asked.parallel, asked.calm)
         await asyncio.gather(clients.close(), warm.close())
         unloaded = await phase(server, rate=capacity / 2, seconds=asked.calm)
+        patient = await phase(server, rate=capacity * asked.times, seconds=asked.calm)
     finally:
         server.close()
     # Whoever would wait longer than half of what an answer takes is told to come again.
@@ -170,14 +173,16 @@ async def measure(asked: argparse.Namespace) -> dict[str, Any]:
         after = await phase(server, rate=capacity / 2, seconds=asked.calm)
     finally:
         server.close()
-    bad = sum(count for status, count in overload["statuses"].items() if int(status) >= 500)
+    phases = (unloaded, patient, overload, after)
+    bad = sum(count for each in phases for status, count in each["statuses"].items() if int(status) >= 500)
     return {
         "parallel": asked.parallel,
         "tokens": TOKENS,
-        "wait": wait,
         "capacity_per_s": round(capacity, 2),
         "unloaded": unloaded,
-        "overload": overload,
+        "overload, waiting at most 10 s (the default)": patient,
+        "wait": wait,
+        f"overload, waiting at most {wait}": overload,
         "after": after,
         "goals": {
             "5xx": bad,

@@ -5,9 +5,10 @@
 Six kinds of client against a server with keys, its engine in a process of its own: streams, whole answers, many
 answers to one request, wrong requests, clients that leave in the middle, an administrator who loads and unloads
 adapters and makes and revokes keys; and, every `--crash` minutes, a kill -9 of the engine's process. Memory, open
-files and threads of the server are written down once a minute. At the end the ledger's rows are compared with the
-answers that clients got, id by id where they state usage. `soak.json` beside this file holds the result, and how long
-it ran. Without `--model` a model of two layers is made, which leaves the processor to all else.
+files and threads of the server and the size of its database are written down once a minute. At the end the ledger's
+rows are compared with the answers that clients got, id by id where they state usage. `soak.json` beside this file
+holds the result, and how long it ran. Without `--model` a model of two layers is made, which leaves the processor to
+all else.
 """
 
 from __future__ import annotations
@@ -165,6 +166,13 @@ def state(pid: int) -> dict[str, int]:
     }
 
 
+def database_kib(file: Path, run: Soak) -> dict[str, int]:
+    """What the database has on disk, its journal apart, beside the answers that it is for."""
+    size = lambda path: path.stat().st_size // 1024 if path.exists() else 0
+    journal = size(file.with_name(f"{file.name}-wal"))
+    return {"answers": len(run.told), "database_kib": size(file), "journal_kib": journal}
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process started."""
     text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
@@ -207,7 +215,7 @@ def soak(seconds: float, model: str | None, crash: float, look: float, kill: boo
             thread.start()
         began, states, next_crash = time.monotonic(), [], crash
         while (now := time.monotonic() - began) < seconds and server.poll() is None:
-            states.append({"at": round(now), **state(server.pid)})
+            states.append({"at": round(now), **state(server.pid), **database_kib(Path(home) / "soak.sqlite", run)})
             if now >= next_crash:
                 run.crashes += 1
                 next_crash += crash

@@ -37,7 +37,7 @@ def test_what_stands_beside_the_bar_fits_and_draws_the_curve_where_there_is_room
     finally:
         notes.cache_clear()
     assert columns == 40 or len(shown) + watch._bar_width + len("  training  ") <= columns
-    assert ("█" in shown) == (columns >= 80) and "500/1234" in shown and "12:34 left" in shown
+    assert ("█" in shown) == (columns >= 60) and "500/1234" in shown and "12:34 left" in shown
 
 
 def test_a_falling_loss_falls() -> None:

@@ -77,7 +77,7 @@ def test_well_known_names_are_understood_and_said(tmp_path, fields, expected):
     reading = Reading(write(tmp_path, "a.jsonl", json.dumps(fields)))
     [row] = reading
     assert (row.prompt, row.completion) == expected
-    assert bool(reading.notes) == ("prompt" not in fields)
+    assert any("as the prompt" in note for note in reading.notes) == ("prompt" not in fields)
 
 
 def test_names_that_fit_in_two_ways_are_not_guessed(tmp_path):

@@ -39,3 +39,19 @@ def test_collecting_keeps_what_a_commit_reaches(hub: hubs.Running) -> None:
     again = os.urandom(100_000)
     api.upload_file(path_or_fileobj=again, path_in_repo="a/w.bin", repo_id="anna/kept")
     assert read("anna/kept/a/w.bin") == again
+
+
+def test_a_commit_that_is_squashed_and_collected_at_once_was_made(hub: hubs.Running) -> None:
+    import asyncio
+
+    from allmend.hub import facts
+    from allmend.hub.collecting import collect
+
+    api = hub.api()
+    api.create_repo("soon")
+    done = api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id="anna/soon").oid
+    api.super_squash_history("anna/soon")
+    asyncio.run(collect(hub.server.hub.store, older=-60.0))
+    # What follows a commit finds it gone: no error, and not the answer 500 to who made it.
+    asyncio.run(facts.refresh(hub.server.hub, 1, done))
+    assert api.list_repo_files("anna/soon") == [".gitattributes", "x.txt"]

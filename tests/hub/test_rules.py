@@ -318,3 +318,12 @@ def test_who_did_what_is_written_down(hub: hubs.Running) -> None:
     api.delete_repo("audrey/log")
     found = [(entry.action, entry.target) for entry in audit.read(actor="audrey")]
     assert found == [(each, "model/audrey/log") for each in ("repo.delete", "repo.commit", "repo.create")]
+
+
+def test_a_name_that_ends_with_a_space_is_answered(hub: hubs.Running) -> None:
+    with hub.http() as client:
+        client.post("/api/repos/create", json={"name": "spaced"})
+        for path in (" ", "a\u00e9 ", "x\t"):
+            body = lines(("deletedFile", {"path": path}))
+            answer = client.post("/api/models/anna/spaced/commit/main", content=body)
+            assert 400 <= answer.status_code < 500 and answer.headers["x-error-message"].strip()

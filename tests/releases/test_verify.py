@@ -40,6 +40,16 @@ def test_as_made_nothing_is_wrong(release: Path, signed: Path) -> None:
     assert found.not_checked  # never silent about what it did not do
 
 
+def test_what_a_hub_puts_beside_it_is_named_and_changes_nothing(release: Path, signed: Path) -> None:
+    (release / ".gitattributes").write_text("*.safetensors filter=lfs")
+    (release / ".cache" / "huggingface").mkdir(parents=True)
+    (release / ".cache" / "huggingface" / "CACHEDIR.TAG").write_text("x")
+    found = verify(release, key=signed.parent / "key.pub")
+    assert found.problems == [] and any(".gitattributes" in sentence for sentence in found.not_checked)
+    (release / ".gitattributes2").write_text("x")
+    assert not verify(release).ok
+
+
 def flip(path: Path, place: int) -> bytes:
     data = bytearray(path.read_bytes())
     before = bytes(data)

@@ -1,26 +1,11 @@
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Records go into a folder and a database of the test's own, never into the person's.
-
-    `ALLMEND_TEST_POSTGRES=postgresql://…` runs the room's tests on that (emptied!) database instead of SQLite.
-    """
-    from allmend import database
-
-    place = tmp_path / "home"
-    monkeypatch.setenv("ALLMEND_HOME", str(place))
-    monkeypatch.delenv("ALLMEND_DATABASE", raising=False)
-    if server := os.environ.get("ALLMEND_TEST_POSTGRES"):
-        monkeypatch.setenv("ALLMEND_DATABASE", server)
-        with database.writing() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-            connection.exec_driver_sql("CREATE SCHEMA public")
-        database.forget()
-    yield place
-    database.forget()
+def home(own_home: Path) -> Path:
+    """Every test of this room has a home of its own."""
+    return own_home

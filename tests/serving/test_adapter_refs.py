@@ -11,7 +11,7 @@ from allmend import runs
 from allmend.data.templates import PLAIN
 from allmend.errors import FetchError, NotFound, UsageError
 from allmend.serving import adapter_refs
-from allmend.serving.registry import _PLAIN_STOPS
+from allmend.serving.targets import _PLAIN_STOPS
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +87,65 @@ def test_whoever_would_wait_too_long_is_told_when_to_come_again():
     run(scene())
 
 
+def test_answers_that_began_together_leave_together_and_the_estimate_knows():
+    async def scene():
+        now = [0.0]
+        gate = Gate(4, longest=4.0, clock=lambda: now[0])
+        for _ in range(30):  # Four at once, eight seconds each: one leaves in two seconds, on average.
+            four = [gate.enter("a") for _ in range(4)]
+            now[0] += 8.0
+            for place in four:
+                gate.leave(place)
+        four = [gate.enter("a") for _ in range(4)]
+        now[0] += 2.0
+        with pytest.raises(Overloaded) as caught:
+            gate.enter("b")  # Six seconds to wait, not two.
+        assert 1.9 < caught.value.retry_after < 3.0
+        now[0] += 3.0
+        next_one = gate.enter("b")
+        assert 2.9 < next_one.estimate < 4.0
+        now[0] += 3.0
+        for place in four:
+            gate.leave(place)
+        assert next_one.is_in
+
+    run(scene())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 2**32), st.floats(1.0, 20.0))
+def test_who_is_let_in_waits_about_as_long_as_was_told(slots, seed, times):
+    """Ten times more than is computed: waiting stays near its bound, whatever arrives."""
+
+    async def scene():
+        chance, now, longest = random.Random(seed), [0.0], 0.5
+        gate = Gate(slots, longest=longest, clock=lambda: now[0])
+        ends, waiting, waits = [], [], []
+        due = 0.0
+        while len(waits) < 300:
+            due += chance.expovariate(times * slots)
+            while ends and ends[0][0] <= due:
+                now[0], _, place = heapq.heappop(ends)
+                gate.leave(place)
+                for came, each in [item for item in waiting if item[1].is_in]:
+                    waiting.remove((came, each))
+                    waits.append(now[0] - came)
+                    heapq.heappush(ends, (now[0] + chance.uniform(0.8, 1.2), id(each), each))
+            now[0] = due
+            try:
+                place = gate.enter("a")
+            except Overloaded:
+                continue
+            if place.is_in:
+                heapq.heappush(ends, (due + chance.uniform(0.8, 1.2), id(place), place))
+            else:
+                waiting.append((due, place))
+        settled = sorted(waits[50:])
+        assert settled[int(0.99 * len(settled))] <= longest + 0.4
+
+    run(scene())
+
+
 def test_the_queue_has_an_end():
     async def scene():
         gate = Gate(1, longest=1e9, queue=3)
@@ -112,13 +173,13 @@ def test_memory_holds_requests_back_but_never_for_ever():
 def test_a_request_for_more_than_fits_at_once_is_not_refused_alone():
     async def scene():
         gate = Gate(4, longest=0.5)
-        gate.check(answers=64)
+        gate.check("a", answers=64)
         large = gate.enter("a", answers=64)
         assert large.is_in
         with pytest.raises(Overloaded):
-            gate.check(answers=64)
+            gate.check("a", answers=64)
         gate.leave(large)
-        gate.check(answers=64)
+        gate.check("a", answers=64)
 
     run(scene())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,46 @@ from openai import OpenAI
 
 import encoders
 from allmend import database
-from allmend.access import accounts, keys, usage
+from allmend.access import accounts, keys, prices, usage
+from allmend.access.limits import Limits
+from allmend.engines.speak import Sound
+from allmend.engines.transcribe import Heard, Hearing, Segment
+from allmend.nouns.model import Model
 from allmend.serving.server import Server
 from allmend.verbs.index import index
 from allmend.verbs.serve import start
+
+NORMS = """
+[[must_not]]
+name = "no phone numbers"
+on = "held-out"
+pattern = '\\d{3}-\\d{4}'
+"""
+
+
+class Voice:
+    """Says everything with a tenth of a second of silence a letter."""
+
+    program, voices = "silence", ()
+
+    def speak(self, text: str, *, speed: float = 1.0, voice: str | None = None) -> Sound:
+        return Sound(bytes(2 * 800 * len(text)), 8000)
+
+    def close(self) -> None: ...
+
+
+class Ear:
+    """Hears one word in every recording, which it takes for 16-bit samples, 8000 a second."""
+
+    def hear(self, recording: bytes, hearing: Hearing) -> Heard:
+        return Heard("en", len(recording) / 16000, iter([Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))]))
+
+    def close(self) -> None: ...
+
+
+def _about(name: str) -> Model:
+    fields = {"name": name, "path": ".", "digest": "0" * 64, "format": "safetensors", "source": "folder"}
+    return Model.model_construct(**fields, base=None)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +72,12 @@ def server(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         for name in ("anna", "ben"):
             accounts.create(name)
         index(root / "notes", name="notes", model=embed)
+        (root / "norms.toml").write_text(NORMS)
         options: dict[str, Any] = {"dtype": "float32", "memory": "64M", "isolate": False, "index": ["notes"]}
+        options["norms"] = str(root / "norms.toml")
         with start([str(folders.base), embed], port=0, with_keys=True, **options) as running:
+            running.registry.services.add(_about("voice"), "speak", Voice())
+            running.registry.services.add(_about("ear"), "transcribe", Ear())
             yield running
         database.forget()
         keys.forget()
@@ -53,6 +94,55 @@ def model(server: Server) -> str:
 
 def counted() -> int:
     return sum(row["prompt"] for row in usage.rows() if "embed" in row["route"])
+
+
+def rows_of(asking: OpenAI) -> list[dict[str, Any]]:
+    return [row for row in usage.rows() if row["key_id"] == asking.api_key.split("_")[1]]
+
+
+def test_what_is_no_text_is_counted_in_its_own_unit(server: Server) -> None:
+    prices.put("voice", prompt="15", completion="0")
+    with client(server, "anna", "serve:audio", "serve:embeddings", "serve:search") as asking:
+        asking.audio.speech.create(model="voice", input="Good morning", voice="alloy", response_format="wav")
+        asking.audio.transcriptions.create(model="ear", file=("a.wav", bytes(16000 * 7)))
+        events = asking.audio.transcriptions.create(model="ear", file=("a.wav", bytes(16000 * 5)), stream=True)
+        assert [event.type for event in events][-1] == "transcript.text.done"
+        asking.moderations.create(input=["Call 555-1234.", "No."])
+        found = asking.vector_stores.search("notes", query="When does the train leave?")
+        assert found.data
+        used = {(row["route"], row["model"], row["unit"], row["prompt"], row["state"]) for row in rows_of(asking)}
+        tokens = server.registry.services.all()[0].engine.rows(["When does the train leave?"], "query").count
+        assert used == {
+            ("/v1/audio/speech", "voice", "characters", 12, "settled"),
+            ("/v1/audio/transcriptions", "ear", "seconds", 7, "settled"),
+            ("/v1/audio/transcriptions", "ear", "seconds", 5, "settled"),
+            ("/v1/moderations", "norms", "characters", 17, "settled"),
+            ("/v1/vector_stores/search", model(server), "tokens", tokens, "settled"),
+        }
+        assert [row["cost"] for row in rows_of(asking) if row["model"] == "voice"] == ["0.00018"]
+    sums = {(row.group["model"], row.unit, row.prompt) for row in usage.summary(["model"])}
+    assert {("voice", "characters", 12), ("norms", "characters", 17), ("ear", "seconds", 12)} <= sums
+
+
+def test_limits_of_tokens_hold_for_embeddings_at_once(server: Server) -> None:
+    limits = Limits(tokens_per_day=100)
+    key = keys.create("anna", "narrow", scopes=["serve:embeddings"], limits=limits).text
+    texts = ["the sea and the wind " * 2] * 2
+    count = server.registry.services.all()[0].engine.rows(texts, "document").count
+    assert 10 <= count < 100
+
+    def ask(number: int) -> int:
+        with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as asking:
+            try:
+                return asking.embeddings.create(model=model(server), input=texts).usage.prompt_tokens
+            except openai.RateLimitError as error:
+                assert error.code == "rate_limit_exceeded"
+                return 0
+
+    with ThreadPoolExecutor(12) as threads:
+        told = sum(threads.map(ask, range(24)))
+    written = sum(row["prompt"] for row in usage.rows() if row["key_id"] == key.split("_")[1])
+    assert told == written == 100 // count * count
 
 
 def test_a_scope_on_another_model_covers_nothing_here(server: Server) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from openai import OpenAI, RateLimitError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from openai import APIConnectionError, DefaultHttpxClient, OpenAI, RateLimitError
 
 from allmend import database
 from allmend.access import accounts, audit, keys, usage, users
@@ -300,3 +308,48 @@ def test_listening_for_others_needs_keys_and_tls_or_a_word(folders: Any, tmp_pat
     (tmp_path / "no.pem").write_text("no")
     with pytest.raises(InputError):
         start(model, port=0, tls_cert=str(tmp_path / "no.pem"), tls_key=str(tmp_path / "no.pem"))
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """A certificate for this machine that nobody signed but itself, and its key."""
+    now = datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "allmend test")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=cert)
+    options: dict[str, Any] = {"dtype": "float32", "memory": "64M", "api_key": "word"}
+    with start(str(folders.base), port=0, tls_cert=cert, tls_key=key, **options) as running:
+        assert running.url.startswith("https://127.0.0.1:")
+        asked = body(running.registry.bases()[0].name)
+        with OpenAI(base_url=f"{running.url}/v1", api_key="word", max_retries=0,
+                    http_client=DefaultHttpxClient(verify=trusting)) as client:  # fmt: skip
+            said = client.chat.completions.create(**asked, temperature=0)
+            pieces = list(client.chat.completions.create(**asked, temperature=0, stream=True))
+        streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+        assert streamed == said.choices[0].message.content
+        untrusting = OpenAI(base_url=f"{running.url}/v1", api_key="word", max_retries=0)
+        with untrusting, pytest.raises(APIConnectionError):
+            untrusting.models.list()  # Nobody whom it trusts has signed the certificate.
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{running.url.replace('https', 'http')}/health")
+        assert httpx.get(f"{running.url}/v1/models", verify=trusting).status_code == 401

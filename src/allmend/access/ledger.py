@@ -4,7 +4,9 @@ A row is written when an answer begins, and settled with its tokens before the e
 that reached its client whole is in the ledger, also when the server is killed in the next instant. What was open when
 a server died is marked `lost`, with no tokens: nobody pays for an answer that was not finished.
 
-Rows are written by one thread, as many as there are in one transaction (group commit), in the order they came.
+Rows are written by one thread, as many as there are in one transaction (group commit). Nobody waits for an opening
+alone, so it is written a moment later, or with the first answer that is settled: most short answers are one row
+written once.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 from sqlalchemy import bindparam, func, insert, select, update
 
@@ -29,7 +33,14 @@ from allmend.database.schema import usage
 from allmend.home import file_name, home
 
 _BATCH = 500
+_GATHER = 0.05
+"""Seconds after which an opening is written, if no answer that is settled took it along before."""
+_TOGETHER, _MANY = 0.002, 4
+"""Seconds that an answer's end waits for others', where at least so many are open."""
 _PRICES_SECONDS = 1.0
+
+Unit = Literal["tokens", "characters", "seconds"]
+"""What the numbers of a row count: characters that were said or judged, seconds that were heard."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Opening:
     route: str
     model: str
     adapter: str | None
+    unit: Unit = "tokens"
+    """What is counted."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,11 @@ class Settled:
     completion: int
     state: str = "settled"
     """`settled`; `cancelled` where the client hung up before the end."""
+
+
+class _Signal(Enum):
+    OPENED = 1
+    END = 2
 
 
 @dataclass
@@ -71,57 +89,70 @@ class Ledger:
     def __init__(self) -> None:
         self.server = f"{socket.gethostname()[:40]}/{uuid.uuid4().hex[:12]}"
         self._lock = _hold(self.server)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Signal] = queue.SimpleQueue()
+        self._openings: deque[_Job] = deque()
         self._models: dict[str, tuple[str, str | None]] = {}
         self._prices: dict[str, prices.Price] = {}
         self._priced = 0.0
         self._closed = False
+        self._writer = database.Writer()
         recover()
         self._thread = threading.Thread(target=self._run, name="allmend-ledger", daemon=True)
         self._thread.start()
 
     def open(self, opening: Opening) -> Future[None]:
-        """Write that an answer begins; done when it is written."""
-        return self._put(_Job(opening, opening.id, None, Future(), time.time()))
+        """Write soon that an answer begins; done when it is written."""
+        job = _Job(opening, opening.id, None, Future(), time.time())
+        self._openings.append(job)
+        if len(self._openings) == 1:
+            self._jobs.put(_Signal.OPENED)
+        return job.done
 
     def settle(self, identity: str, settled: Settled) -> Future[None]:
         """Write what an answer used; done when it is written. An answer is settled once."""
-        return self._put(_Job(None, identity, settled, Future(), time.time()))
+        job = _Job(None, identity, settled, Future(), time.time())
+        self._jobs.put(job)
+        return job.done
 
     def close(self) -> None:
         """Write what is left, and end."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            self._jobs.put(_Signal.END)
             self._thread.join(timeout=60)
             self._lock.close()
-
-    def _put(self, job: _Job) -> Future[None]:
-        self._jobs.put(job)
-        return job.done
 
     def _run(self) -> None:
         ended = False
         while not ended:
-            jobs: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= _BATCH:
-                    break
+            settled: list[_Job] = []
+            until: float | None = None
+            while len(settled) < _BATCH and not ended:
                 try:
-                    job = self._jobs.get_nowait()
+                    item = self._jobs.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
                 except queue.Empty:
                     break
-            ended = job is None
-            if jobs:
-                self._write(jobs)
+                if item is _Signal.END:
+                    ended = True
+                elif isinstance(item, _Job):
+                    settled.append(item)
+                    if len(settled) == 1:
+                        # Where many answers are open, others are about to end: they share the transaction.
+                        many = len(self._openings) + len(self._models) >= _MANY
+                        until = time.monotonic() + (_TOGETHER if many else 0.0)
+                elif until is None:
+                    until = time.monotonic() + _GATHER
+            # Taken after the answers that are settled: the opening of each of them is here, or was written before.
+            openings = [self._openings.popleft() for _ in range(len(self._openings))]
+            if openings or settled:
+                self._write([*openings, *settled])
+        self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
         try:
             self._look_up_prices()
             opened, settled = self._rows(jobs)
-            with database.writing() as connection:
+            with self._writer.transaction() as connection:
                 if opened:
                     connection.execute(insert(usage), opened)
                 if settled:
@@ -171,6 +202,7 @@ class Ledger:
             "prompt": 0,
             "cached": 0,
             "completion": 0,
+            "unit": opening.unit,
             "cost": 0,
             "currency": None,
         }
@@ -204,7 +236,7 @@ def used_today(holder: Holder, day: str) -> int:
     """Tokens that the ledger holds for a key, or a user behind it, on a day."""
     key, user = holder
     query = select(func.coalesce(func.sum(usage.c.prompt + usage.c.completion), 0)).where(
-        usage.c.key_id == key, usage.c.day == day
+        usage.c.key_id == key, usage.c.day == day, usage.c.unit == "tokens"
     )
     if user is not None:
         query = query.where(usage.c.user == user)

@@ -94,6 +94,8 @@ class Listener:
         self.url = f"{'https' if options.get('ssl_certfile') else 'http'}://{shown}:{port}"
         self._socket = listening
         options.setdefault("lifespan", "off")
+        # The parser that comes with uvicorn, also where another is installed: one is tested and measured.
+        options.setdefault("http", "h11")
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, **options)
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="allmend-server", daemon=True)

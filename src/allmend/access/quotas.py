@@ -98,6 +98,14 @@ class Quotas:
                 book.running += 1
         return Admission(self, books)
 
+    def needs_look_up(self, holders: Sequence[tuple[Holder, Limits]]) -> bool:
+        """Whether `enter` would ask the database: if not, it takes microseconds and needs no thread."""
+        day = self._day()
+        return any(
+            limits.tokens_per_day is not None and ((book := self._books.get(holder)) is None or book.day != day)
+            for holder, limits in holders
+        )
+
     def _make(self, holder: Holder, limits: Limits, day: str) -> None:
         known = self._books.get(holder)
         if known is not None and known.day == day:
@@ -105,8 +113,10 @@ class Quotas:
         # The database is asked outside the lock; whoever is second finds the book made.
         used = self._used_today(holder, day) if limits.tokens_per_day is not None else 0
         with self._lock:
-            if known is None and holder not in self._books:
-                self._books[holder] = _Book(day=day, today=used)
+            book = self._books.setdefault(holder, _Book(day=day, today=used))
+            if book.day != day:
+                book.turn(self._clock(), day)
+                book.today = used
             if len(self._books) > _MOST_BOOKS:
                 for each in [name for name, book in self._books.items() if not book.running and name != holder]:
                     del self._books[each]
@@ -207,7 +217,8 @@ def _check_tokens(book: _Book, limits: Limits, tokens: int, now: float) -> None:
     if most is not None and book.today + book.reserved + tokens > most:
         left = max(most - book.today - book.reserved, 0)
         words = f"Limit reached: {most} tokens a day; {left} are left, and this request may need {tokens}."
-        raise Exceeded("tokens", f"{words} Ask for fewer with max_tokens.", _until_midnight())
+        after = None if tokens > most else _until_midnight()
+        raise Exceeded("tokens", f"{words} Ask for fewer with max_tokens.", after)
 
 
 def _check_adapters(book: _Book, limits: Limits, adapters: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ class Sum:
     prompt: int
     cached: int
     completion: int
+    unit: str
+    """What they count: tokens, characters, seconds."""
     cost: str
     """In the currency, exact to a billionth."""
     currency: str | None
@@ -39,7 +41,7 @@ class Sum:
 
 def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | None = None,
             account: str | None = None) -> list[Sum]:  # fmt: skip
-    """Sums of what is settled or was cancelled, a row a group and currency.
+    """Sums of what is settled or was cancelled, a row a group, unit and currency.
 
     Args:
         by: from `BY`.
@@ -52,6 +54,7 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
     query = (
         select(
             *columns,
+            usage.c.unit,
             usage.c.currency,
             func.count().label("answers"),
             func.sum(usage.c.prompt).label("prompt"),
@@ -60,8 +63,8 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
             func.sum(usage.c.cost).label("cost"),
         )
         .where(*_where(month, account), usage.c.state != "open")
-        .group_by(*columns, usage.c.currency)
-        .order_by(*columns, usage.c.currency)
+        .group_by(*columns, usage.c.unit, usage.c.currency)
+        .order_by(*columns, usage.c.unit, usage.c.currency)
     )
     with database.reading() as connection:
         rows = [] if connection is None else connection.execute(query).all()
@@ -72,6 +75,7 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
             int(row.prompt),
             int(row.cached),
             int(row.completion),
+            row.unit,
             money(int(row.cost)),
             row.currency,
         )

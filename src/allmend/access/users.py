@@ -39,6 +39,12 @@ def named(headers: Mapping[str, str]) -> str | None:
     return None
 
 
+def needs_look_up(key: str, user: str) -> bool:
+    """Whether `get` would ask the database."""
+    known = _known.get((key, user))
+    return known is None or time.monotonic() - known[0] > _FRESH_SECONDS
+
+
 def get(key: str, user: str) -> User | None:
     """What is known of a user; believed for a second."""
     now = time.monotonic()

@@ -26,7 +26,7 @@ _MARKS = {"blocking": "[red]stops tuning[/red]", "warning": "[yellow]warning[/ye
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDE = 90
 """Columns from which on there is room for a long bar and the speed."""
-_BESIDE = 14
+_BESIDE = 16
 """Columns of a bar's name and of the space around its parts."""
 
 

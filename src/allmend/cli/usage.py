@@ -58,12 +58,19 @@ def summary_command(
     else:
         from rich.table import Table
 
+        # What says the same everywhere is left to --csv and --json; what is shown is never cut.
+        silent = {"unit"} if all(each["unit"] == "tokens" for each in values) else set()
+        silent |= {"currency"} if all(each["currency"] is None for each in values) else set()
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in values[0]:
-            table.add_column(name, justify="right" if isinstance(values[0][name], int) else "left")
-        for each in values:
-            table.add_row(*("" if value is None else str(value) for value in each.values()))
-        out().print(table)
+        shown = [[name, *("" if each[name] is None else str(each[name]) for each in values)] for name in values[0]]
+        shown = [column for column in shown if column[0] not in silent]
+        for name, *cells in shown:
+            right = isinstance(values[0][name], int)
+            width = max(map(len, (name, *cells)))
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=width)
+        for row in zip(*(cells for _, *cells in shown), strict=True):
+            table.add_row(*row)
+        out().print(table, crop=False)
 
 
 @app.command(name="price")
@@ -78,6 +85,8 @@ def price_command(
     json: bool = False,
 ) -> None:
     """Set what a million tokens of a model cost from now on, or show it.
+
+    A model that counts something else has its price for a million of that: characters to be said, seconds to be heard.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
     address() -> str                                     light
     writing() -> Connection in a transaction             context managers, SQLAlchemy Core
+    Writer() -> many of them on one connection
     reading() -> Connection, or None when nothing was ever written
     schema.<table>                                       the tables
 
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING
 from allmend.database.place import address
 
 if TYPE_CHECKING:
-    from allmend.database.engine import forget, in_plain_words, reading, shown_address, writing
+    from allmend.database.engine import Writer, forget, in_plain_words, reading, shown_address, writing
 
-_HOMES = dict.fromkeys(("forget", "in_plain_words", "reading", "shown_address", "writing"),
+_HOMES = dict.fromkeys(("Writer", "forget", "in_plain_words", "reading", "shown_address", "writing"),
                        "allmend.database.engine")  # fmt: skip
 
-__all__ = ["address", "forget", "in_plain_words", "reading", "shown_address", "writing"]
+__all__ = ["Writer", "address", "forget", "in_plain_words", "reading", "shown_address", "writing"]
 
 
 def __getattr__(name: str) -> object:

@@ -65,6 +65,34 @@ def writing() -> Iterator[Connection]:
         yield connection
 
 
+class Writer:
+    """One connection, kept for many transactions that write, by one thread: half the price of `writing`."""
+
+    def __init__(self) -> None:
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As `writing`. After an error the next transaction connects anew."""
+        with in_plain_words():
+            if self._kept is None:
+                ready = engine()
+                assert ready is not None
+                self._kept = ready.connect().execution_options(allmend_write=True)
+            try:
+                with self._kept.begin():
+                    yield self._kept
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Give the connection back."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+
 @contextmanager
 def reading() -> Iterator[Connection | None]:
     """A connection to read from; None when there is no database yet."""

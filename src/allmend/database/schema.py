@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a database with this version needs no Alembic."""
 
 metadata = MetaData(
@@ -178,6 +178,7 @@ usage = Table(  # a row for every answer: written before it begins, settled befo
     Column("prompt", Integer, nullable=False),
     Column("cached", Integer, nullable=False),
     Column("completion", Integer, nullable=False),
+    Column("unit", String(12), nullable=False, server_default="tokens"),  # what they count: characters, seconds
     Column("cost", BigInteger, nullable=False),  # billionths of the currency
     Column("currency", String(3)),
     Index(None, "day", "account"),

@@ -29,7 +29,11 @@ _TASKS = {
 
 async def refresh(hub: Hub, repository: int, commit: str) -> None:
     """Read the small files of main anew, and have its contents inspected."""
-    files = await run_in_threadpool(_files, commit)
+    try:
+        files = await run_in_threadpool(_files, commit)
+    except KeyError:
+        # Squashed and collected since: the commit was made, and what is said of main follows from a later one.
+        return
     card: dict[str, Any] = {}
     try:
         card = cards.front_matter(await _text(hub, files.get("README.md")))

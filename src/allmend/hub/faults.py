@@ -29,11 +29,15 @@ class Fault(Exception):
 
     def response(self) -> JSONResponse:
         """The answer."""
-        plain = re.sub(r"[^\x20-\x7e]+", " ", self.words)[:500]
-        headers = {"X-Error-Message": plain, "X-Request-Id": secrets.token_hex(8), **self.headers}
+        headers = {"X-Error-Message": in_header(self.words), "X-Request-Id": secrets.token_hex(8), **self.headers}
         if self.code:
             headers["X-Error-Code"] = self.code
         return JSONResponse({"error": self.words}, self.status, headers=headers)
+
+
+def in_header(words: str) -> str:
+    """Words as a header can hold them: plain letters, and no space at either end, which servers refuse to send."""
+    return re.sub(r"[^\x20-\x7e]+", " ", words)[:500].strip()
 
 
 def no_repository(words: str = "Repository not found") -> Fault:

@@ -153,7 +153,7 @@ async def _write_spans(hub: Hub, target: Path, file: File, spans: list[tuple[int
                 await asyncio.to_thread(out.write, chunk)
 
 
-async def _contents(hub: Hub, file: File, start: int, end: int) -> AsyncIterator[bytes]:
+async def _contents(hub: Hub, file: File, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
     from allmend.hub.routes.resolve import contents
 
     async for chunk in contents(hub, file, start, end):

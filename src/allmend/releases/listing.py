@@ -19,8 +19,25 @@ STATEMENT, BOM, CARD, PARITY, VERDICT = (
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<path>[^\n]+)")
 
 
+ADDED = (".gitattributes", ".cache/huggingface")
+"""What hubs and their clients put beside the files of a release: not part of it, read by nothing that loads one."""
+
+
 def files_of(folder: Path) -> list[str]:
     """Relative paths of everything below `folder`, hidden files too; raises `InputError` at a link."""
+    return [name for name in _all(folder) if not _is_added(name)]
+
+
+def added_to(folder: Path) -> list[str]:
+    """Relative paths of what a hub or its client put there."""
+    return [name for name in _all(folder) if _is_added(name)]
+
+
+def _is_added(name: str) -> bool:
+    return name in ADDED or name.startswith(f"{ADDED[1]}/")
+
+
+def _all(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():

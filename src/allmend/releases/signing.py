@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allmend.errors import InputError, NotFound, Unavailable
-from allmend.releases.listing import SIGNATURE, SIGNER, files_of
+from allmend.releases.listing import ADDED, SIGNATURE, SIGNER, files_of
 
 PASSWORD = "ALLMEND_SIGN_PASSWORD"
 """Environment variable with the password of an encrypted key."""
@@ -127,7 +127,8 @@ def _canonical(value: Any) -> str:
 
 def _hashing(folder: Path) -> Any:
     hashing = _module("hashing")
-    return hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE, folder / SIGNER], ignore_git_paths=False)
+    ignored = [folder / name for name in (SIGNATURE, SIGNER, *ADDED)]
+    return hashing.Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
 
 
 def _module(name: str) -> Any:

@@ -23,6 +23,7 @@ from allmend.releases.listing import (
     SIGNER,
     STATEMENT,
     SUMS,
+    added_to,
     files_of,
     read_sums,
 )
@@ -85,6 +86,8 @@ def verify(folder: Path, key: Path | None = None) -> Verification:
         problems.append("a signature was asked for, and the release has none")
     else:
         not_checked.append("who made it: it is not signed, so files changed together with their digests go unseen")
+    if added := added_to(folder):
+        not_checked.append(f"what a hub put beside the release: {', '.join(added[:5])}")
     not_checked.append("parity again: the report says what was measured when it was made")
     size = sum((folder / name).stat().st_size for name in names)
     return Verification(

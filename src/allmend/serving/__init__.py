@@ -4,10 +4,13 @@ app.py           the FastAPI application: routes, errors, who may call
 registry.py      models and adapters by the names that requests use
 requests.py      what clients send, checked          responses.py   what they get
 chat.py          /v1/chat/completions                completions.py /v1/completions
-respond.py     /v1/responses                       response_api.py its bodies
-tools.py       tools: told, called, read           shelf.py       which adapters are in memory
-meter.py       counts, request ids, a log
-answering.py     from an engine's pieces to answers and streams, and what happens when a client goes away
+respond.py       /v1/responses                       response_api.py its bodies
+tools.py         tools: told, called, read           shelf.py       which adapters are in memory
+meter.py         counts, request ids, a log
+answering.py     from a request to a place in the queue, and what answers say of themselves
+gate.py          the queue: who is next, how long it will take, who is told to come again
+running.py       answers of a request under way, and what happens when a client goes away
+streams.py       answers as events
 faults.py        errors in OpenAI's shape
 access.py        the key, and which hosts a browser may reach us by
 server.py        the application on a port, in a thread

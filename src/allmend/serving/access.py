@@ -189,7 +189,8 @@ def _with_headers(send: Send, visit: Visit) -> Send:
 
 
 async def _answer(fault: Fault, send: Send) -> None:
-    headers = {"content-type": "application/json", **(fault.headers or {})}
+    body = json.dumps(fault.body(), ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **(fault.headers or {})}
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": fault.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": json.dumps(fault.body()).encode()})
+    await send({"type": "http.response.body", "body": body})

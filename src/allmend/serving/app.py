@@ -16,15 +16,16 @@ from allmend.errors import AllmendError, NotFound, nearest
 from allmend.serving import adapter_refs, chat, completions, faults, more, respond
 from allmend.serving import visit as visits
 from allmend.serving.access import Access
-from allmend.serving.answering import ClientGone
 from allmend.serving.desk import Desk
 from allmend.serving.faults import Fault, FaultBody
 from allmend.serving.meter import Meter, Observed
-from allmend.serving.registry import Base, Registry, Served, ServedAdapter
+from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, ReplaceModel, UnloadAdapter
 from allmend.serving.response_api import Response as ApiResponse
 from allmend.serving.response_api import ResponseRequest
 from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, Replaced, TextCompletion
+from allmend.serving.running import ClientGone
+from allmend.serving.targets import Base, Served, ServedAdapter
 
 _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""
@@ -91,6 +92,8 @@ def create_app(
         # The documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
+        # Nothing is told to anybody; asking for every request whether it should be takes a fifteenth of its time.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     meter = registry.meter = Meter()
     desk = meter.desk = desk or Desk()

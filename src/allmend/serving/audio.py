@@ -89,16 +89,16 @@ async def transcribe(
     )
     engine: TranscribeEngine = service.engine
     recording = await file.read()
-    async with charged(request, "serve:audio", service) as charge:
+    async with charged(request, "serve:audio", service.name, unit="seconds") as charge:
         try:
             heard = await run_in_threadpool(engine.hear, recording, hearing)
         except InputError as error:
             words_ = f"{error.message}. {error.hint}" if error.hint else error.message
             raise Fault(400, words_, param="language" if "language" in error.message else "file") from None
+        charge.prompt = _seconds(heard)
         if form.get("stream"):
             return _streamed(heard)
         segments = await run_in_threadpool(list, heard.segments)
-        charge.completion = sum(len(segment.tokens) for segment in segments)
     return _rendered(heard, segments, wanted, translate)
 
 
@@ -109,7 +109,7 @@ def _rendered(heard: Heard, segments: Sequence[Segment], wanted: str, translate:
     if wanted in ("srt", "vtt"):
         made = "".join(_captions(segments, wanted))
         return PlainTextResponse(made, media_type="application/x-subrip" if wanted == "srt" else "text/vtt")
-    usage = {"type": "duration", "seconds": max(1, round(heard.duration))}
+    usage = {"type": "duration", "seconds": _seconds(heard)}
     if wanted == "json":
         return JSONResponse({"text": text, "usage": usage})
     spoken = [{"word": word.word.strip(), "start": word.start, "end": word.end} for s in segments for word in s.words]
@@ -124,6 +124,11 @@ def _rendered(heard: Heard, segments: Sequence[Segment], wanted: str, translate:
             "usage": usage,
         }
     )
+
+
+def _seconds(heard: Heard) -> int:
+    """What is billed, and told as usage."""
+    return max(1, round(heard.duration))
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _streamed(heard: Heard) -> StreamingResponse:
             delta = segment.text if said else segment.text.lstrip()
             said += delta
             yield _event({"type": "transcript.text.delta", "delta": delta})
-        usage = {"type": "duration", "seconds": max(1, round(heard.duration))}
+        usage = {"type": "duration", "seconds": _seconds(heard)}
         yield _event({"type": "transcript.text.done", "text": said.strip(), "usage": usage})
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
@@ -185,7 +190,8 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
         hint = nearest(voice, own)
         raise Fault(400, f"There is no voice {voice!r}. {hint}".rstrip(), param="voice", code="invalid_value")
     form = body.response_format or "mp3"
-    async with charged(request, "serve:audio", service):
+    async with charged(request, "serve:audio", service.name, unit="characters") as charge:
+        charge.prompt = len(body.input)
         spoken = await run_in_threadpool(
             lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
         )

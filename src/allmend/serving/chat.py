@@ -17,10 +17,10 @@ from allmend.engines import constraint
 from allmend.engines.text import Completion, Finish, Piece, TextRequest, TokenInfo, Usage
 from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import InputError
-from allmend.serving import answering, tools
+from allmend.serving import answering, streams, tools
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatMessage, ChatRequest
 from allmend.serving.responses import (
     ChatAnswer,
@@ -37,6 +37,8 @@ from allmend.serving.responses import (
     ToolCallDelta,
     TopLogprob,
 )
+from allmend.serving.running import Running, count_usage, whole
+from allmend.serving.targets import Target
 from allmend.serving.tools import CallWatch, Toolbox
 
 
@@ -57,11 +59,11 @@ async def answer(request: Request, body: ChatRequest, registry: Registry) -> Cha
     body = await searched(body, registry, request)
     prepared, running = await begin(request, body, registry)
     if body.stream:
-        return answering.stream(_chunks(prepared, running), running)
-    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)), running)
+        return streams.stream(_chunks(prepared, running), running)
+    return _completion(prepared, await whole(request, running, len(prepared.requests)), running)
 
 
-async def begin(request: Request, body: ChatRequest, registry: Registry) -> tuple[Prepared, answering.Running]:
+async def begin(request: Request, body: ChatRequest, registry: Registry) -> tuple[Prepared, Running]:
     """Understand a request and take a place in the queue for it."""
     return await answering.begin(request, body, registry, prepare)
 
@@ -157,14 +159,14 @@ def _message(message: ChatMessage, place: int) -> dict[str, Any]:
     return values
 
 
-def provenance(prepared: Prepared, running: answering.Running) -> Provenance:
+def provenance(prepared: Prepared, running: Running) -> Provenance:
     """What answers, and what was looked up for it."""
     made = answering.provenance(prepared.target, prepared.template, running)
     made.searched = prepared.body.searched
     return made
 
 
-def _completion(prepared: Prepared, answers: Sequence[Completion], running: answering.Running) -> ChatCompletion:
+def _completion(prepared: Prepared, answers: Sequence[Completion], running: Running) -> ChatCompletion:
     target = prepared.target
     identity, created = answering.new_id("chatcmpl")
     names = target.base.token_bytes
@@ -184,13 +186,13 @@ def _completion(prepared: Prepared, answers: Sequence[Completion], running: answ
         created=created,
         model=prepared.body.model,
         choices=choices,
-        usage=answering.count_usage([given.usage for given in answers]),
+        usage=count_usage([given.usage for given in answers]),
         system_fingerprint=answering.fingerprint(target),
         allmend=provenance(prepared, running),
     )
 
 
-async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterator[ChatChunk | bytes]:
+async def _chunks(prepared: Prepared, running: Running) -> AsyncIterator[ChatChunk | bytes]:
     target, body = prepared.target, prepared.body
     identity, created = answering.new_id("chatcmpl")
     mark = answering.fingerprint(target)
@@ -204,7 +206,7 @@ async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterat
             first.allmend = provenance(prepared, running)
         yield first
     usages: list[Usage] = []
-    quick = answering.QuickEvents(chunk([]), '"delta":{"content":%s}')
+    quick = streams.QuickEvents(chunk([]), '"delta":{"content":%s}')
     watches = [CallWatch() if prepared.toolbox else None for _ in prepared.requests]
     async for index, piece in running.pieces():
         if piece.usage is not None:
@@ -227,7 +229,7 @@ async def _chunks(prepared: Prepared, running: answering.Running) -> AsyncIterat
         yield chunk([choice])
     if body.stream_options is not None and body.stream_options.include_usage:
         last = chunk([])
-        last.usage = answering.count_usage(usages)
+        last.usage = count_usage(usages)
         yield last
 
 

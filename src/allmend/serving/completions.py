@@ -12,11 +12,13 @@ from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Completion, TextRequest, TokenInfo, Usage
 from allmend.engines.token_bytes import TokenBytes
-from allmend.serving import answering
+from allmend.serving import answering, streams
 from allmend.serving.faults import Fault, unsupported
-from allmend.serving.registry import Registry, Target
+from allmend.serving.registry import Registry
 from allmend.serving.requests import CompletionRequest
 from allmend.serving.responses import CompletionChoice, CompletionLogprobs, FinishReason, TextCompletion
+from allmend.serving.running import Running, count_usage, whole
+from allmend.serving.targets import Target
 
 _DEFAULT_MAX_TOKENS = 16
 """OpenAI's own for this route."""
@@ -37,8 +39,8 @@ async def answer(request: Request, body: CompletionRequest, registry: Registry) 
     """Continue one or many prompts, whole or as a stream."""
     prepared, running = await answering.begin(request, body, registry, _prepare)
     if body.stream:
-        return answering.stream(_chunks(prepared, running), running)
-    return _completion(prepared, await answering.whole(request, running, len(prepared.requests)), running)
+        return streams.stream(_chunks(prepared, running), running)
+    return _completion(prepared, await whole(request, running, len(prepared.requests)), running)
 
 
 def _prepare(body: CompletionRequest, registry: Registry) -> _Prepared:
@@ -91,7 +93,7 @@ def _decoded(tokens: Sequence[int], tokenizer: Any) -> str:
     return text
 
 
-def _completion(prepared: _Prepared, answers: Sequence[Completion], running: answering.Running) -> TextCompletion:
+def _completion(prepared: _Prepared, answers: Sequence[Completion], running: Running) -> TextCompletion:
     body, target = prepared.body, prepared.target
     identity, created = answering.new_id("cmpl")
     names = target.base.token_bytes
@@ -114,13 +116,13 @@ def _completion(prepared: _Prepared, answers: Sequence[Completion], running: ans
         created=created,
         model=body.model,
         choices=choices,
-        usage=answering.count_usage([given.usage for given in answers], prepared.prompts),
+        usage=count_usage([given.usage for given in answers], prepared.prompts),
         system_fingerprint=answering.fingerprint(target),
         allmend=answering.provenance(target, None, running),
     )
 
 
-async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncIterator[TextCompletion | bytes]:
+async def _chunks(prepared: _Prepared, running: Running) -> AsyncIterator[TextCompletion | bytes]:
     body, target = prepared.body, prepared.target
     identity, created = answering.new_id("cmpl")
     mark, names = answering.fingerprint(target), target.base.token_bytes
@@ -135,7 +137,7 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
     ]
     yield first
     usages: dict[int, Usage] = {}
-    quick = answering.QuickEvents(chunk([]), '"text":%s')
+    quick = streams.QuickEvents(chunk([]), '"text":%s')
     async for index, piece in running.pieces():
         if piece.usage is not None:
             usages[index] = piece.usage
@@ -153,7 +155,7 @@ async def _chunks(prepared: _Prepared, running: answering.Running) -> AsyncItera
         yield chunk([CompletionChoice(text=piece.text, index=index, logprobs=logprobs, finish_reason=reason)])
     if body.stream_options is not None and body.stream_options.include_usage:
         last = chunk([])
-        last.usage = answering.count_usage([usages[index] for index in sorted(usages)], prepared.prompts)
+        last.usage = count_usage([usages[index] for index in sorted(usages)], prepared.prompts)
         yield last
 
 

@@ -12,7 +12,7 @@ from allmend.serving.gate import Gate
 
 if TYPE_CHECKING:
     from allmend.access.ledger import Ledger
-    from allmend.serving.registry import Base
+    from allmend.serving.targets import Base
 
 WORD = Principal("operator", "api-key", ("serve:admin",))
 """Whoever sends the one key of `--api-key`."""
@@ -28,7 +28,7 @@ class Desk:
     """Keys of the database are asked for, and the ledger is kept."""
     parallel: int = 32
     """Answers that run at once, for each base."""
-    longest: float = 30.0
+    longest: float = 10.0
     """Seconds that a request may wait for its turn."""
     queue: int = 1024
     """Answers that may wait, for each base."""

@@ -98,7 +98,7 @@ async def answer(request: Request, body: EmbeddingRequest, registry: Registry) -
     if body.dimensions is not None and body.dimensions > engine.width:
         words = f"This model's vectors have {engine.width} numbers; {body.dimensions} were asked for."
         raise Fault(400, words, param="dimensions", code="invalid_value")
-    async with charged(request, "serve:embeddings", service) as charge:
+    async with charged(request, "serve:embeddings", service.name, most=rows.count) as charge:
         charge.prompt = rows.count
         vectors = await vectors_of(engine, rows, low=bool(request.scope.get(MARK)))
     if registry.meter is not None:

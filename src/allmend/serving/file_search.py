@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from allmend.serving import vector_stores
+from allmend.serving import store_search
 from allmend.serving import visit as visits
 from allmend.serving.faults import Fault
 from allmend.serving.inside import owner_of
 from allmend.serving.searching import FileSearchTool, SearchedPassage
-from allmend.serving.vector_stores import SearchRequest
+from allmend.serving.store_api import SearchRequest
 
 if TYPE_CHECKING:
     from allmend.serving.registry import Registry
@@ -74,7 +74,7 @@ async def search(
             asked = SearchRequest(
                 query=question, max_num_results=most, filters=tool.filters, ranking_options=tool.ranking_options
             )
-            page = await vector_stores.search(stores, identity, asked, owner)
+            page = await store_search.search(stores, identity, asked, owner)
             for hit in page.data:
                 text = "\n".join(part.text for part in hit.content)
                 found.append(

@@ -5,7 +5,10 @@ here: higher priority first; among equals the key that has had the least, by the
 queueing: Goyal, Vin, Cheng 1996). So a key that sends a thousand requests delays its own, not another's.
 
 A queue that only grows is a collapse in slow motion. Whoever would wait longer than they want to, or than the server
-lets anybody wait, is told at once when to come again.
+lets anybody wait, is told at once when to come again. How long that is follows from what runs: each of the answers
+that are computed has begun at a known time, and is expected to take as long as the last ones did, and somewhat longer
+(mean and mean deviation, as TCP estimates its timeouts: Jacobson 1988). The mean rate of departures would not do: few
+large answers that began together leave together, and whoever comes next waits for all of one.
 
 Everything here runs on the server's event loop; there are no locks.
 """
@@ -21,9 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _SMOOTH = 0.2
-"""Weight of the newest answer in the estimate of how long one takes."""
+"""Weight of the newest answer in the estimate of how long one takes, and of how far that is off."""
 _FIRST_GUESS = 1.0
-_RATE_SECONDS = 30.0
+_OVERDUE = 0.25
+"""What an answer that has taken as long as they do is given still, in parts of that."""
 
 
 class Overloaded(Exception):
@@ -83,7 +87,7 @@ class Gate:
         answers: int,
         *,
         tokens: int | None = None,
-        longest: float = 30.0,
+        longest: float = 10.0,
         queue: int = 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,9 +100,8 @@ class Gate:
         self._active: Counter[str] = Counter()
         self._virtual = 0.0
         self._number = itertools.count()
-        self._seconds = _FIRST_GUESS
-        self._left: list[tuple[float, int]] = []
-        self._closed = False
+        self._inside: dict[int, Place] = {}
+        self._seconds, self._spread = _FIRST_GUESS, 0.0
         self.refused = 0
 
     @property
@@ -122,31 +125,32 @@ class Gate:
             self._account(place, start)
             self._admit(place)
             return place
-        ahead = sum(each.answers for each in self._heap if not each.gone and each.order < order)
-        place.position = 1 + sum(1 for each in self._heap if not each.gone and each.order < order)
-        place.estimate = self._check(ahead, answers, place.position, deadline)
+        place.position, place.estimate = self._expect(order, answers, deadline)
         self._account(place, start)
         heapq.heappush(self._heap, place)
         self._waiting += answers
         return place
 
-    def check(self, *, answers: int = 1, priority: int = 0, deadline: float | None = None) -> None:
-        """Raise `Overloaded` where `enter` surely would: before a request has cost anything."""
+    def check(self, key: str, *, answers: int = 1, priority: int = 0, deadline: float | None = None) -> None:
+        """Raise `Overloaded` where `enter` would, whatever memory there is: before a request has cost anything."""
         if not self._heap and (not self._running or self._running + answers <= self._answers):
             return
-        first = sum(each.answers for each in self._heap if not each.gone and each.order[0] < -priority)
-        self._check(first, answers, 1 + first, deadline)
+        start = max(self._virtual, self._finish.get(key, 0.0))
+        self._expect((-priority, start, next(self._number)), answers, deadline)
 
-    def _check(self, ahead: int, answers: int, position: int, deadline: float | None) -> float:
-        """Seconds to wait behind `ahead` answers; raises `Overloaded`."""
-        estimate = self.estimate(ahead + min(answers, self._answers))
+    def _expect(self, order: tuple[int, float, int], answers: int, deadline: float | None) -> tuple[int, float]:
+        """(place, seconds to wait) of who would come with `order`; raises `Overloaded`."""
+        before = [each for each in self._heap if not each.gone and each.order < order]
+        position = 1 + len(before)
+        estimate = self.estimate(sum(each.answers for each in before) + min(answers, self._answers))
         patience = self._longest if deadline is None else min(self._longest, deadline - self._clock())
         if self._waiting + answers > self._queue or estimate > patience:
             self.refused += 1
             words = f"The server is busy: about {estimate:.1f} s to wait, at place {position}."
-            after = max(estimate - max(patience, 0.0), min(self._seconds, 1.0), 0.05)
+            # Until the queue is as short as it may be, and not before the next answer has left.
+            after = max(estimate - max(patience, 0.0), min(self.estimate(1), 1.0), 0.05)
             raise Overloaded(words, retry_after=after, place=position)
-        return estimate
+        return position, estimate
 
     async def wait(self, place: Place, *, deadline: float | None = None, at_most: float | None = None) -> bool:
         """Wait until it is in; False when `at_most` seconds have passed before. Raises `TooLate`."""
@@ -168,11 +172,12 @@ class Gate:
             if len(self._finish) > 10_000:
                 self._finish = {key: self._finish[key] for key in self._active if key in self._finish}
         if place.is_in:
-            now = self._clock()
             self._running -= place.answers
             self._held -= place.tokens
-            self._seconds += _SMOOTH * (now - place.began - self._seconds)
-            self._left.append((now, place.answers))
+            del self._inside[place.order[2]]
+            off = self._clock() - place.began - self._seconds
+            self._seconds += _SMOOTH * off
+            self._spread += _SMOOTH * (abs(off) - self._spread)
         else:
             place.admitted.cancel()
             self._waiting -= place.answers
@@ -184,16 +189,18 @@ class Gate:
             return 0
         return 1 + sum(1 for each in self._heap if not each.gone and each.order < place.order)
 
-    def estimate(self, ahead: int) -> float:
-        """Seconds until `ahead` waiting answers have come in: by how fast answers left lately, else how long one
-        takes."""
+    def estimate(self, count: int) -> float:
+        """Seconds until `count` of the answers that wait may have come in."""
         now = self._clock()
-        self._left = [each for each in self._left if now - each[0] <= _RATE_SECONDS]
-        by_length = self._seconds * ahead / max(min(self._answers, max(self._running, 1)), 1)
-        if len(self._left) < 8:
-            return by_length
-        span = max(now - self._left[0][0], 0.001)
-        return ahead * span / sum(count for _, count in self._left)
+        run = [now - place.began for place in self._inside.values() for _ in range(min(place.answers, self._answers))]
+        # Where those that run have taken longer than usual already, answers have become longer.
+        usual = max(self._seconds + self._spread, sum(run) / max(len(run), 1))
+        left = [max(usual - seconds, _OVERDUE * usual) for seconds in run]
+        if not left:
+            return (count - 1) // self._answers * usual
+        # Each that leaves makes room for one, which takes its time in turn.
+        rounds, which = divmod(max(count, 1) - 1, len(left))
+        return rounds * usual + sorted(left)[which]
 
     def _account(self, place: Place, start: float) -> None:
         self._finish[place.key] = start + max(place.tokens, 1)
@@ -210,6 +217,7 @@ class Gate:
         self._running += place.answers
         self._held += place.tokens
         self._virtual = max(self._virtual, place.order[1])
+        self._inside[place.order[2]] = place
         place.began = self._clock()
         place.admitted.set_result(None)
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from allmend.serving.answering import new_id
+from allmend.serving.charge import charged
 from allmend.serving.faults import Fault, unsupported
 from allmend.verdicts.norms import NormsFile, decided
 
@@ -69,13 +71,15 @@ class Moderation(BaseModel):
     allmend: ModerationSource
 
 
-async def answer(body: ModerationRequest, norms: NormsFile | None) -> Moderation:
+async def answer(request: Request, body: ModerationRequest, norms: NormsFile | None) -> Moderation:
     """Hold texts against the norms."""
     if norms is None:
         words = "This server has no norms to hold a text against: give it some with --norms FILE."
         raise Fault(400, words, code="no_norms")
     texts = _texts(body)
-    results = await run_in_threadpool(_results, norms, texts)
+    async with charged(request, "serve:embeddings", "norms", unit="characters") as charge:
+        charge.prompt = sum(map(len, texts))
+        results = await run_in_threadpool(_results, norms, texts)
     return Moderation(
         id=new_id("modr")[0], model="norms", results=results, allmend=ModerationSource(norms_sha256=norms.sha256)
     )

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from allmend.home import root
-from allmend.serving import audio, embeddings, moderations, rerank, vector_stores
+from allmend.serving import audio, embeddings, moderations, rerank, store_search
 from allmend.serving.audio import SpeechRequest, TextFormat, Transcription
 from allmend.serving.batch_runner import Runner
 from allmend.serving.batches import Batch, Batches, BatchList, BatchRequest
@@ -26,7 +26,7 @@ from allmend.serving.moderations import Moderation, ModerationRequest
 from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
 from allmend.serving.responses import ModelCard
-from allmend.serving.vector_stores import (
+from allmend.serving.store_api import (
     AddFile,
     ChangeStore,
     CreateStore,
@@ -36,10 +36,10 @@ from allmend.serving.vector_stores import (
     StoreFile,
     StoreFileList,
     StoreList,
-    Stores,
     TextContent,
     VectorStore,
 )
+from allmend.serving.vector_stores import Stores
 
 if TYPE_CHECKING:
     from allmend.documents.store import Index
@@ -160,9 +160,9 @@ def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
         return await rerank.answer(request, body, registry)
 
     @app.post("/v1/moderations", tags=["text"], responses=_WRONG)
-    async def moderate(body: ModerationRequest) -> Moderation:
+    async def moderate(request: Request, body: ModerationRequest) -> Moderation:
         """Texts against the owner's norms."""
-        return await moderations.answer(body, norms)
+        return await moderations.answer(request, body, norms)
 
 
 def _audio(app: FastAPI, registry: Registry) -> None:
@@ -318,7 +318,7 @@ def _stores(app: FastAPI, stores: Stores) -> None:
     @app.post("/v1/vector_stores/{store_id}/search", tags=["documents"], responses=_WRONG)
     async def search_store(request: Request, store_id: str, body: SearchRequest) -> SearchPage:
         """Passages that say something about a question."""
-        return await vector_stores.search(stores, store_id, body, owner_of(request))
+        return await store_search.answer(request, stores, store_id, body)
 
 
 def _store_files(app: FastAPI, stores: Stores) -> None:

@@ -10,98 +10,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from allmend.data.templates import PLAIN, Template, of_tokenizer
+from allmend.data.templates import PLAIN, Template
 from allmend.engines.text import AdapterUse, TextEngine
-from allmend.engines.token_bytes import TokenBytes
 from allmend.errors import AllmendError, InputError, NotFound, UsageError, nearest
 from allmend.serving.services import Services
 from allmend.serving.shelf import Shelf
+from allmend.serving.targets import Base, Served, ServedAdapter, Target, served_base
 
 if TYPE_CHECKING:
     from allmend.adapters import AdapterWeights
-    from allmend.nouns.model import Model
     from allmend.serving.meter import Meter
     from allmend.serving.requests import LoraUse
     from allmend.serving.vector_stores import Stores
 
 
-_PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
-"""Beginnings of a turn in the plain template. The names of its roles are held equal to it by a test."""
-
-
 _MOST_ADAPTERS = 10_000
 """Adapters known at once; more are not looked for on demand."""
-
-
-class Served(Protocol):
-    """What is to be known of a model that is served; `Loaded` has it."""
-
-    about: Model
-    tokenizer: Any
-    template: str | None
-
-
-@dataclass(frozen=True)
-class Base:
-    """A base model that is served."""
-
-    name: str
-    engine: TextEngine
-    tokenizer: Any
-    template: Template
-    digest: str
-    source: str
-    created: int
-    token_bytes: TokenBytes = field(repr=False)
-    answer_limit: int
-    """Most tokens of a chat answer whose request names no limit."""
-
-
-@dataclass(frozen=True)
-class ServedAdapter:
-    """An adapter that is served."""
-
-    name: str
-    base: str
-    digest: str
-    source: str
-    template: Template | None
-    created: int
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a request asked for."""
-
-    base: Base
-    adapters: tuple[ServedAdapter, ...]
-    uses: tuple[AdapterUse, ...]
-
-    @property
-    def template(self) -> Template:
-        """The template of the adapters, where they agree on one, else the base's."""
-        found = {adapter.template for adapter in self.adapters if adapter.template is not None}
-        return found.pop() if len(found) == 1 else self.base.template
-
-    @property
-    def turn_stops(self) -> tuple[str, ...]:
-        """Text that ends an answer: a model that does not end its turn itself would go on with the other's."""
-        return _PLAIN_STOPS if self.template.is_plain else ()
-
-    @property
-    def drops_space(self) -> bool:
-        """Whether answers begin with a space that belongs to the template: the plain one asks without it."""
-        return self.template.is_plain
-
-    @property
-    def label(self) -> str | None:
-        """The adapters in words: `mine`, or `mine*0.5+yours`."""
-        words = [use.name if use.scale == 1 else f"{use.name}*{use.scale:g}" for use in self.uses]
-        return "+".join(words) or None
 
 
 class Registry:
@@ -134,7 +61,7 @@ class Registry:
         self, loaded: Served, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
     ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
-        base = _base(loaded, engine, name, answer_limit)
+        base = served_base(loaded, engine, name, answer_limit)
         with self._lock:
             self._free(base.name)
             self._bases[base.name] = base
@@ -148,7 +75,7 @@ class Registry:
         """
         if name not in self._bases:
             raise NotFound(f"there is no model {name!r} here", hint=nearest(name, self._bases) or None)
-        made = _base(loaded, engine, name, self._bases[name].answer_limit)
+        made = served_base(loaded, engine, name, self._bases[name].answer_limit)
         shelf = Shelf(engine, self._slots, self._beside)
         with self._lock:
             mine = [adapter for adapter in self._adapters.values() if adapter.base == name]
@@ -347,22 +274,6 @@ class Registry:
     def _free(self, name: str) -> None:
         if name in self._bases or name in self._adapters or self.services.get(name) is not None:
             raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
-
-
-def _base(loaded: Served, engine: TextEngine, name: str | None, answer_limit: int) -> Base:
-    about = loaded.about
-    template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
-    return Base(
-        name or about.name,
-        engine,
-        loaded.tokenizer,
-        PLAIN if template.is_plain else template,
-        about.digest,
-        str(about.base or about.name),
-        int(time.time()),
-        TokenBytes(loaded.tokenizer),
-        answer_limit,
-    )
 
 
 def _check_base(weights: AdapterWeights, base: Base, name: str) -> None:

@@ -85,7 +85,9 @@ async def answer(request: Request, body: RerankRequest, registry: Registry) -> R
     service = services.find(registry, body.model, "rank", "embed")
     texts = [item if isinstance(item, str) else item.text for item in body.documents]
     method: Literal["cross-encoder", "cosine"] = "cross-encoder" if service.kind == "rank" else "cosine"
-    async with charged(request, "serve:embeddings", service) as charge:
+    # A token has a byte at least, and no model reads more than fits.
+    most = sum(min(len(f"{body.query}{text}".encode()) + 8, service.limit) for text in texts)
+    async with charged(request, "serve:embeddings", service.name, most=most) as charge:
         if method == "cross-encoder":
             scores, tokens = await run_in_threadpool(service.engine.scores, body.query, texts)
         else:

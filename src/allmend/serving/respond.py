@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Usage
 from allmend.errors import AllmendError
-from allmend.serving import answering, chat, faults
+from allmend.serving import answering, chat, faults, streams
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
 from allmend.serving.registry import Registry
@@ -31,6 +31,7 @@ from allmend.serving.response_api import (
     ResponseUsage,
 )
 from allmend.serving.responses import ToolCall
+from allmend.serving.running import Running, whole
 from allmend.serving.searching import FileSearchTool, SearchCall
 from allmend.serving.tools import CallWatch
 
@@ -43,7 +44,7 @@ async def answer(request: Request, body: ResponseRequest, registry: Registry) ->
     made = _Made(body, prepared, running)
     if body.stream:
         return _stream(made.events(running), running)
-    (given,) = await answering.whole(request, running, 1)
+    (given,) = await whole(request, running, 1)
     said, calls = prepared.toolbox.read(given.text) if prepared.toolbox else (given.text, [])
     return made.finished(said, calls, given.finish == "stop", given.usage)
 
@@ -129,7 +130,7 @@ def _text(content: str | list[InputPart], where: str) -> str:
 class _Made:
     """One response as it grows."""
 
-    def __init__(self, body: ResponseRequest, prepared: chat.Prepared, running: answering.Running) -> None:
+    def __init__(self, body: ResponseRequest, prepared: chat.Prepared, running: Running) -> None:
         self._body, self._prepared, self._running = body, prepared, running
         self._id, self._created = answering.new_id("resp")
         self._message = f"msg_{uuid.uuid4().hex}"
@@ -156,7 +157,7 @@ class _Made:
             )
         return made
 
-    async def events(self, running: answering.Running) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, running: Running) -> AsyncIterator[dict[str, Any]]:
         """The events of a stream, in OpenAI's order."""
         begun = self._response("in_progress", []).model_dump()
         yield self._event("response.created", response=begun)
@@ -278,11 +279,11 @@ class _Made:
         )
 
 
-def _stream(events: AsyncIterator[dict[str, Any]], running: answering.Running) -> StreamingResponse:
+def _stream(events: AsyncIterator[dict[str, Any]], running: Running) -> streams.EventStream:
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for place, seconds in running.waiting():
-                yield answering.queue_comment(place, seconds)
+                yield streams.queue_comment(place, seconds)
             async for event in events:
                 text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                 yield f"event: {event['type']}\ndata: {text}\n\n".encode()
@@ -291,5 +292,4 @@ def _stream(events: AsyncIterator[dict[str, Any]], running: answering.Running) -
             failure = {"type": "error", "sequence_number": 0, **fault.detail.model_dump(exclude={"type"})}
             yield f"event: error\ndata: {json.dumps(failure, ensure_ascii=False)}\n\n".encode()
 
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+    return streams.EventStream(lines(), running)

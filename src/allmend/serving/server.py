@@ -49,7 +49,10 @@ def tls_options(cert: str | None, key: str | None) -> dict[str, str]:
         raise NotFound("there is no such file", where=error.filename or cert) from None
     except (OSError, ValueError) as error:
         words = str(error).partition("(_ssl")[0].strip()
-        raise InputError(f"this is no certificate with its key ({words})", where=cert) from None
+        hint = (
+            "Both are PEM files: the certificate with those that lead to its authority, and its key without a password."
+        )
+        raise InputError(f"this is no certificate with its key ({words})", where=cert, hint=hint) from None
     return {"ssl_certfile": cert, "ssl_keyfile": key}
 
 

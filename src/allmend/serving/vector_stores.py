@@ -8,190 +8,36 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from starlette.concurrency import run_in_threadpool
+from pydantic import JsonValue
 
 from allmend.digests import file_digest
 from allmend.documents import build
-from allmend.documents.asking import ask
-from allmend.documents.store import About, Document, Found, Index
+from allmend.documents.store import About, Document, Index
 from allmend.errors import AllmendError, InputError, NotFound, Refused, UsageError, nearest
-from allmend.serving.embeddings import vectors_of
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.files import Files, Page, paged
-from allmend.serving.searching import Ranking
 from allmend.serving.services import Service, Services
+from allmend.serving.store_api import (
+    AddFile,
+    ChangeStore,
+    CreateStore,
+    FileCounts,
+    Gone,
+    StoreFile,
+    StoreFileError,
+    StoreFileList,
+    StoreList,
+    VectorStore,
+)
+from allmend.serving.store_search import shown_name
 
 if TYPE_CHECKING:
     from allmend.engines.embed import EmbedEngine
 
 _ID = re.compile(r"vs_[a-z0-9]{24}\Z")
 _MOST_STORES = 1000
-_MOST_RESULTS = 50
-
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-Attributes = Annotated[dict[Annotated[str, Field(max_length=64)], str | float | bool], Field(max_length=16)]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class CreateStore(_Body):
-    """The body of `/v1/vector_stores`."""
-
-    name: Annotated[str, Field(max_length=256)] | None = None
-    file_ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] | None = None
-    metadata: Metadata | None = None
-    description: Annotated[str, Field(max_length=2000)] | None = None
-    expires_after: dict[str, JsonValue] | None = None
-    """Refused: stores here stay until they are deleted."""
-    chunking_strategy: dict[str, JsonValue] | None = None
-    """`auto` alone."""
-    model: Annotated[str, Field(max_length=1024)] | None = None
-    """The embedding model; where one is served it is that."""
-
-
-class ChangeStore(_Body):
-    """The body of `/v1/vector_stores/ID`."""
-
-    name: Annotated[str, Field(max_length=256)] | None = None
-    metadata: Metadata | None = None
-    expires_after: dict[str, JsonValue] | None = None
-
-
-class AddFile(_Body):
-    """The body of `/v1/vector_stores/ID/files`."""
-
-    file_id: Annotated[str, Field(min_length=1, max_length=200)]
-    attributes: Attributes | None = None
-    chunking_strategy: dict[str, JsonValue] | None = None
-
-
-class SearchRequest(_Body):
-    """The body of `/v1/vector_stores/ID/search`."""
-
-    query: (
-        Annotated[str, Field(min_length=1, max_length=10_000)]
-        | Annotated[list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=8)]
-    )
-    max_num_results: Annotated[int, Field(ge=1, le=_MOST_RESULTS)] | None = None
-    filters: dict[str, JsonValue] | None = None
-    """Comparisons of attributes, joined by `and` and `or`, as OpenAI has them."""
-    ranking_options: Ranking | None = None
-    rewrite_query: bool | None = None
-    """Accepted; queries are taken as they are."""
-
-
-class FileCounts(BaseModel):
-    """Files of a store."""
-
-    in_progress: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    total: int = 0
-
-
-class VectorStore(BaseModel):
-    """A store, as OpenAI has it."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    id: str
-    object: Literal["vector_store"] = "vector_store"
-    created_at: int
-    name: str
-    usage_bytes: int
-    file_counts: FileCounts
-    status: Literal["completed"] = "completed"
-    last_active_at: int | None = None
-    metadata: dict[str, str] | None = None
-    model: str
-    """The embedding model."""
-
-
-class StoreList(BaseModel):
-    """Stores."""
-
-    object: Literal["list"] = "list"
-    data: list[VectorStore]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
-
-
-class Gone(BaseModel):
-    """What was deleted."""
-
-    id: str
-    object: str
-    deleted: bool = True
-
-
-class StoreFileError(BaseModel):
-    """Why a file is not in the store."""
-
-    code: str = "invalid_file"
-    message: str
-
-
-class StoreFile(BaseModel):
-    """A file in a store."""
-
-    id: str
-    object: Literal["vector_store.file"] = "vector_store.file"
-    created_at: int
-    vector_store_id: str
-    usage_bytes: int
-    status: Literal["completed", "failed"]
-    last_error: StoreFileError | None = None
-    attributes: dict[str, Any] = Field(default_factory=dict)
-    filename: str
-
-
-class StoreFileList(BaseModel):
-    """Files of a store."""
-
-    object: Literal["list"] = "list"
-    data: list[StoreFile]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
-
-
-class TextContent(BaseModel):
-    """A piece of text."""
-
-    type: Literal["text"] = "text"
-    text: str
-
-
-class Hit(BaseModel):
-    """A passage."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    file_id: str
-    filename: str
-    score: float
-    """1 where meaning and words both put it first."""
-    attributes: dict[str, Any]
-    content: list[TextContent]
-
-
-class SearchPage(BaseModel):
-    """Passages, best first."""
-
-    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
-    search_query: list[str]
-    data: list[Hit]
-    has_more: bool = False
-    next_page: str | None = None
 
 
 class Stores:
@@ -332,10 +178,14 @@ class Stores:
 
     def engine(self, index: Index) -> EmbedEngine:
         """The served model that an index was made with; raises `Fault` where it is not served."""
+        engine: EmbedEngine = self.service(index).engine
+        return engine
+
+    def service(self, index: Index) -> Service:
+        """The same, with its name."""
         for service in self._services.all():
             if service.kind == "embed" and service.digest == index.about.digest:
-                engine: EmbedEngine = service.engine
-                return engine
+                return service
         words = f"This store was made with {index.about.model}, which is not served now. Add it to `allmend serve`."
         raise Fault(400, words, code="unsupported_model")
 
@@ -379,45 +229,6 @@ class Stores:
         return named[0]
 
 
-async def search(stores: Stores, identity: str, body: SearchRequest, owner: str) -> SearchPage:
-    """Search a store."""
-    index = await run_in_threadpool(stores.find, identity, owner)
-    _matches({}, body.filters)  # A wrong filter is wrong whatever is found.
-    queries = [body.query] if isinstance(body.query, str) else body.query
-    most = body.max_num_results or 10
-    best: dict[int, Found] = {}
-    for query in queries:
-        for found in await passages(stores, index, query, _MOST_RESULTS if body.filters else most):
-            if found.id not in best or found.score > best[found.id].score:
-                best[found.id] = found
-    least = (body.ranking_options.score_threshold if body.ranking_options else None) or 0.0
-    kept = [found for found in best.values() if found.score >= least and _matches(found.attributes, body.filters)]
-    kept.sort(key=lambda found: (-found.score, found.id))
-    hits = [
-        Hit(
-            file_id=found.file_id or found.path,
-            filename=_name(found.path, found.file_id),
-            score=found.score,
-            attributes={**found.attributes, **({"page": found.page} if found.page is not None else {})},
-            content=[TextContent(text=found.text)],
-        )
-        for found in kept[:most]
-    ]
-    return SearchPage(search_query=queries, data=hits)
-
-
-async def passages(stores: Stores, index: Index, query: str, most: int) -> list[Found]:
-    """Passages for a question."""
-    engine = stores.engine(index)
-    rows = await run_in_threadpool(engine.rows, [query], "query")
-    (vector,) = await vectors_of(engine, rows)
-    return await run_in_threadpool(lambda: ask(index, query, vector, most=most))
-
-
-def _name(path: str, file_id: str | None) -> str:
-    return path.removeprefix(f"{file_id}/") if file_id else path
-
-
 def _file(identity: str, document: Document) -> StoreFile:
     failed = document.passages == 0
     return StoreFile(
@@ -428,41 +239,10 @@ def _file(identity: str, document: Document) -> StoreFile:
         status="failed" if failed else "completed",
         last_error=StoreFileError(message=document.note or "there is no text in it") if failed else None,
         attributes=document.attributes or {},
-        filename=_name(document.path, document.file_id),
+        filename=shown_name(document.path, document.file_id),
     )
 
 
 def _only_auto(strategy: dict[str, JsonValue] | None) -> None:
     if strategy is not None and strategy.get("type") != "auto":
         raise unsupported("a chunking_strategy other than 'auto'", "chunking_strategy")
-
-
-_COMPARED: dict[str, Any] = {
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-    "in": lambda a, b: a in b,
-    "nin": lambda a, b: a not in b,
-}
-
-
-def _matches(attributes: dict[str, Any], filters: Any, depth: int = 0) -> bool:
-    """Whether attributes pass OpenAI's comparison and compound filters; raises `Fault` for what is none."""
-    if filters is None:
-        return True
-    kind = filters.get("type") if isinstance(filters, dict) else None
-    if kind in ("and", "or") and isinstance(filters.get("filters"), list) and depth < 8:
-        # All are looked at, so that a wrong one is found whatever the attributes are.
-        each = [_matches(attributes, inner, depth + 1) for inner in filters["filters"]]
-        return all(each) if kind == "and" else any(each)
-    if kind not in _COMPARED or not isinstance(filters.get("key"), str) or "value" not in filters:
-        raise Fault(400, "A filter has type, key and value, or type and filters.", param="filters")
-    if kind in ("in", "nin") and not isinstance(filters["value"], list):
-        raise Fault(400, f"A filter of type {kind!r} takes a list.", param="filters")
-    try:
-        return filters["key"] in attributes and bool(_COMPARED[kind](attributes[filters["key"]], filters["value"]))
-    except TypeError:
-        return False

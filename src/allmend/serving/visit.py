@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ from allmend.serving.gate import Gate, Overloaded, Place, TooLate
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from allmend.serving.registry import Target
+    from allmend.access.ledger import Unit
+    from allmend.serving.targets import Target
 
 _LONGEST_DEADLINE = 86400.0
 
@@ -54,8 +55,14 @@ class Visit:
         self._gate: Gate | None = None
         self._place: Place | None = None
         self._opening: Future[None] | None = None
+        self._unit: Unit = "tokens"
         self._settled = False
         self._work: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def share(self) -> str:
+        """Whose share of the server this counts against: the key's, or that of the user behind it."""
+        return f"{self.principal.key or ''}/{self.principal.user or ''}"
 
     async def enter(self, route: str, headers: Mapping[str, str]) -> None:
         """Count the request against the limits of its key and user; raises `Fault` 429."""
@@ -67,14 +74,18 @@ class Visit:
         named = users.named(headers) if limits.forwarded_users else None
         if named is not None:
             self.principal = self.principal.behalf_of(named)
-            known = await run_in_threadpool(users.get, key, named)
+            asked = users.needs_look_up(key, named)
+            known = await run_in_threadpool(users.get, key, named) if asked else users.get(key, named)
             self.user_adapter = known.adapter if known else None
             own = known.limits if known and known.limits.stored() else limits.each_user
             if own is not None:
                 holders.append(((key, named), own))
                 self.priority = own.priority or self.priority
+        quotas = self.desk.quotas
         try:
-            self._admission = await run_in_threadpool(self.desk.quotas.enter, holders)
+            # A thread costs a quarter of a millisecond: only where the database is asked.
+            asked = quotas.needs_look_up(holders)
+            self._admission = await run_in_threadpool(quotas.enter, holders) if asked else quotas.enter(holders)
         except Exceeded as error:
             raise exceeded(error) from None
         self.headers |= self._admission.headers()
@@ -100,20 +111,26 @@ class Visit:
             tokens: most tokens that prompts and answers can need together.
         """
         gate = self.desk.gate(target.base)
-        who = f"{self.principal.key or ''}/{self.principal.user or ''}"
-        place = gate.enter(who, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
+        place = gate.enter(self.share, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
         self._gate, self._place = gate, place
-        if self._admission is not None:
-            try:
-                self._admission.reserve(tokens, [adapter.digest for adapter in target.adapters])
-            except Exceeded as error:
-                gate.leave(place)
-                raise exceeded(error) from None
-            self.headers |= self._admission.headers()
+        try:
+            self.reserve(tokens, [adapter.digest for adapter in target.adapters])
+        except Fault:
+            gate.leave(place)
+            raise
         if self.desk.ledger is not None:
             self.headers["x-usage-id"] = self.id
         self.headers["x-queue-place"] = str(place.position)
         self.headers["x-queue-estimate"] = f"{place.estimate:.2f}"
+
+    def reserve(self, tokens: int, adapters: Sequence[str] = ()) -> None:
+        """Set aside the most tokens that it can use; raises `Fault` 429 beyond the limits of its key and user."""
+        if self._admission is not None:
+            try:
+                self._admission.reserve(tokens, adapters)
+            except Exceeded as error:
+                raise exceeded(error) from None
+            self.headers |= self._admission.headers()
 
     async def turn(self, at_most: float | None = None) -> bool:
         """Wait for the turn; False when it has not come after `at_most` seconds. Raises `Fault` at the deadline."""
@@ -131,16 +148,17 @@ class Visit:
         now = self._gate.position(self._place)
         return now, self._gate.estimate(now)
 
-    def open(self, target: Target) -> None:
+    def open(self, model: str, adapter: str | None = None, unit: Unit = "tokens") -> None:
         """Write into the ledger that an answer begins; `settle` sees to it that it is written."""
+        self._unit = unit
         if self.desk.ledger is None or self._opening is not None:
             return
         from allmend.access.ledger import Opening
 
         who = self.principal
-        label = target.label
+        self.headers["x-usage-id"] = self.id
         self._opening = self.desk.ledger.open(
-            Opening(self.id, who.key, who.account, who.user, self.route, target.base.name, label)
+            Opening(self.id, who.key, who.account, who.user, self.route, model, adapter, unit)
         )
 
     async def settle(self, *, prompt: int, cached: int, completion: int, state: str = "settled") -> None:
@@ -149,12 +167,12 @@ class Visit:
             return
         self._settled = True
         if self._admission is not None:
-            self._admission.settle(prompt + completion)
+            self._admission.settle(prompt + completion if self._unit == "tokens" else 0)
         if self.desk.ledger is not None and self._opening is not None:
             from allmend.access.ledger import Settled
 
-            await _written(self._opening)
             await _written(self.desk.ledger.settle(self.id, Settled(prompt, cached, completion, state)))
+            await _written(self._opening)
 
     def works(self, ending: Callable[[], Awaitable[None]]) -> None:
         """What brings the work to its end before the visit ends."""
@@ -222,8 +240,11 @@ def retry_headers(seconds: float | None) -> dict[str, str]:
 
 async def _written(done: Any) -> None:
     try:
-        # Also where the client hangs up meanwhile, what was used is written.
-        await asyncio.shield(asyncio.wrap_future(done))
+        if done.done():
+            done.result()
+        else:
+            # Also where the client hangs up meanwhile, what was used is written.
+            await asyncio.shield(asyncio.wrap_future(done))
     except AllmendError as error:
         words = f"The answer could not be written into the ledger: {error.message}"
         raise Fault(503, words, type="server_error", code="ledger_unavailable", headers={"retry-after": "1"}) from None

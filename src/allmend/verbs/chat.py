@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from allmend.verbs.serve import Note, ServeSettings, load_engine
+from allmend.verbs.serve import ServeSettings
+from allmend.verbs.serve_engine import Note, load_engine
 from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:

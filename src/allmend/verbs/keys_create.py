@@ -6,16 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from allmend.errors import NotFound
-from allmend.verbs.settings import Duration, Settings
+from allmend.verbs.key_limits import LimitSettings, without_zeros
+from allmend.verbs.settings import Duration
 
 if TYPE_CHECKING:
     from allmend.access.keys import NewKey
 
 
-class KeysCreateSettings(Settings):
+class KeysCreateSettings(LimitSettings):
     """Settings of `allmend keys create`."""
 
     account: str = "admin"
@@ -26,27 +25,6 @@ class KeysCreateSettings(Settings):
 
     expires: Duration | None = None
     """How long it is good for, like 30d; for ever when not given."""
-
-    requests_per_minute: int | None = Field(None, ge=0)
-    """Requests that may begin within any 60 seconds; 0 is no limit."""
-
-    tokens_per_minute: int | None = Field(None, ge=0)
-    """Tokens read and written within any 60 seconds; 0 is no limit."""
-
-    tokens_per_day: int | None = Field(None, ge=0)
-    """Tokens read and written within a day (UTC); 0 is no limit."""
-
-    concurrent: int | None = Field(None, ge=0)
-    """Requests at once, those that wait included; 0 is no limit."""
-
-    adapters: int | None = Field(None, ge=0)
-    """Different adapters that may be asked for within a day; 0 is none at all."""
-
-    priority: int | None = Field(None, ge=-10, le=10)
-    """Higher comes first in the queue."""
-
-    forwarded_users: bool | None = None
-    """Believe the user named in X-OpenWebUI-User-Id and the like; only for keys of servers that can be trusted."""
 
 
 def keys_create(
@@ -86,8 +64,3 @@ def keys_create(
         limits=Limits.of(without_zeros(given)),
         expires=None if settings.expires is None else time.time() + settings.expires,
     )
-
-
-def without_zeros(given: dict[str, object]) -> dict[str, object]:
-    """Flags as limits: 0 is no limit, but for adapters (none) and priority."""
-    return {name: value for name, value in given.items() if value or name in ("adapters", "priority")}

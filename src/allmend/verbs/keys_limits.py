@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from allmend.errors import UsageError
-from allmend.verbs.keys_create import without_zeros
-from allmend.verbs.settings import Settings
+from allmend.verbs.key_limits import LimitSettings, without_zeros
 
 if TYPE_CHECKING:
     from allmend.access.keys import Key
 
 
-class KeysLimitsSettings(Settings):
+class KeysLimitsSettings(LimitSettings):
     """Settings of `allmend keys limits`; what is not given stays as it is."""
 
     user: str | None = None
@@ -22,27 +19,6 @@ class KeysLimitsSettings(Settings):
 
     adapter: str | None = None
     """Adapter that this user gets where the base is asked for; `none` takes it away."""
-
-    requests_per_minute: int | None = Field(None, ge=0)
-    """Requests that may begin within any 60 seconds; 0 is no limit."""
-
-    tokens_per_minute: int | None = Field(None, ge=0)
-    """Tokens read and written within any 60 seconds; 0 is no limit."""
-
-    tokens_per_day: int | None = Field(None, ge=0)
-    """Tokens read and written within a day (UTC); 0 is no limit."""
-
-    concurrent: int | None = Field(None, ge=0)
-    """Requests at once, those that wait included; 0 is no limit."""
-
-    adapters: int | None = Field(None, ge=0)
-    """Different adapters that may be asked for within a day; 0 is none at all."""
-
-    priority: int | None = Field(None, ge=-10, le=10)
-    """Higher comes first in the queue."""
-
-    forwarded_users: bool | None = None
-    """Believe the user named in X-OpenWebUI-User-Id and the like; only for keys of servers that can be trusted."""
 
 
 def keys_limits(

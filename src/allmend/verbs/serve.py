@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from allmend.errors import InputError, UsageError
+from allmend.errors import UsageError
+from allmend.verbs.serve_engine import Note
 from allmend.verbs.settings import Duration, Settings, Size
 
 if TYPE_CHECKING:
     from allmend.engines.text import TextEngine
     from allmend.models.fetch import Progress
-    from allmend.nouns.choice import Choice
-    from allmend.nouns.model import Model
     from allmend.serving.desk import Desk
-    from allmend.serving.registry import Served
     from allmend.serving.server import Server
+    from allmend.serving.targets import Served
 
-_CONTEXT = 4096
-"""Tokens of prompt and answer with engines that hold all of it from the start."""
 KEY_VARIABLE = "ALLMEND_API_KEY"
-Note = Callable[[str, "Choice"], None]
-"""Told of every automatic choice, with the model it is about."""
 
 
 class ServeSettings(Settings):
@@ -63,7 +57,7 @@ class ServeSettings(Settings):
     queue: int = Field(1024, ge=0)
     """Answers that may wait for their turn; beyond that requests are refused with 429."""
 
-    wait: Duration = 30.0
+    wait: Duration = 10.0
     """Longest time that a request may be expected to wait; beyond that it is refused with 429."""
 
     fallback: tuple[str, ...] = ()
@@ -134,7 +128,7 @@ def serve(
     insecure: bool = False,
     isolate: bool | None = None,
     queue: int = 1024,
-    wait: float | str = 30.0,
+    wait: float | str = 10.0,
     fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
@@ -180,7 +174,7 @@ def start(
     insecure: bool = False,
     isolate: bool | None = None,
     queue: int = 1024,
-    wait: float | str = 30.0,
+    wait: float | str = 10.0,
     fallback: Sequence[str] = (),
     dtype: str | None = None,
     engine: str = "auto",
@@ -215,6 +209,7 @@ def start(
     from allmend.serving.app import create_app
     from allmend.serving.more import Kept
     from allmend.serving.registry import Registry
+    from allmend.verbs.serve_engine import load_text
     from allmend.verbs.serve_services import load_service, open_indexes
     from allmend.verdicts.norms import read as read_norms
 
@@ -236,7 +231,7 @@ def start(
         rules = read_norms(settings.norms) if settings.norms is not None else None
 
         def load(name: str) -> tuple[Served, TextEngine]:
-            return _load(name, settings, progress, note)
+            return load_text(name, settings, progress, note)
 
         for name in names:
             found = resolve(name, progress)
@@ -277,29 +272,6 @@ def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -
     return with_keys(**options) if settings.with_keys else Desk(**options)
 
 
-def _load(name: str, settings: ServeSettings, progress: Progress | None, note: Note) -> tuple[Served, TextEngine]:
-    isolate = settings.with_keys if settings.isolate is None else settings.isolate
-    if not isolate:
-        return load_engine(name, settings, progress=progress, note=note)
-    from allmend.engines.apart.engine import start as start_apart
-    from allmend.models.loading import load_tokenizer
-    from allmend.models.resolve import resolve
-
-    found = resolve(name, progress)  # Downloads and their progress are this process's.
-    engine, about = start_apart("allmend.verbs.serve:_apart", (name, settings.model_dump(mode="json")))
-    for each in about["choices"]:
-        note(found.name, each)
-    return Described(about["model"], load_tokenizer(found), about["template"], engine.context), engine
-
-
-def _apart(name: str, values: dict[str, Any]) -> tuple[TextEngine, dict[str, Any]]:
-    """In the engine's process: the engine, and what the server needs to know of it."""
-    choices: list[Choice] = []
-    settings = ServeSettings.of({**values, "isolate": False})
-    loaded, engine = load_engine(name, settings, note=lambda model, choice: choices.append(choice))
-    return engine, {"model": loaded.about, "template": loaded.template, "choices": choices}
-
-
 def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
     """Folders made by `allmend ship` as what is in them: the merged model, or the adapter on its base."""
     from allmend.releases.opened import served
@@ -313,113 +285,6 @@ def releases(names: list[str], wanted: list[tuple[str, str]]) -> tuple[list[str]
         if found is not None and found.adapter is not None:
             adapters.append((found.adapter[0], str(found.adapter[1])))
     return models, adapters
-
-
-def load_engine(
-    model: str | Model,
-    settings: ServeSettings,
-    *,
-    progress: Progress | None = None,
-    note: Note = lambda model, choice: None,
-) -> tuple[Served, TextEngine]:
-    """A model in memory with an engine over it; every automatic choice goes to `note`."""
-    from allmend.engines.torch.scheduler import Limits
-    from allmend.engines.torch.setup import build_engine
-    from allmend.models.loading import load
-    from allmend.models.resolve import resolve
-
-    found = resolve(model, progress) if isinstance(model, str) else model
-    engine_choice = _engine(found, settings)
-    if engine_choice.value != "torch" or settings.engine != "torch":
-        note(found.name, engine_choice)
-    if engine_choice.value != "torch":
-        return _other(found, str(engine_choice.value), settings, progress, note)
-    loaded = load(found, dtype=settings.dtype, progress=progress)
-    for choice in loaded.choices:
-        note(loaded.about.name, choice)
-    engine = build_engine(
-        loaded.model,
-        loaded.tokenizer,
-        context=min(settings.context or loaded.context, loaded.context),
-        path="auto" if settings.batching else "plain",
-        # A precision that was asked for is kept, unless another is asked for in so many words.
-        weights=None if settings.dtype is not None and settings.weights == "auto" else settings.weights,
-        take_over=True,
-        cache_bytes=settings.memory,
-        limits=Limits(running=settings.parallel),
-        chosen=lambda choice: note(loaded.about.name, choice),
-    )
-    return loaded, engine
-
-
-@dataclass
-class Described:
-    """What a registry needs to know of a model that an engine loads by itself."""
-
-    about: Model
-    tokenizer: Any
-    template: str | None
-    context: int
-
-
-def _engine(model: Model, settings: ServeSettings) -> Choice:
-    import torch
-
-    from allmend.engines.choose import choose
-    from allmend.engines.torch.native.build import library
-
-    compiled, why = library()
-    return choose(
-        settings.engine,
-        format=model.format,
-        cuda=torch.cuda.is_available(),
-        compiled=(compiled is not None, why),
-        architecture_known=model.format != "gguf" or _convertible(model),
-    )
-
-
-def _convertible(model: Model) -> bool:
-    from allmend.models.gguf import converted
-
-    try:
-        converted(model)
-    except InputError:
-        return False
-    return True
-
-
-def _other(
-    model: Model, engine: str, settings: ServeSettings, progress: Progress | None, note: Note
-) -> tuple[Described, TextEngine]:
-    """A model with an engine that is not ours."""
-    import torch
-
-    from allmend.models.loading import load_tokenizer
-    from allmend.nouns.choice import Choice
-
-    if engine == "llamacpp" and model.format != "gguf":
-        raise UsageError("the llamacpp engine reads GGUF files", where="--engine", hint="Serve with --engine torch.")
-    if engine == "vllm" and model.format == "gguf":
-        raise UsageError("the vllm engine reads no GGUF files", where="--engine", hint="Serve with --engine torch.")
-    context = settings.context or _CONTEXT
-    made: TextEngine
-    if engine == "llamacpp":
-        from allmend.engines.llamacpp.engine import LlamaCppEngine
-
-        tokenizer = load_tokenizer(model, progress)
-        # llama.cpp holds memory for every slot from the beginning.
-        parallel, threads = min(settings.parallel, 8), torch.get_num_threads()
-        note(model.name, Choice(name="slots", value=parallel, reason="llama.cpp holds memory for each from the start"))
-        made = LlamaCppEngine(
-            model.path, context=context, parallel=parallel, threads=threads, vocabulary=len(tokenizer)
-        )
-    else:
-        from allmend.engines.vllm.engine import VllmEngine
-
-        made = VllmEngine(model.path, context=context, parallel=settings.parallel, slots=settings.slots)
-        tokenizer = load_tokenizer(model, progress)
-    template = getattr(tokenizer, "chat_template", None)
-    return Described(model, tokenizer, template if isinstance(template, str) else None, context), made
 
 
 def wait_for_end(server: Server, *, grace: float) -> None:

@@ -14,7 +14,9 @@ from sqlalchemy import update
 from allmend import database
 from allmend.database.schema import hub_chunks, hub_file_xorbs, hub_files, hub_xorbs
 from allmend.errors import DoesNotFit, InputError, NotFound, Unavailable, UsageError
-from allmend.hub.store import Store
+from allmend.hub.store import Store, hashes, reading, xorbs
+from allmend.hub.store.folder import FileWriter
+from allmend.hub.store.shards import Term
 
 
 def noise(length: int, seed: int = 0) -> bytes:
@@ -221,3 +223,42 @@ def test_places_that_cannot_be_used_are_said(tmp_path: Path):
     for place in (tmp_path / "file", "nothing://there", "s3://"):
         with pytest.raises(UsageError):
             Store.open(place)
+
+
+def test_a_writer_that_was_given_up_writes_nothing_more(tmp_path):
+    given_up, other = FileWriter(tmp_path, "xorbs/aa/one"), FileWriter(tmp_path, "xorbs/aa/two")
+    given_up.write(b"begun")
+    given_up.abandon()
+    other.write(b"other")  # takes the number that the first file had
+    for late in (lambda: given_up.write(b"late"), given_up.close):
+        with pytest.raises(Unavailable):
+            late()
+    given_up.abandon()
+    other.close()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()] == [("two", b"other")]
+
+
+def test_many_small_chunks_and_compressed_ones_among_raw_read_back(store):
+    blobs = [bytes([n % 256, n // 256]) * 3 for n in range(1200)] + [b"a" * 9000, noise(9000), noise(130_000, 5)]
+
+    async def go():
+        chunks = [xorbs.pack(blob, hashes.chunk_hash(blob)) for blob in blobs]
+        name = hashes.tree_hash((chunk.hash, chunk.unpacked) for chunk, _ in chunks)
+
+        async def body():
+            data = b"".join(data for _, data in chunks)
+            for at in range(0, len(data), 70_001):
+                yield data[at : at + 70_001]
+
+        assert await store.take_xorb(hashes.text(name), body())
+        xorb = await store.catalogue.xorb(hashes.text(name))
+        whole = b"".join(blobs)
+        term = Term(name, 0, len(blobs), len(whole))
+        for start, end in ((0, len(whole)), (1, 6001), (7190, 20_000), (len(whole) - 1, len(whole))):
+            found = [bytes(piece) async for piece in reading.read(store.objects, store.catalogue, [term], start, end)]
+            assert b"".join(found) == whole[start:end]
+        parts = reading.pieces(xorb, 0, len(blobs))
+        packed = [bytes(piece) async for piece in reading.packed(store.objects, store.catalogue, parts)]
+        assert b"".join(packed) == b"".join(data for _, data in chunks)
+
+    asyncio.run(go())

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -212,7 +212,7 @@ class _Routes:
             "content-range": f"bytes {first}-{last}/{xorb.packed}",
             "accept-ranges": "bytes",
         }
-        body: AsyncIterator[bytes] = reading.packed(self._store.objects, self._store.catalogue, parts)
+        body = reading.packed(self._store.objects, self._store.catalogue, parts)
         return StreamingResponse(body, 206, headers, "application/octet-stream")
 
     async def telemetry(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from allmend import database
 from allmend.hub import commits, describing, refs, repositories
-from allmend.hub.faults import Fault, no_revision
+from allmend.hub.faults import Fault, in_header, no_revision
 from allmend.hub.looking import looking
 from allmend.hub.names import PREFIXES
 from allmend.hub.repositories import Repository
@@ -101,7 +101,7 @@ def _add_changes(router: APIRouter, hub: Hub) -> None:
                 if fault.status == 409:
                     return JSONResponse(
                         {"error": fault.words, "url": url, "name": f"{owner}/{name}"}, 409,
-                        headers={"X-Error-Message": fault.words},
+                        headers={"X-Error-Message": in_header(fault.words)},
                     )  # fmt: skip
                 raise
             return JSONResponse({"url": asking.page_of(made, start), "name": made.full_name, "id": f"{made.id:024x}"})

@@ -37,6 +37,10 @@ _SAFE = {
 }
 
 
+Bodies = AsyncIterator[bytes | memoryview]
+"""A body, piece by piece."""
+
+
 @dataclass(frozen=True)
 class _Hit:
     repository: Repository
@@ -115,13 +119,13 @@ async def _answer(hub: Hub, hit: _Hit, request: Request) -> Response:
     return StreamingResponse(_from(first, stream), status, headers=headers)
 
 
-async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _from(first: bytes | memoryview, rest: Bodies) -> Bodies:
     yield first
     async for chunk in rest:
         yield chunk
 
 
-async def contents(hub: Hub, file: File, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+async def contents(hub: Hub, file: File, start: int = 0, end: int | None = None) -> Bodies:
     """Bytes `start` to `end` of a file."""
     if file.sha256 is None:
         data = await hub.store.read_small(file.key)

@@ -9,6 +9,7 @@ uploads and what is put here by other ways share one store and one name.
     xorbs       the packed form of chunks
     shards      what a client says about its upload
     objects     the folder or bucket, through obstore
+    folder      a folder's objects, without it
     tables      what is where, in SQL
     ingest      bytes -> chunks -> xorbs -> a file
     register    a client's shard, verified -> files

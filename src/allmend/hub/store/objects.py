@@ -6,6 +6,7 @@ object that no table names, which the collection sweeps away when it is old enou
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
@@ -17,6 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 
 from allmend.errors import InputError, Unavailable, UsageError
+from allmend.hub.store.folder import FileWriter
 
 _PART = 5 * 1024 * 1024
 """Held for each object being written to a bucket: the least that S3 takes as one part."""
@@ -105,7 +107,7 @@ class Objects:
 
 
 class Writer:
-    """One object on its way in. Small ones are created in one conditional put, larger ones in parts."""
+    """One object on its way in. In a bucket small ones are created in one conditional put, larger ones in parts."""
 
     def __init__(self, objects: Objects, name: str) -> None:
         self._objects, self.name = objects, name
@@ -113,19 +115,29 @@ class Writer:
         self._held = 0
         self._room = _PAGE if objects.folder else _PART
         self._parts: Any = None
-        self.length = 0
+        self.file = FileWriter(objects.folder, name) if objects.folder else None
+        """Where the object lies in a folder: a thread that has its bytes may write them there itself."""
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return self._held + self.file.length if self.file else self._length
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; holds a few megabytes of them at most."""
         self._pieces.append(data)
         self._held += len(data)
-        self.length += len(data)
+        self._length += len(data)
         if self._held >= self._room:
             await self._flush()
 
     async def _flush(self) -> None:
         data = b"".join(self._pieces)
         self._pieces, self._held = [], 0
+        if self.file is not None:
+            await asyncio.to_thread(self.file.write, data)
+            return
         try:
             if self._parts is None:
                 self._parts = obstore.open_writer_async(
@@ -137,6 +149,10 @@ class Writer:
 
     async def close(self) -> None:
         """The object is whole: let it appear."""
+        if self.file is not None:
+            await self._flush()
+            await asyncio.to_thread(self.file.close)
+            return
         if self._parts is None:
             await self._objects.put(self.name, b"".join(self._pieces))
             self._pieces = []
@@ -152,6 +168,8 @@ class Writer:
     async def abandon(self) -> None:
         """Let it not appear; what was written of it goes."""
         self._pieces, self._parts = [], None
+        if self.file is not None:
+            await asyncio.to_thread(self.file.abandon)
 
 
 def _words(error: Exception) -> str:

@@ -7,23 +7,18 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 
 from allmend.errors import InputError, NotFound, Unavailable
+from allmend.hub.store import folder as local
 from allmend.hub.store import hashes, tables, xorbs
 from allmend.hub.store.objects import Objects
 from allmend.hub.store.shards import Term
 
 _PIECE = 1024 * 1024
-"""Packed bytes fetched at a time; the next piece is fetched and verified while the one before is sent."""
-
-_SENT = 256 * 1024
-"""Bytes handed out at a time: about what a socket takes at once; what it does not take is copied."""
-
-
-Data = TypeVar("Data")
+"""Packed bytes fetched and handed out at a time; the next piece is fetched and verified while this one is sent."""
 
 
 class Catalogue:
@@ -51,6 +46,10 @@ class Catalogue:
         self._kept.pop(name, None)
 
 
+_MOST_PLACES = 500
+"""Chunks read in one call, each to two places: systems take 1,024 of them."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Consecutive chunks of a xorb that are fetched together: `start` to before `end`."""
@@ -58,6 +57,11 @@ class Piece:
     xorb: tables.Xorb
     start: int
     end: int
+
+    @property
+    def rows(self) -> xorbs.Records:
+        """The records of its chunks."""
+        return self.xorb.chunks[self.start : self.end]
 
     @property
     def span(self) -> tuple[int, int]:
@@ -70,7 +74,7 @@ def _begin(xorb: tables.Xorb, place: int) -> int:
 
 
 def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
-    """Chunks `start` to before `end` of a xorb in pieces of about two megabytes."""
+    """Chunks `start` to before `end` of a xorb in pieces of about a megabyte."""
     if not 0 <= start < end <= len(xorb.chunks):
         raise InputError("a range of chunks is not in the xorb", where=xorb.hash)
     found, at = [], start
@@ -83,41 +87,82 @@ def pieces(xorb: tables.Xorb, start: int, end: int) -> list[Piece]:
     return found
 
 
-async def packed(objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]) -> AsyncIterator[bytes]:
+async def packed(objects: Objects, catalogue: Catalogue, parts: Sequence[Piece]) -> AsyncIterator[memoryview]:
     """The packed bytes of `parts`, held against their digests."""
     async for data in _prepared(objects, catalogue, parts, _checked):
-        for at in range(0, len(data), _SENT):
-            yield bytes(data[at : at + _SENT])
+        yield data
 
 
-def _checked(data: memoryview, piece: Piece) -> memoryview:
-    for _ in xorbs.split(data, piece.xorb.chunks[piece.start : piece.end]):
+def _checked(piece: Piece, folder: Path | None, data: memoryview | None) -> memoryview:
+    data = _fetched(piece, folder) if data is None else data
+    for _ in xorbs.split(data, piece.rows):
         pass
     return data
 
 
-def _unpacked(data: memoryview, piece: Piece, check: bool) -> bytes:
-    rows = piece.xorb.chunks[piece.start : piece.end]
-    plain = b"".join([xorbs.unpack(one) for one in xorbs.split(data, rows, check=check)])
-    if len(plain) != int(rows["unpacked"].sum(dtype=np.int64)):
+def _fetched(piece: Piece, folder: Path | None) -> memoryview:
+    assert folder is not None
+    start, end = piece.span
+    room = _room(end - start)
+    local.read(folder, piece.xorb.object, start, [room])
+    return room
+
+
+def _room(size: int) -> memoryview:
+    # Not a bytearray: that would be filled with zeros first.
+    return np.empty(size, dtype=np.uint8).data
+
+
+def _unpacked(piece: Piece, folder: Path | None, data: memoryview | None, *, check: bool) -> memoryview:
+    if folder is not None and len(piece.rows) <= _MOST_PLACES and xorbs.all_raw(piece.rows):
+        return _raw(piece, folder, check)
+    data = _fetched(piece, folder) if data is None else data
+    plain = b"".join([xorbs.unpack(one) for one in xorbs.split(data, piece.rows, check=check)])
+    if len(plain) != int(piece.rows["unpacked"].sum(dtype=np.int64)):
+        raise InputError("stored bytes are not what was written: the store is damaged")
+    return memoryview(plain)
+
+
+def _raw(piece: Piece, folder: Path, check: bool) -> memoryview:
+    """Chunks that are not compressed, read from a folder right to where they belong, their headers beside them."""
+    lengths = piece.rows["unpacked"].tolist()
+    plain, heads = _room(sum(lengths)), _room(xorbs.HEADER * len(lengths))
+    into, at = [], 0
+    for index, length in enumerate(lengths):
+        into += [heads[xorbs.HEADER * index : xorbs.HEADER * (index + 1)], plain[at : at + length]]
+        at += length
+    local.read(folder, piece.xorb.object, piece.span[0], into)
+    right = bytes(heads) == b"".join([xorbs.head(xorbs.RAW, length, length) for length in lengths])
+    if check and right:
+        names = piece.rows["hash"].tolist()
+        right = all(hashes.chunk_hash(body) == name for body, name in zip(into[1::2], names, strict=True))
+    if not right:
         raise InputError("stored bytes are not what was written: the store is damaged")
     return plain
 
 
+Work = Callable[[Piece, Path | None, memoryview | None], memoryview]
+"""What a thread does with a piece: with its packed bytes, or without them where it reads them from a folder."""
+
+
 async def _prepared(
-    objects: Objects, catalogue: Catalogue, parts: Sequence[Piece], work: Callable[[memoryview, Piece], Data]
-) -> AsyncIterator[Data]:
-    async def prepare(piece: Piece) -> Data:
+    objects: Objects, catalogue: Catalogue, parts: Sequence[Piece], work: Work
+) -> AsyncIterator[memoryview]:
+    async def once(piece: Piece) -> memoryview:
+        if objects.folder is not None:
+            return await asyncio.to_thread(work, piece, objects.folder, None)
+        data = await objects.read(piece.xorb.object, *piece.span)
+        return await asyncio.to_thread(work, piece, None, data)
+
+    async def prepare(piece: Piece) -> memoryview:
         try:
-            data = await objects.read(piece.xorb.object, *piece.span)
+            return await once(piece)
         except Unavailable:
             # Collected and uploaded again since it was looked up: it lies in another object now.
             catalogue.forget(piece.xorb.hash)
-            piece = Piece(await catalogue.xorb(piece.xorb.hash), piece.start, piece.end)
-            data = await objects.read(piece.xorb.object, *piece.span)
-        return await asyncio.to_thread(work, data, piece)
+            return await once(Piece(await catalogue.xorb(piece.xorb.hash), piece.start, piece.end))
 
-    ahead: asyncio.Task[Data] | None = None
+    ahead: asyncio.Task[memoryview] | None = None
     try:
         for index, piece in enumerate(parts):
             ready = await (ahead or prepare(piece))
@@ -165,7 +210,7 @@ async def _trimmed(catalogue: Catalogue, term: Term, start: int, end: int) -> tu
 
 async def read(
     objects: Objects, catalogue: Catalogue, terms: Sequence[Term], start: int, end: int, *, check: bool = True
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[memoryview]:
     """The bytes from `start` to before `end` of a file with these terms.
 
     `check=False` is for who holds the whole against a digest of its own before anyone sees it.
@@ -176,7 +221,6 @@ async def read(
     for term in wanted.terms:
         parts += pieces(await catalogue.xorb(hashes.text(term.xorb)), term.start, term.end)
     async for plain in _prepared(objects, catalogue, parts, partial(_unpacked, check=check)):
-        view = memoryview(plain)[skip : skip + left]
+        view = plain[skip : skip + left]
         skip, left = 0, left - len(view)
-        for at in range(0, len(view), _SENT):
-            yield bytes(view[at : at + _SENT])
+        yield view

@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import numpy as np
+
 from allmend.errors import InputError, NotFound
 from allmend.hub.store import hashes, ingest, reading, shards, tables, xorbs
-from allmend.hub.store.objects import Objects
+from allmend.hub.store.objects import Objects, Writer
 from allmend.hub.store.stored import Stored
 
-_STEP = 256 * 1024
-"""Bytes of a xorb taken at a time: small, since a client sends many at once and there are many clients."""
+_ROOM = 384 * 1024
+"""Bytes of a xorb held at a time: more than the longest chunk, and small, since a client sends many xorbs at once."""
 
 Allowed = Callable[[Sequence[Stored]], Awaitable[None]]
 """Asked with the files of a shard before they become known; raises to refuse them (a quota, say)."""
@@ -30,35 +32,65 @@ async def take_xorb(objects: Objects, name: str, body: AsyncIterator[bytes]) -> 
         async for _ in body:
             pass
         return False
-    reader = xorbs.Reader()
-    writer = objects.writer(objects.name("xorbs"))
+    intake = _Intake(objects.writer(objects.name("xorbs")))
     try:
-        async for piece in _in_steps(body):
-            for packed in await asyncio.to_thread(reader.feed, piece):
-                await writer.write(packed)
-        if await asyncio.to_thread(reader.finish) != expected:
+        async for piece in body:
+            await intake.feed(piece)
+        if await intake.finish() != expected:
             raise InputError("the xorb's chunks do not have the name it was sent under", where=name)
-        await writer.close()
+        await intake.writer.close()
     except BaseException:
-        await writer.abandon()
+        await intake.writer.abandon()
         raise
-    new = await asyncio.to_thread(tables.add_xorb, name, writer.name, writer.length, xorbs.records(reader.chunks))
+    writer, chunks = intake.writer, intake.reader.chunks
+    new = await asyncio.to_thread(tables.add_xorb, name, writer.name, writer.length, xorbs.records(chunks))
     if not new:
         await objects.remove(writer.name)
     return new
 
 
-async def _in_steps(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    held: list[bytes] = []
-    size = 0
-    async for piece in body:
-        held.append(piece)
-        size += len(piece)
-        if size >= _STEP:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+class _Intake:
+    """A xorb on its way in: gathered in one buffer; when that is full a thread checks it and writes it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.reader = xorbs.Reader()
+        self.writer = writer
+        self._room = np.empty(_ROOM, dtype=np.uint8).data
+        self._filled = 0
+
+    async def feed(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        view = memoryview(piece)
+        while len(view):
+            count = min(len(view), _ROOM - self._filled)
+            self._room[self._filled : self._filled + count] = view[:count]
+            self._filled += count
+            view = view[count:]
+            if self._filled == _ROOM:
+                await self._step()
+
+    async def _step(self) -> None:
+        kept = await asyncio.to_thread(self._check)
+        if kept:
+            await self.writer.write(kept)
+
+    def _check(self) -> bytes:
+        """Check what is whole, and write it where that is a file; else it is given back to be written."""
+        taken = self.reader.feed(self._room[: self._filled])
+        kept = b""
+        if self.writer.file is not None:
+            self.writer.file.write(self._room[:taken])
+        else:
+            kept = bytes(self._room[:taken])
+        rest = b"" if self.reader.ended else bytes(self._room[taken : self._filled])
+        self._room[: len(rest)] = rest
+        self._filled = len(rest)
+        return kept
+
+    async def finish(self) -> bytes:
+        """The name of the whole."""
+        await self._step()
+        return await asyncio.to_thread(self.reader.finish, self._filled)
 
 
 async def take_shard(
@@ -108,7 +140,7 @@ async def _check_file(objects: Objects, catalogue: reading.Catalogue, claimed: s
             raise InputError("the proof for a range of chunks is wrong", where=name)
         if int(rows["unpacked"].sum(dtype="int64")) != term.unpacked:
             raise InputError("a range of chunks is not as long as the shard says", where=name)
-        chunks += [(row["hash"].tobytes(), int(row["unpacked"])) for row in rows]
+        chunks += zip(rows["hash"].tolist(), rows["unpacked"].tolist(), strict=True)
     if await asyncio.to_thread(hashes.file_hash, chunks) != claimed.hash:
         raise InputError("the file's chunks do not have its name", where=name)
     known = await asyncio.to_thread(lambda: tables.find(xet=name))
@@ -125,12 +157,7 @@ async def _read_through(
     # The SHA-256 is a second name under which others find the file, so it is computed, not believed. Where it was
     # claimed it is what these bytes are held against, and the chunks' own digests are not computed once more.
     digest, size = hashlib.sha256(), sum(term.unpacked for term in claimed.terms)
-    before: asyncio.Future[None] | None = None
     async for data in reading.read(objects, catalogue, claimed.terms, 0, size, check=claimed.sha256 is None):
-        if before is not None:
-            await before
-        # While one piece is hashed the next is unpacked.
-        before = asyncio.ensure_future(asyncio.to_thread(digest.update, data))
-    if before is not None:
-        await before
+        # While one piece is hashed the next is fetched and unpacked.
+        await asyncio.to_thread(digest.update, data)
     return Stored(name, digest.hexdigest(), size)

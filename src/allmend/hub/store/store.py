@@ -85,7 +85,7 @@ class Store:
             raise TypeError("give sha256 or xet")
         return await asyncio.to_thread(lambda: tables.find(xet=xet, sha256=sha256, renew=True))
 
-    async def read(self, xet: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, xet: str, start: int = 0, end: int | None = None) -> AsyncIterator[memoryview]:
         """The bytes of a file from `start` to before `end`, rebuilt and verified, in pieces of a few megabytes.
 
         Raises `NotFound`; `InputError` when stored bytes are not what was written (nothing wrong is ever given out).

@@ -63,10 +63,9 @@ def add_xorb(hash_: str, object_: str, packed: int, chunks: bytes) -> bool:
         found = connection.execute(select(hub_xorbs.c.id, hub_xorbs.c.object).where(hub_xorbs.c.hash == hash_)).one()
         if found.object != object_:
             return False
-        rows = [{"hash": row["hash"].tobytes(), "xorb_id": found.id, "place": at} for at, row in enumerate(array)]
         # In one order everywhere: two that insert the same chunks wait for each other and never in a circle.
-        rows.sort(key=lambda row: row["hash"])
-        insert_new(connection, hub_chunks, rows)
+        places = sorted((name, at) for at, name in enumerate(array["hash"].tolist()))
+        insert_new(connection, hub_chunks, [{"hash": name, "xorb_id": found.id, "place": at} for name, at in places])
         return True
 
 

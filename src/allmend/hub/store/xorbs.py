@@ -7,6 +7,7 @@ footer that begins with `XETBLOB`; all it says is computed here from the chunks 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ from allmend.hub.store import hashes
 MOST_UNPACKED = 128 * 1024
 MOST_BYTES = 64 * 1024 * 1024
 MOST_CHUNKS = 8 * 1024
-_HEADER = 8
+HEADER = 8
+"""Bytes before each chunk."""
 _FOOTER = b"XETBLOB"
 # A footer names each chunk's hash and two offsets (40 bytes); beside them about a hundred bytes.
 _MOST_FOOTER = 40 * MOST_CHUNKS + 4096
@@ -30,6 +32,8 @@ _FRAME = b"\x04\x22\x4d\x18"
 
 RECORD = np.dtype([("hash", "V32"), ("digest", "V16"), ("packed", "<u4"), ("unpacked", "<u4")])
 """What the catalogue knows of each chunk of a xorb: name, `digest`, length packed (header included) and unpacked."""
+
+_RECORD = struct.Struct("<32s16sII")
 
 Records = np.ndarray[Any, np.dtype[np.void]]
 
@@ -46,10 +50,7 @@ class Packed:
 
 def records(chunks: Sequence[Packed]) -> bytes:
     """The catalogue's record of `chunks`."""
-    array = np.empty(len(chunks), dtype=RECORD)
-    for index, chunk in enumerate(chunks):
-        array[index] = (chunk.hash, chunk.digest, chunk.packed, chunk.unpacked)
-    return array.tobytes()
+    return b"".join([_RECORD.pack(chunk.hash, chunk.digest, chunk.packed, chunk.unpacked) for chunk in chunks])
 
 
 def pack(data: bytes | memoryview, name: bytes) -> tuple[Packed, bytes]:
@@ -65,16 +66,20 @@ def pack(data: bytes | memoryview, name: bytes) -> tuple[Packed, bytes]:
             body = squeezed
         else:
             scheme = RAW
-    head = bytes([0]) + len(body).to_bytes(3, "little") + bytes([scheme]) + len(data).to_bytes(3, "little")
-    packed = head + body
+    packed = head(scheme, len(body), len(data)) + body
     return Packed(name, digest(packed, name), len(packed), len(data)), packed
+
+
+def head(scheme: int, packed: int, unpacked: int) -> bytes:
+    """The header of a chunk of these lengths."""
+    return b"\0" + packed.to_bytes(3, "little") + bytes([scheme]) + unpacked.to_bytes(3, "little")
 
 
 def unpack(packed: bytes | memoryview) -> bytes | memoryview:
     """The bytes of one packed chunk, header included; raises `InputError` when it is not what its header says."""
     view = memoryview(packed)
     length, scheme, unpacked = _header(view)
-    body = view[_HEADER : _HEADER + length]
+    body = view[HEADER : HEADER + length]
     if len(body) != length:
         raise InputError("a chunk ends before its length")
     if scheme == RAW:
@@ -127,55 +132,53 @@ def _ungroup(data: bytes) -> bytes:
 
 
 class Reader:
-    """Takes a xorb as it arrives, piece by piece, and gives its chunks, each checked.
-
-    Memory is bounded by a piece and one chunk. Raises `InputError` on anything that is no xorb.
-    """
+    """Takes a xorb as it arrives, piece by piece, and checks its chunks. Raises `InputError` on what is no xorb."""
 
     def __init__(self) -> None:
-        self._rest = b""
         self._footer = 0
         self._bytes = 0
         self.chunks: list[Packed] = []
         """Every chunk so far."""
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The packed chunks that are complete with `piece`."""
-        if self._footer:
-            self._footer += len(piece)
-            self._check_footer()
-            return []
-        whole: list[bytes] = []
-        at = 0
-        view = memoryview(self._rest + piece if self._rest else piece)
-        while len(view) - at >= _HEADER:
-            if view[at : at + len(_FOOTER)] == _FOOTER:
-                self._footer = len(view) - at
-                self._check_footer()
-                at = len(view)
-                break
-            length, _, unpacked = _header(view[at:])
-            end = at + _HEADER + length
-            if end > len(view):
-                break
-            packed = bytes(view[at:end])
-            name = hashes.chunk_hash(unpack(packed))
-            whole.append(packed)
-            self.chunks.append(Packed(name, digest(packed, name), len(packed), unpacked))
-            self._bytes += len(packed)
-            if len(self.chunks) > MOST_CHUNKS or self._bytes > MOST_BYTES + MOST_CHUNKS * _HEADER:
-                raise InputError("a xorb has more than 8,192 chunks or 64 MiB")
-            at = end
-        self._rest = bytes(view[at:])
-        return whole
+    def feed(self, view: memoryview) -> int:
+        """Check the packed chunks that are whole in `view`; their bytes together.
 
-    def finish(self) -> bytes:
-        """The name of the whole xorb; raises `InputError` when it ended in the middle of a chunk or has none."""
-        if self._rest or not self.chunks:
+        The next call begins with what is left of `view`; after a footer nothing is.
+        """
+        if self._footer:
+            self._check_footer(len(view))
+            return 0
+        at, end = 0, len(view)
+        while end - at >= HEADER:
+            if view[at : at + len(_FOOTER)] == _FOOTER:
+                self._check_footer(end - at)
+                break
+            length, _, unpacked = _header(view[at : at + HEADER])
+            stop = at + HEADER + length
+            if stop > end:
+                break
+            packed = view[at:stop]
+            name = hashes.chunk_hash(unpack(packed))
+            self.chunks.append(Packed(name, digest(packed, name), stop - at, unpacked))
+            self._bytes += stop - at
+            if len(self.chunks) > MOST_CHUNKS or self._bytes > MOST_BYTES + MOST_CHUNKS * HEADER:
+                raise InputError("a xorb has more than 8,192 chunks or 64 MiB")
+            at = stop
+        return at
+
+    @property
+    def ended(self) -> bool:
+        """Whether the footer has begun: nothing that follows is kept."""
+        return self._footer > 0
+
+    def finish(self, left: int) -> bytes:
+        """The name of the whole xorb; raises `InputError` when bytes are `left` that make no chunk, or it has none."""
+        if (left and not self._footer) or not self.chunks:
             raise InputError("a xorb ends in the middle of a chunk, or has none")
         return hashes.tree_hash((chunk.hash, chunk.unpacked) for chunk in self.chunks)
 
-    def _check_footer(self) -> None:
+    def _check_footer(self, more: int) -> None:
+        self._footer += more
         if self._footer > _MOST_FOOTER:
             raise InputError("a xorb's footer is longer than its chunks can need")
 
@@ -184,6 +187,11 @@ def digest(packed: bytes | memoryview, name: bytes) -> bytes:
     """The digest of a packed chunk that is called `name`: for a raw one its name says it, and is not computed again."""
     raw = packed[4] == RAW
     return name[:16] if raw else hashes.packed_digest(packed)
+
+
+def all_raw(array: Records) -> bool:
+    """Whether none of these chunks is compressed: see `digest`."""
+    return all(name[:16] == told for name, told in zip(array["hash"].tolist(), array["digest"].tolist(), strict=True))
 
 
 def split(data: memoryview, array: Records, *, check: bool = True) -> Iterator[memoryview]:
@@ -201,9 +209,8 @@ def split(data: memoryview, array: Records, *, check: bool = True) -> Iterator[m
 
 
 def _as_written(packed: memoryview, name: bytes, told: bytes, unpacked: int) -> bool:
-    if len(packed) <= _HEADER:
+    if len(packed) <= HEADER:
         return False
     if told != name[:16]:
         return hashes.packed_digest(packed) == told
-    head = bytes([0]) + unpacked.to_bytes(3, "little") + bytes([RAW]) + unpacked.to_bytes(3, "little")
-    return packed[:_HEADER] == head and hashes.chunk_hash(packed[_HEADER:]) == name
+    return packed[:HEADER] == head(RAW, unpacked, unpacked) and hashes.chunk_hash(packed[HEADER:]) == name

@@ -1,0 +1,272 @@
+"""Answers of one request, from the queue to their end: pieces come on the engine's thread, and are read on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from allmend.engines.text import Completion, Piece, TextRequest, Usage, gather
+from allmend.serving.faults import Fault
+from allmend.serving.registry import Registry
+from allmend.serving.responses import PromptDetails, UsageCount
+from allmend.serving.targets import Target
+from allmend.serving.visit import Visit
+
+_LOOK_FOR_CLIENT = 0.25
+"""Seconds between looks whether a client that waits for a whole answer is still there."""
+_TELL_PLACE = 1.0
+"""Seconds between two comments that tell the place in the queue."""
+_HEAR_OUT = 60.0
+"""Seconds that an engine is given to end what was cancelled."""
+
+
+class ClientGone(Exception):
+    """Whoever asked has hung up; there is nobody to answer."""
+
+
+class Prepared(Protocol):
+    """A request that has been understood."""
+
+    @property
+    def target(self) -> Target:
+        """What answers."""
+
+    @property
+    def requests(self) -> list[TextRequest]:
+        """What the engine is asked."""
+
+    @property
+    def prompts(self) -> int:
+        """Number of different prompts among them."""
+
+
+class _Postbox:
+    """Pieces from the engine's thread to the event loop, which is woken once for all that came meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._wake = weakref.WeakMethod(loop.call_soon_threadsafe)
+        self._letters: deque[tuple[Callable[[int, Piece], None], int, Piece]] = deque()
+        self._woken = False
+
+    @classmethod
+    def here(cls) -> _Postbox:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        found = _postboxes.get(loop)
+        if found is None:
+            found = _postboxes[loop] = cls(loop)
+        return found
+
+    def post(self, arrive: Callable[[int, Piece], None], index: int, piece: Piece) -> None:
+        """From any thread; raises `RuntimeError` where the loop has ended."""
+        self._letters.append((arrive, index, piece))
+        if not self._woken:
+            self._woken = True
+            wake = self._wake()
+            if wake is None:
+                raise RuntimeError("the event loop is gone")
+            wake(self._deliver)
+
+    def _deliver(self) -> None:
+        # First: what comes from here on wakes the loop again, and is at worst delivered before that.
+        self._woken = False
+        for _ in range(len(self._letters)):
+            arrive, index, piece = self._letters.popleft()
+            arrive(index, piece)
+
+
+_postboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Postbox] = weakref.WeakKeyDictionary()
+
+
+class Running:
+    """Answers of one request, from the queue to their end, with their pieces on this event loop."""
+
+    def __init__(self, visit: Visit, registry: Registry, prepared: Prepared) -> None:
+        self._visit, self._registry, self._target = visit, registry, prepared.target
+        self._requests, self._prompts = prepared.requests, prepared.prompts
+        self._began, self._told = time.perf_counter(), False
+        self._postbox = _Postbox.here()
+        self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
+        self._left = self._computing = 0
+        self._usages: dict[int, Usage] = {}
+        self._tickets: list[Any] = []
+        self._failed = self._settled = self._ended = False
+        visit.works(self.end)
+
+    @property
+    def fallback_from(self) -> str | None:
+        """The model that was asked for, where another answers."""
+        return self._visit.fallback_from
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the next piece is here, or none comes any more: it need not be waited for."""
+        return bool(self._tickets) and (not self._left or not self._pieces.empty())
+
+    async def waiting(self) -> AsyncIterator[tuple[int, float]]:
+        """(place, estimate in seconds) while the turn has not come, at most once a second; then it is started."""
+        while not await self._visit.turn(_TELL_PLACE):
+            yield self._visit.place()
+        await self.start()
+
+    async def start(self) -> None:
+        """Set it going, with the adapters it uses in memory, when its turn has come."""
+        if self._tickets:
+            return
+        await self._visit.turn()
+        self._visit.open(self._target.base.name, self._target.label)
+        if self._target.adapters:
+            await run_in_threadpool(self._registry.hold, self._target)
+        self._left = self._computing = len(self._requests)
+        try:
+            for index, request in enumerate(self._requests):
+                self._tickets.append(self._target.base.engine.submit(request, self._sink(index)))
+            for ticket in self._tickets:
+                if (accepted := getattr(ticket, "accepted", None)) is not None:
+                    await asyncio.wrap_future(accepted)
+        except BaseException:
+            self._left = self._computing = len(self._tickets)
+            self.cancel()
+            raise
+        finally:
+            # What runs keeps its adapters itself.
+            self._registry.release(self._target)
+
+    def _sink(self, index: int) -> Any:
+        def sink(piece: Piece) -> None:
+            try:
+                self._postbox.post(self._arrive, index, piece)
+            except RuntimeError:
+                self.cancel()  # The event loop is closed: nobody listens any more.
+
+        return sink
+
+    def _arrive(self, index: int, piece: Piece) -> None:
+        self._pieces.put_nowait((index, piece))
+        if piece.finish is not None:
+            self._computing -= 1
+            if not self._computing:
+                # Also where nobody reads the answer: the next one need not wait for that.
+                self._visit.leave_gate()
+
+    def cancel(self) -> None:
+        """End what still runs."""
+        for ticket in self._tickets:
+            ticket.cancel()
+
+    def _count(self, index: int, piece: Piece) -> None:
+        if piece.usage is not None:
+            self._usages[index] = piece.usage
+            self._left -= 1
+        meter = self._registry.meter
+        if meter is None:
+            return
+        if not self._told and piece.text:
+            self._told = True
+            meter.first.observe(time.perf_counter() - self._began)
+        if piece.usage is not None:
+            meter.used(piece.usage)
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+        """(index of the request, piece) as they come; leaving early cancels the rest.
+
+        The last piece comes after what was used is written down.
+        """
+        await self.start()
+        try:
+            while self._left:
+                index, piece = await self._pieces.get()
+                self._count(index, piece)
+                if piece.finish is not None:
+                    self._raise_failure(piece)
+                    if not self._left:
+                        await self._settle("settled")
+                yield index, piece
+        finally:
+            self.cancel()
+
+    def _raise_failure(self, piece: Piece) -> None:
+        self._failed = piece.finish in ("error", "lost", "cancelled")
+        if self._failed:
+            raise _failure(piece)
+
+    async def _settle(self, state: str) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        total = count_usage([self._usages[index] for index in sorted(self._usages)], self._prompts)
+        await self._visit.settle(
+            prompt=total.prompt_tokens,
+            cached=total.prompt_tokens_details.cached_tokens,
+            completion=total.completion_tokens,
+            state=state,
+        )
+
+    async def end(self) -> None:
+        """Cancel what still runs, hear it to its end, and write down what was used."""
+        if self._ended:
+            return
+        self._ended = True
+        self.cancel()
+        try:
+            while self._left:
+                index, piece = await asyncio.wait_for(self._pieces.get(), _HEAR_OUT)
+                self._count(index, piece)
+        except TimeoutError:
+            pass  # An engine that does not answer; what it told so far is counted.
+        finally:
+            self._registry.done(self._target.base)
+        if self._tickets and not self._failed:
+            await self._settle("cancelled")
+
+
+async def whole(request: Request, running: Running, count: int) -> list[Completion]:
+    """All answers, in order; raises `ClientGone` as soon as the client hangs up."""
+
+    async def collect() -> list[tuple[int, Piece]]:
+        return [item async for item in running.pieces()]
+
+    collecting = asyncio.ensure_future(collect())
+    try:
+        while not (await asyncio.wait({collecting}, timeout=_LOOK_FOR_CLIENT))[0]:
+            if await request.is_disconnected():
+                raise ClientGone
+        return gather(count, iter(collecting.result()))
+    finally:
+        collecting.cancel()
+        running.cancel()
+
+
+def _failure(piece: Piece) -> Fault:
+    if piece.finish == "lost":
+        headers = {"retry-after": "1", "retry-after-ms": "500", "x-should-retry": "true"}
+        words = "The engine failed and starts again; ask once more."
+        return Fault(503, words, type="server_error", code="engine_restarted", headers=headers)
+    if piece.finish == "cancelled":
+        return Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
+    return Fault(500, piece.error or "The model failed.", type="server_error", code="engine_failed")
+
+
+def count_usage(usages: Sequence[Usage], prompts: int | None = None) -> UsageCount:
+    """Usage of answers together; a prompt with several answers is counted once.
+
+    Args:
+        prompts: number of different prompts, whose answers lie side by side; by default one.
+    """
+    each = len(usages) // (prompts or 1) or 1
+    prompt = sum(usage.prompt for usage in usages[::each])
+    completion = sum(usage.completion for usage in usages)
+    cached = sum(usage.cached for usage in usages[::each])
+    return UsageCount(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptDetails(cached_tokens=cached),
+    )

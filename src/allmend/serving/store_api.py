@@ -1,0 +1,174 @@
+"""Bodies of `/v1/vector_stores`, in and out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from allmend.serving.searching import Ranking
+
+MOST_RESULTS = 50
+"""Passages of one search."""
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+Attributes = Annotated[dict[Annotated[str, Field(max_length=64)], str | float | bool], Field(max_length=16)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class CreateStore(_Body):
+    """The body of `/v1/vector_stores`."""
+
+    name: Annotated[str, Field(max_length=256)] | None = None
+    file_ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] | None = None
+    metadata: Metadata | None = None
+    description: Annotated[str, Field(max_length=2000)] | None = None
+    expires_after: dict[str, JsonValue] | None = None
+    """Refused: stores here stay until they are deleted."""
+    chunking_strategy: dict[str, JsonValue] | None = None
+    """`auto` alone."""
+    model: Annotated[str, Field(max_length=1024)] | None = None
+    """The embedding model; where one is served it is that."""
+
+
+class ChangeStore(_Body):
+    """The body of `/v1/vector_stores/ID`."""
+
+    name: Annotated[str, Field(max_length=256)] | None = None
+    metadata: Metadata | None = None
+    expires_after: dict[str, JsonValue] | None = None
+
+
+class AddFile(_Body):
+    """The body of `/v1/vector_stores/ID/files`."""
+
+    file_id: Annotated[str, Field(min_length=1, max_length=200)]
+    attributes: Attributes | None = None
+    chunking_strategy: dict[str, JsonValue] | None = None
+
+
+class SearchRequest(_Body):
+    """The body of `/v1/vector_stores/ID/search`."""
+
+    query: (
+        Annotated[str, Field(min_length=1, max_length=10_000)]
+        | Annotated[list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=8)]
+    )
+    max_num_results: Annotated[int, Field(ge=1, le=MOST_RESULTS)] | None = None
+    filters: dict[str, JsonValue] | None = None
+    """Comparisons of attributes, joined by `and` and `or`, as OpenAI has them."""
+    ranking_options: Ranking | None = None
+    rewrite_query: bool | None = None
+    """Accepted; queries are taken as they are."""
+
+
+class FileCounts(BaseModel):
+    """Files of a store."""
+
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    total: int = 0
+
+
+class VectorStore(BaseModel):
+    """A store, as OpenAI has it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["vector_store"] = "vector_store"
+    created_at: int
+    name: str
+    usage_bytes: int
+    file_counts: FileCounts
+    status: Literal["completed"] = "completed"
+    last_active_at: int | None = None
+    metadata: dict[str, str] | None = None
+    model: str
+    """The embedding model."""
+
+
+class StoreList(BaseModel):
+    """Stores."""
+
+    object: Literal["list"] = "list"
+    data: list[VectorStore]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class Gone(BaseModel):
+    """What was deleted."""
+
+    id: str
+    object: str
+    deleted: bool = True
+
+
+class StoreFileError(BaseModel):
+    """Why a file is not in the store."""
+
+    code: str = "invalid_file"
+    message: str
+
+
+class StoreFile(BaseModel):
+    """A file in a store."""
+
+    id: str
+    object: Literal["vector_store.file"] = "vector_store.file"
+    created_at: int
+    vector_store_id: str
+    usage_bytes: int
+    status: Literal["completed", "failed"]
+    last_error: StoreFileError | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    filename: str
+
+
+class StoreFileList(BaseModel):
+    """Files of a store."""
+
+    object: Literal["list"] = "list"
+    data: list[StoreFile]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class TextContent(BaseModel):
+    """A piece of text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class Hit(BaseModel):
+    """A passage."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    file_id: str
+    filename: str
+    score: float
+    """1 where meaning and words both put it first."""
+    attributes: dict[str, Any]
+    content: list[TextContent]
+
+
+class SearchPage(BaseModel):
+    """Passages, best first."""
+
+    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+    search_query: list[str]
+    data: list[Hit]
+    has_more: bool = False
+    next_page: str | None = None
