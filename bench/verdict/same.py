@@ -130,8 +130,8 @@ def main() -> None:
         print(f"tune {number}: {sum(done[f'tune {number}']) / len(held):.3f}", flush=True)
         if number == 0:
             many = [row for row in held[:TEXT_ROWS] for _ in range(asked.samples)]
-            texts = write_answers(loaded, many, template, 6, temperature=1.0, seed=0)
-            scores = exact_match(texts, [row.completion for row in many])
+            written = write_answers(loaded, many, template, 6, temperature=1.0, seed=0)
+            scores = exact_match([one.text for one in written], [row.completion for row in many])
             done["sampled"] = [scores[at : at + asked.samples] for at in range(0, len(scores), asked.samples)]
         detach(loaded.model, lora)
         kept.write_text(json.dumps(done))

@@ -13,7 +13,7 @@ import tiny
 from allmend import runs
 from allmend.adapters import LoraConfig, attach, detach, write
 from allmend.cli import run_command
-from allmend.data import PLAIN
+from allmend.data import PLAIN, Row
 from allmend.digests import file_digest
 from allmend.errors import InputError, UsageError
 from allmend.models import resolve
@@ -22,6 +22,7 @@ from allmend.nouns.verdict import Comparison, Verdict
 from allmend.verbs.ship import ship
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.verdict import VerdictSettings, compare, verdict
+from allmend.verbs.verdict_work import joined_labels
 
 QUICK: dict[str, Any] = {"free_text_rows": 2, "longest_answer": 4, "few_shot": 2, "forgetting": False}
 
@@ -68,7 +69,7 @@ def tuned(place: Path, size: float, seed: int = 0, split: int = 0, held_out: Pat
 def test_all_three_contestants_by_the_metrics_asked_for(place: Path) -> None:
     run = tuned(place, 0.5)
     found = verdict(run, metric=("exact_match", "chrf", "macro_f1"), **QUICK)
-    assert [measure.name for measure in found.measures] == ["exact_match", "chrf", "macro_f1", "loss"]
+    assert [measure.name for measure in found.measures] == ["exact_match", "chrf", "macro_f1", "accuracy", "loss"]
     assert found.metric == "exact_match" and found.few_shot == 2
     recorded = runs.show("last")
     assert recorded.verb == "verdict" and recorded.subject == run
@@ -97,6 +98,22 @@ def test_a_held_out_file_that_changed_is_no_ground_for_a_verdict(place: Path) ->
         verdict(run, **QUICK)
     with pytest.raises(InputError, match="held-out rows has changed"):
         ship(run, to=place / "never")
+
+
+def test_labels_that_other_rows_lack_can_still_be_answered(place: Path) -> None:
+    run = tuned(place, 0.5)
+    lines = [json.dumps({"prompt": f"only cat {n} {n * 31}?", "completion": "cat"}) for n in range(8)]
+    (place / "cats.jsonl").write_text("\n".join(lines) + "\n")
+    found = verdict(run, data=place / "cats.jsonl", **QUICK)
+    assert found.metric == "accuracy" and not any("Only one label" in note for note in found.notes)
+
+
+def test_labels_of_a_run_and_of_other_rows_are_joined() -> None:
+    many = [Row("?", label) for label in ("a", "d") for _ in range(4)]
+    assert joined_labels(["a", "b"], many) == ["a", "b", "d"]
+    assert joined_labels(["a", "b"], [Row("?", "b")]) == ["a", "b"]
+    assert joined_labels(["a", "b"], [Row("?", "b"), Row("?", "a text of its own")]) is None
+    assert joined_labels(None, many) == ["a", "d"] and joined_labels(None, many[:1]) is None
 
 
 def test_norms_are_remembered_with_the_adapter(place: Path) -> None:

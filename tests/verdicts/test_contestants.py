@@ -11,7 +11,7 @@ import torch
 
 import training
 from allmend.adapters import LoraConfig, attach
-from allmend.data import PLAIN, Row, encode_prompt, load, overlap
+from allmend.data import PLAIN, Row, Template, encode, encode_prompt, load, overlap
 from allmend.errors import InputError, NotFound, UsageError
 from allmend.nouns.verdict import Verdict
 from allmend.verdicts import norms
@@ -19,6 +19,7 @@ from allmend.verdicts.compare import comparison
 from allmend.verdicts.few_shot import choose_shots, with_shots
 from allmend.verdicts.forgetting import General, Probe, probes, right
 from allmend.verdicts.judge import Question, answers_of, judge, verdict_from
+from allmend.verdicts.lengths import limit_of, rooms
 from allmend.verdicts.measure import prompt_ids, row_losses, shot_losses
 from allmend.verdicts.metrics import named
 from allmend.verdicts.metrics.judge_model import JudgeModel
@@ -127,6 +128,20 @@ def test_labels_that_are_never_answered_are_named() -> None:
     verdict = verdict_from("tiny", asked, base, tuned)
     assert verdict.never_said["tuned"] == ["dog"]
     assert any("never answers 'dog'" in note for note in verdict.notes)
+
+
+def test_f1_of_a_rare_label_hands_over_to_accuracy_and_that_is_said() -> None:
+    loaded = training.loaded()
+    some = [*(Row(f"cat {n}?", "cat", place=f"r:{n}") for n in range(38)), *rows(4)[1::2]]
+    asked = question(rows=some, metrics=("macro_f1", "loss"))
+    base, tuned = answers_of(loaded, asked), answers_of(loaded, asked)
+    tuned.numbers["loss"] = {place: loss - 1 - place / 90 for place, loss in base.numbers["loss"].items()}
+    verdict = verdict_from("tiny", asked, base, tuned)
+    assert [measure.name for measure in verdict.measures] == ["accuracy", "macro_f1", "loss"]
+    assert verdict.metric == "accuracy" and verdict.words == "not shown to be better"
+    assert any("macro_f1 has no interval" in note and "rest on accuracy" in note for note in verdict.notes)
+    enough = verdict_from("tiny", question(metrics=("macro_f1",)), *[answers_of(loaded, question())] * 2)
+    assert enough.metric == "macro_f1" and not any("no interval" in note for note in enough.notes)
 
 
 def test_answers_at_a_temperature_depend_on_the_seed_alone() -> None:
@@ -290,3 +305,59 @@ def test_held_out_rows_repeat_nothing_of_training_or_selection_not_even_nearly(t
     assert overlap(data.train, data.held_out) == [] and overlap(data.select, data.held_out) == []
     stories = [{row.prompt.split()[0] for row in side} for side in (data.train, data.select, data.held_out)]
     assert not stories[0] & stories[2] and not stories[1] & stories[2]
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [("None", None), ("'yes'", None), ("float('nan')", None), ("[1]", None), ("True", True), ("0.2", False)],
+)
+def test_what_a_classifier_returns_that_is_no_number_leaves_its_norm_undecided(
+    tmp_path: Path, returned: str, says: bool | None
+) -> None:
+    (tmp_path / "mine.py").write_text(f"def f(answer): return {returned}\n")
+    (tmp_path / "n.toml").write_text("[[must]]\nname = 'x'\nprompt = 'Hi'\nclassifier = 'mine.py:f'\n")
+    read = norms.read(tmp_path / "n.toml")
+    assert norms.decided(read, read.cases[0][1], ["Hi"], ["Hello."]) == [says]
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern", "days": 2}}}
+CALLS_TOOLS = Template(
+    "calls",
+    "{% for m in messages %}{{ m.role }}: {% if m.tool_calls %}<tool_call>{{ m.tool_calls[0].function | tojson }}"
+    "</tool_call>{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}",
+)
+
+
+def test_an_answer_may_be_as_long_as_the_expected_one_calls_of_tools_included() -> None:
+    loaded = training.loaded()
+    talk = ({"role": "user", "content": "Rain?"}, {"role": "assistant", "content": None, "tool_calls": [CALL]})
+    row = Row(prompt="user: Rain?", messages=talk, place="t:1")
+    asked = question(rows=[row] * 8, labels=None, template=CALLS_TOOLS, longest_answer=None)
+    assert [getattr(metric, "name", metric) for metric in asked.metrics] == ["tool_call_match", "loss"]
+    rendered = CALLS_TOOLS.parts(row, eos_token=loaded.tokenizer.eos_token)[1]
+    taken = len(loaded.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    assert taken <= limit_of(loaded, asked) <= taken + taken // 8 + 4
+
+
+def test_long_answers_are_written_to_their_end_and_leave_long_prompts_whole() -> None:
+    loaded = training.loaded()
+    long, asks = Row("a?", "b " * 150, place="r:1"), Row("c " * 190, "d", place="r:2")
+    asked = question(rows=[long, asks], labels=None, metrics=(named("exact_match"),), longest_answer=None)
+    limit = limit_of(loaded, asked)
+    assert len(encode(long, loaded.tokenizer, PLAIN)) < limit < loaded.context
+    free = rooms(loaded, asked.rows, asked, limit)
+    whole = encode_prompt(asks.as_messages()[:-1], loaded.tokenizer, PLAIN)
+    assert len(whole) + limit > loaded.context
+    assert prompt_ids(loaded, asks, PLAIN, room=free[1]) == whole
+    tests = [Row("f", "return 1", tests="assert f()")] * 8
+    assert limit_of(loaded, question(rows=tests, labels=None, longest_answer=None)) == loaded.context - 1
+    loaded.context = 4096
+    assert limit_of(loaded, question(rows=tests, labels=None, longest_answer=None)) == 512
+
+
+def test_answers_that_were_cut_at_the_limit_are_counted_and_that_is_said() -> None:
+    loaded = training.loaded()
+    verdict = judge(loaded, shaken(loaded, 0.5), question(longest_answer=1))
+    (note,) = [note for note in verdict.notes if "limit of 1 tokens" in note]
+    assert "of 4 untuned" in note and "of 4 tuned" in note and "--longest-answer" in note

@@ -56,6 +56,9 @@ def test_chrf_is_sacrebleu_s_from_0_to_1() -> None:
         ("v2beta", None),
         ("1e3", 1000),
         ("\\boxed{12}", 12),
+        (".5", 0.5),
+        ("it costs -.25 or so", -0.25),
+        ("wait...5", None),
     ],
 )
 def test_the_number_a_text_answers_with(text: str, number: float | None) -> None:
@@ -94,6 +97,21 @@ def test_tool_calls_in_every_spelling() -> None:
     assert tool_call_match("Sunny, I guess", row) == 0.0
     twice = '[{"name": "weather", "arguments": {"city": "Bern"}}, {"name": "weather", "arguments": {"city": "Bern"}}]'
     assert tool_call_match(twice, row) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "P3", "age": 3}',
+        '{"name": "P3"}',
+        '[{"name": "P3", "parameters": {"a": 1}, "unit": "s"}]',
+        '{"type": "function", "function": {"name": "f", "description": "A tool.", "parameters": {}}}',
+    ],
+)
+def test_objects_with_a_name_are_json_and_no_calls(text: str) -> None:
+    assert names([Row("?", text)] * 3)[0] == "json_fields"
+    tagged = f"<tool_call>{text}</tool_call>"
+    assert names([Row("?", tagged)] * 3)[0] == "tool_call_match" and calls_in(tagged)[0][0] in ("P3", "f")
 
 
 @given(st.text(max_size=60))
@@ -167,6 +185,7 @@ def test_the_metrics_follow_from_the_rows() -> None:
     call = json.dumps({"name": "f", "arguments": {"a": 1}})
     assert names([Row("?", "a"), Row("?", "b")], ["a", "b"])[:2] == ["accuracy", "macro_f1"]
     assert names([Row("?", "12"), Row("?", "so #### 4")])[0] == "numeric_match"
+    assert names([Row("?", ".5"), Row("?", "0.25")])[0] == "numeric_match"
     assert names([Row("?", '{"a": 1}')] * 3)[:2] == ["json_fields", "json_valid"]
     assert names([Row("?", call)] * 3)[0] == "tool_call_match"
     assert names([Row("?", "return 1", tests="assert f() == 1")])[0] == "pass@1"
@@ -194,3 +213,30 @@ def test_a_program_goes_on_from_its_prompt_or_stands_alone() -> None:
     alone = program_of("Sure:\n```python\ndef area(r):\n    return 3.2\n```\nDone.", row)
     assert alone.startswith("import math\ndef area") and "Sure" not in alone and "Done" not in alone
     assert alone.rstrip().endswith("assert area(1) > 3")
+
+
+def test_json_that_holds_a_fence_in_a_text_is_json() -> None:
+    assert json_valid('{"a": "use ```x``` here"}') == 1.0
+    assert json_valid('Here:\n```json\n{"a": 1}\n```') == 1.0 and json_valid("```json\n{a: 1}\n```") == 0.0
+
+
+def test_a_function_of_one_s_own_is_given_what_it_names_also_where_it_has_a_default(tmp_path: Path) -> None:
+    path = own(tmp_path, "def close(answer, expected='', digits=2):\n    return answer == expected and digits == 2\n")
+    metric = named(f"{path}:close")
+    assert isinstance(metric, Metric) and metric.scores(["a"], [Row("?", "a")]) == [1.0]
+
+
+@pytest.mark.parametrize("info", ["Python", "python3", "py title=a.py", ""])
+def test_code_is_taken_from_a_fence_of_any_spelling(info: str) -> None:
+    row = Row("def area(r):\n", "", tests="assert area(1) > 3")
+    answer = f"Run this:\n```bash\npip list\n```\nand\n```{info}\ndef area(r):\n    return 3.2\n```\nDone."
+    if not info:
+        answer = answer.partition("and\n")[2]
+    assert program_of(answer, row).startswith("def area(r):\n    return 3.2\n\n")
+
+
+def test_of_a_prompt_that_tells_only_its_imports_are_taken() -> None:
+    prose = "Write f, which takes the largest\nfrom a list of numbers.\nimport nothing else, please\n"
+    code = "import math\nfrom typing import (\n    List,\n)\n"
+    row = Row(prose + code, "", tests="assert f([1]) == 1")
+    assert program_of("def f(x): return max(x)", row).startswith(code + "def f(x)")

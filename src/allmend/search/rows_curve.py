@@ -60,6 +60,9 @@ def measure(
             siblings.run(segment, lambda event: None, stop)
         finally:
             siblings.rows = whole
+        if stop() or not (folder / BEST).is_file():
+            note(f"The curve's point at {count} rows is left out: its training ended before it was measured.")
+            break
         losses[count] = _row_losses(siblings, winner.point, folder / BEST)
     if not losses or stop():
         return

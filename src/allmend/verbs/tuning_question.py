@@ -14,6 +14,9 @@ from allmend.verbs.clock import Clock
 from allmend.verdicts import forgetting
 from allmend.verdicts.answers import answers_of, few_shot_answers
 from allmend.verdicts.few_shot import choose_shots
+from allmend.verdicts.free_text import seconds_a_token
+from allmend.verdicts.lengths import limit_of
+from allmend.verdicts.measure import prompt_ids
 from allmend.verdicts.question import FEW_SHOT_ROWS, Answers, Question
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ _SHARE = 0.05
 _START = 3.0
 """Seconds for what is made ready each time a model writes."""
 _FEWEST_WITH_SHOTS = 50
+_SHORT = 128
+"""Tokens: answers up to here are written without a look at the time."""
+_WRITING_SHARE = 0.1
+"""Of the budget that each of the two models may write long free text for."""
+_TRIED_TEXTS, _FEWEST_TEXTS = 8, 24
 _WHOLE_HEAD = 2.0
 """A general text costs so many times what a row of as many tokens does: every token of it is scored."""
 _CHARACTERS = 3.5
@@ -40,9 +48,12 @@ def judged_rows(loaded: Loaded, question: Question, clock: Clock, choose: Choose
     if len(rows) <= _FEW_ROWS:
         return rows
     took = []
+    # What longer answers take is foreseen apart, by `writing_within`.
+    short = min(_SHORT, limit_of(loaded, question))
     for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
         begun = clock.passed
-        answers_of(loaded, replace(question, rows=rows[:count], free_text_rows=count // 4, norms=None))
+        few = replace(question, rows=rows[:count], free_text_rows=count // 4, norms=None, longest_answer=short)
+        answers_of(loaded, few)
         took.append(clock.passed - begun)
     each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
     count = int(max(_FEW_ROWS, _VERDICT_SHARE * clock.budget / 2 / each))
@@ -52,18 +63,53 @@ def judged_rows(loaded: Loaded, question: Question, clock: Clock, choose: Choose
     return random.Random(question.seed).sample(list(rows), count)
 
 
+def writing_within(loaded: Loaded, question: Question, clock: Clock, choose: Choose) -> tuple[Question, float]:
+    """The question with as much free text as a share of the budget lets each model write, where answers are long.
+
+    Foreseen is that every answer goes on to its limit. Fewer rows are read then; where so few are left that they
+    would tell little, answers are cut instead.
+
+    Returns:
+        The question, and the seconds that a written token takes at most; 0 where answers are short.
+    """
+    places, limit = question.text_places, limit_of(loaded, question)
+    if not places or limit <= _SHORT:
+        return question, 0.0
+    tried = [question.rows[place] for place in places[:_TRIED_TEXTS]]
+    each = seconds_a_token(loaded, [prompt_ids(loaded, row, question.template, room=limit) for row in tried])
+    tokens = int(_WRITING_SHARE * clock.budget / each)
+    if len(places) * limit <= tokens:
+        return question, each
+    rows = min(len(places), max(_FEWEST_TEXTS, tokens // limit))
+    length = min(limit, max(_SHORT, tokens // rows))
+    why = f"{each * 1000:.2g} ms a token: more would take over {_WRITING_SHARE:.0%} of the budget; {_LATER}"
+    choose("free_text_rows", rows, why)
+    if length < limit:
+        choose("longest_answer", length, f"{limit} tokens would hold the longest expected answer; {why}")
+    return replace(question, free_text_rows=-(-rows // question.texts_a_row), longest_answer=length), each
+
+
 class More:
     """What goes beyond the rows: examples in the prompt, and what the model could do before.
 
     Args:
-        took: seconds that the untuned model's answers to the rows took.
+        took: seconds that the untuned model's answers to the rows took, without those of `writing`.
         lengths: tokens of each of these rows.
+        writing: seconds that a long free-text answer takes at most.
     """
 
     def __init__(
-        self, loaded: Loaded, clock: Clock, took: float, lengths: Sequence[int], choose: Choose, watch: Watch
+        self,
+        loaded: Loaded,
+        clock: Clock,
+        took: float,
+        lengths: Sequence[int],
+        choose: Choose,
+        watch: Watch,
+        writing: float = 0.0,
     ) -> None:
         self.loaded, self.clock, self.choose, self.watch = loaded, clock, choose, watch
+        self._writing = writing
         self._token = took / max(1, sum(lengths))
         self._length = sum(lengths) / max(1, len(lengths))
 
@@ -76,11 +122,17 @@ class More:
         if not shots:
             return question, None
         each = self._token * (self._length + len(shots) * length)
-        room = _SHARE * self.clock.budget - _START
-        rows = min(FEW_SHOT_ROWS, len(question.rows), int(room / max(1e-9, each)))
-        if rows < min(_FEWEST_WITH_SHOTS, len(question.rows)):
-            needed = _START + each * min(_FEWEST_WITH_SHOTS, len(question.rows))
-            why = f"it would take about {needed:.0f} s, over {_SHARE:.0%} of the budget; {_LATER}"
+        texts = len(question.text_places)
+
+        def foreseen(rows: int) -> float:
+            """Rows with free text are asked first."""
+            return _START + rows * each + min(rows, texts) * self._writing
+
+        most, room = min(FEW_SHOT_ROWS, len(question.rows)), _SHARE * self.clock.budget
+        rows = max((count for count in range(most + 1) if foreseen(count) <= room), default=0)
+        least = min(_FEWEST_WITH_SHOTS, len(question.rows))
+        if rows < least:
+            why = f"it would take about {foreseen(least):.0f} s, over {_SHARE:.0%} of the budget; {_LATER}"
             self.choose("few_shot", 0, why)
             return question, None
         asked = replace(question, shots=shots, few_shot_rows=rows)
@@ -89,7 +141,7 @@ class More:
         if found is None:
             self.choose("few_shot", 0, "the examples do not fit in the model's context")
             return question, None
-        self.choose("few_shot", len(shots), f"on {rows} rows, about {_START + each * rows:.0f} s were foreseen")
+        self.choose("few_shot", len(shots), f"on {rows} rows, about {foreseen(rows):.0f} s were foreseen")
         return asked, found
 
     def forgetting(self, question: Question, before: Answers) -> tuple[Question, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allmend.verbs.tuning_question import More, judged_rows
+from allmend.verbs.tuning_question import More, judged_rows, writing_within
 from allmend.verdicts import norms
 from allmend.verdicts.judge import Answers, Question, answers_of, judge
 
@@ -22,6 +22,7 @@ class Judging:
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
+        self.a_token = 0.0
         self.question = self._question()
         tuning.watch.stage(f"Measuring the untuned model on {len(self.question.rows)} held-out rows")
         begun = tuning.clock.passed
@@ -32,8 +33,12 @@ class Judging:
 
     @property
     def seconds(self) -> float:
-        """What the verdict will take: the tuned model is asked the same, and intervals are drawn."""
-        return self._took * 1.05 + 1.0
+        """What the verdict will take: the tuned model is asked the same, and intervals are drawn.
+
+        It may write long where the untuned one did not: time is kept for answers that all go on to their limit.
+        """
+        writing = self.before.writing
+        return self._took * 1.05 + 1.0 + self.a_token * (writing.limit * writing.answers - writing.tokens)
 
     def more(self, rows: list[Tokens]) -> None:
         """What there is time for beyond the held-out rows: examples in the prompt, and what may be forgotten.
@@ -43,7 +48,12 @@ class Judging:
         """
         tuning, settings = self.tuning, self.tuning.settings
         lengths = [len(tokens) for tokens in tuning.encode(self.question.rows, told=False)]
-        more = More(tuning.loaded, tuning.clock, self._took, lengths, tuning.choose, tuning.watch)
+        # Long answers take the same time again; short ones count as a part of what a row takes.
+        writing = self.before.writing
+        read = self._took - (writing.seconds if self.a_token else 0.0)
+        more = More(
+            tuning.loaded, tuning.clock, read, lengths, tuning.choose, tuning.watch, self.a_token * writing.limit
+        )
         mean = sum(map(len, rows)) / max(1, len(rows))
         train = tuning.dataset.train
         self.question, self._few_shot = more.with_shots(self.question, train, settings.few_shot, mean)
@@ -82,7 +92,9 @@ class Judging:
         )
         if tuning.replayed is not None:
             return question
-        return replace(question, rows=judged_rows(tuning.loaded, question, tuning.clock, tuning.choose))
+        question = replace(question, rows=judged_rows(tuning.loaded, question, tuning.clock, tuning.choose))
+        question, self.a_token = writing_within(tuning.loaded, question, tuning.clock, tuning.choose)
+        return question
 
     def _say_untuned(self) -> None:
         tuning, answers, rows = self.tuning, self.before, self.question.rows

@@ -44,8 +44,9 @@ class VerdictSettings(Settings):
     free_text_rows: Annotated[int, Field(ge=0)] = 64
     """Rows that the models also answer in free text; three times as many where free text carries the words."""
 
-    longest_answer: Annotated[int, Field(ge=1, le=4096)] = 128
-    """Most tokens of a free-text answer."""
+    longest_answer: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Most tokens of a free-text answer; as many as the longest expected answer takes, and 512 at least for pass@k,
+    when not given."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     """At which free text is drawn; 0 takes the best token always."""
@@ -83,7 +84,7 @@ def verdict(
     confidence: float = 0.95,
     bootstrap: int = 0,
     free_text_rows: int = 64,
-    longest_answer: int = 128,
+    longest_answer: int | None = None,
     temperature: float = 0.0,
     few_shot: int = 4,
     norms: str | Path | None = None,

@@ -174,8 +174,21 @@ def rows_for(tuned: Tuned, settings: VerdictSettings) -> Rows:
     if seen:
         rows = [row for place, row in enumerate(rows) if place not in seen]
         note = f"{len(seen)} rows (nearly) repeat rows of training or selection and were left out."
-        return Rows(rows, labels_of(rows), source, dataset.train, [note])
-    return Rows(rows, labels_of(rows), source, dataset.train)
+        return Rows(rows, joined_labels(dataset.labels, rows), source, dataset.train, [note])
+    return Rows(rows, joined_labels(dataset.labels, rows), source, dataset.train)
+
+
+def joined_labels(own: Sequence[str] | None, rows: Sequence[Row]) -> list[str] | None:
+    """The labels that a run learned and those of other rows: a label that these lack can still be answered wrongly.
+
+    Rows too few to tell a classification by are one where the run knows all their labels.
+    """
+    theirs = labels_of(rows)
+    if own is None:
+        return theirs
+    if theirs is None and not all(row.kind == "prompt_completion" and row.completion in own for row in rows):
+        return None
+    return sorted({*own, *(theirs or ())})
 
 
 def _kept(tuned: Tuned, part: str) -> str | None:

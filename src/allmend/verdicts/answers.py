@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from allmend.data import Row
+from allmend.engines.text import Completion
 from allmend.models.loading import Loaded
 from allmend.verdicts import forgetting
 from allmend.verdicts import norms as norms_file
 from allmend.verdicts.few_shot import with_shots
 from allmend.verdicts.free_text import write_answers
+from allmend.verdicts.lengths import limit_of, needed, rooms
 from allmend.verdicts.measure import answer_labels, cut_rows, prompt_ids, row_losses, shot_losses
 from allmend.verdicts.metrics import Fault, Metric
 from allmend.verdicts.metrics.code import k_of, pass_at_k
-from allmend.verdicts.question import Answers, Question, Report
+from allmend.verdicts.question import Answers, Question, Report, Writing
 
 _SAID_BY_SCORE = "labels"
 
@@ -65,7 +68,8 @@ def _fit(loaded: Loaded, question: Question, places: Sequence[int]) -> bool:
     row = question.rows[longest]
     talk = tuple(with_shots(row.as_messages(), question.shots))
     whole = Row(messages=talk, prompt="?", completion=row.completion, tools=row.tools)
-    return len(prompt_ids(loaded, whole, question.template, room=0)) + question.longest_answer <= loaded.context
+    (room,) = needed(loaded, [row], question.template) if row.kind != "text" else (0,)
+    return len(prompt_ids(loaded, whole, question.template, room=0)) + room <= loaded.context
 
 
 def _labels(loaded: Loaded, question: Question, answers: Answers, places: list[int], shots: Sequence[Row]) -> None:
@@ -85,7 +89,8 @@ def _written(
     if not places:
         return
     rows = [question.rows[place] for place in places]
-    longest = _answer_tokens(loaded, rows, question)
+    answers.writing.limit = limit = limit_of(loaded, question)
+    free = rooms(loaded, rows, question, limit)
     drawn: dict[tuple[int, float], list[list[str]]] = {}
     plain = (1, question.temperature)
     metrics: list[Metric | None] = [*question.written]
@@ -93,19 +98,30 @@ def _written(
         way = plain if metric is None or metric.samples == 1 else (metric.samples, metric.temperature)
         if way not in drawn:
             report("free text")
-            texts = write_answers(
+            begun = time.perf_counter()
+            written = write_answers(
                 loaded,
                 [row for row in rows for _ in range(way[0])],
                 question.template,
-                longest,
+                limit,
+                rooms=[room for room in free for _ in range(way[0])],
                 temperature=way[1],
                 seed=question.seed,
                 shots=shots,
             )
+            _count(answers.writing, written, time.perf_counter() - begun)
+            texts = [one.text for one in written]
             drawn[way] = [texts[start : start + way[0]] for start in range(0, len(texts), way[0])]
         answers.text_at = {place: many[0] for place, many in zip(places, drawn[way], strict=True)}
         if metric is not None:
             _score(metric, question, answers, places, drawn[way], report)
+
+
+def _count(writing: Writing, written: Sequence[Completion], seconds: float) -> None:
+    writing.answers += len(written)
+    writing.cut_off += sum(one.finish == "length" for one in written)
+    writing.tokens += sum(one.usage.completion for one in written)
+    writing.seconds += seconds
 
 
 def _score(
@@ -133,11 +149,3 @@ def _score(
         numbers[place] = sum(values) / len(values) if k is None else pass_at_k(round(sum(values)), len(values), k)
     answers.numbers[metric.name] = numbers
     answers.faults[metric.name] = faults
-
-
-def _answer_tokens(loaded: Loaded, rows: Sequence[Row], question: Question) -> int:
-    """Enough tokens for the longest expected answer and its end."""
-    if any(metric.name.startswith("pass@") for metric in question.written):
-        return question.longest_answer
-    encoded = loaded.tokenizer([row.completion for row in rows], add_special_tokens=False)["input_ids"]
-    return min(question.longest_answer, max(map(len, encoded)) + 4)

@@ -13,6 +13,7 @@ from allmend.verdicts import forgetting, norms
 from allmend.verdicts.answers import answers_of, few_shot_answers
 from allmend.verdicts.changes import changes
 from allmend.verdicts.intervals import (
+    FEWEST_OF_A_LABEL,
     detectable,
     f1_interval,
     is_yes_no,
@@ -73,6 +74,7 @@ def verdict_from(
     names = [metric.name if isinstance(metric, Metric) else metric for metric in question.metrics]
     if "loss" not in names:
         names.append("loss")
+    names = _with_accuracy(names)
     measures = [measure_of(name, question, base, tuned, few_shot) for name in names]
     main = _main(measures, question, base, tuned)
     pairs = _pairs(main.name, base, tuned)
@@ -102,7 +104,7 @@ def verdict_from(
         forgetting=forgetting.compared(question.general, base, tuned, question.confidence)
         if question.general is not None
         else None,
-        notes=[*never_said_note(never), *notes_of(question, base, tuned, few_shot)],
+        notes=[*_handed_over(measures, main), *never_said_note(never), *notes_of(question, base, tuned, few_shot)],
         **_changed(question, main, base, tuned),
     )
 
@@ -209,6 +211,25 @@ def _main(measures: list[Measure | None], question: Question, base: Answers, tun
         if faults
         else "Labels need a classification, pass@k rows with tests; --metric names another.",
     )
+
+
+def _with_accuracy(names: list[str]) -> list[str]:
+    """With accuracy after macro F1, which hands over to it: the loss would say something else about the labels."""
+    if "macro_f1" not in names or "accuracy" in names[: names.index("macro_f1")]:
+        return names
+    rest = [name for name in names if name != "accuracy"]
+    place = rest.index("macro_f1") + 1
+    return [*rest[:place], "accuracy", *rest[place:]]
+
+
+def _handed_over(measures: list[Measure | None], main: Measure) -> list[str]:
+    first = measures[0]
+    if first is None or first.name == main.name:
+        return []
+    return [
+        f"{first.name} has no interval, since the rarest label has fewer than {FEWEST_OF_A_LABEL} held-out rows; the "
+        f"words rest on {main.name}, which says little about rare labels."
+    ]
 
 
 def _interval_of(question: Question) -> tuple[float, int, int]:

@@ -77,7 +77,7 @@ def row_losses(loaded: Loaded, rows: Sequence[Row], template: Template) -> list[
     owners: list[int] = []
     for number, row in enumerate(rows):
         for tokens in encode_rows([row], loaded.tokenizer, template, context=loaded.context):
-            runs = [Scored(tokens.ids[:end], max(1, start)) for start, end in _runs(tokens.mask) if end > 1]
+            runs = [Scored(tokens.ids[:end], max(1, start)) for start, end in runs_of(tokens.mask) if end > 1]
             scored += runs
             owners += [number] * len(runs)
     totals, counts = [0.0] * len(rows), [0] * len(rows)
@@ -98,7 +98,7 @@ def shot_losses(loaded: Loaded, rows: Sequence[Row], template: Template, shots: 
     return [-value / (len(part.ids) - part.start) for value, part in zip(sums, scored, strict=True)]
 
 
-def _runs(mask: bytes) -> list[tuple[int, int]]:
+def runs_of(mask: bytes) -> list[tuple[int, int]]:
     """(start, end) of each stretch of learned ids."""
     runs, start = [], None
     for place, learned in enumerate([*mask, 0]):

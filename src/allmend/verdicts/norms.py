@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -195,9 +196,12 @@ def decided(norms: NormsFile, case: Case, prompts: Sequence[str], texts: Sequenc
 def _classified(function: Callable[..., Any], given: tuple[str, ...], case: Case) -> bool | None:
     try:
         value = function(*given)
+        number = float(value)
     except Exception:
         return None
-    return bool(value) if isinstance(value, bool) else float(value) >= case.threshold
+    if isinstance(value, bool):
+        return value
+    return None if math.isnan(number) else number >= case.threshold
 
 
 def results(norms: NormsFile, base: Answers, tuned: Answers) -> Norms:

@@ -44,8 +44,8 @@ class Question:
     """Rows that it is measured on with them, at most: long prompts take long."""
     temperature: float = 0.0
     """Of free text."""
-    longest_answer: int = 128
-    """Tokens; never more than the longest expected answer needs, where answers are expected."""
+    longest_answer: int | None = None
+    """Tokens; None is as many as the longest expected answer takes, and 512 at least for programs."""
     norms: NormsFile | None = None
     general: General | None = None
     """What forgetting is measured on."""
@@ -65,6 +65,11 @@ class Question:
         return [metric for metric in self.metrics if isinstance(metric, Metric)]
 
     @property
+    def runs_programs(self) -> bool:
+        """Whether written answers are programs to run."""
+        return any(metric.name.startswith("pass@") for metric in self.written)
+
+    @property
     def loss_places(self) -> list[int]:
         """Rows whose loss is measured: all, or a random part of them where labels carry the verdict."""
         places = list(range(len(self.rows)))
@@ -82,9 +87,12 @@ class Question:
         ]
         if not self.written and not self.norms:
             return []
-        # Where written answers carry the verdict, more of them are needed than where they stand beside it.
-        wanted = self.free_text_rows * (1 if isinstance(self.metrics[0], str) else 3)
-        return random.Random(self.seed).sample(fitting, min(wanted, len(fitting)))
+        return random.Random(self.seed).sample(fitting, min(self.free_text_rows * self.texts_a_row, len(fitting)))
+
+    @property
+    def texts_a_row(self) -> int:
+        """How many times `free_text_rows` are written: more are needed where written answers carry the verdict."""
+        return 1 if isinstance(self.metrics[0], str) else 3
 
     @property
     def few_shot_places(self) -> list[int]:
@@ -93,6 +101,19 @@ class Question:
             return []
         places = list(dict.fromkeys([*self.text_places, *self.loss_places, *range(len(self.rows))]))
         return sorted(place for place in places[: self.few_shot_rows] if self.rows[place].text is None)
+
+
+@dataclass
+class Writing:
+    """How a model's free text was written."""
+
+    limit: int = 0
+    """Most tokens of an answer."""
+    answers: int = 0
+    cut_off: int = 0
+    """Answers that were still going on at the limit, or at the end of the context."""
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -116,8 +137,9 @@ class Answers:
     norms: list[list[bool | None]] = field(default_factory=list)
     """`[norm][answer]`: held, broken, or undecided."""
     norm_texts: list[list[str]] = field(default_factory=list)
+    writing: Writing = field(default_factory=Writing)
     general_losses: list[float] = field(default_factory=list)
     probe_texts: list[str] = field(default_factory=list)
 
 
-__all__ = ["FEW_SHOT_ROWS", "LOSS_ROWS", "Answers", "Question", "Report"]
+__all__ = ["FEW_SHOT_ROWS", "LOSS_ROWS", "Answers", "Question", "Report", "Writing"]

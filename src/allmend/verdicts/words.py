@@ -57,6 +57,7 @@ def notes_of(question: Question, base: Answers, tuned: Answers, few_shot: Answer
         notes.append("Only one label occurs, so accuracy says nothing; the words rest on the loss.")
     if base.texts and len(base.sample) < len(question.rows):
         notes.append(f"Free text was read on {len(base.sample)} of {len(question.rows)} held-out rows.")
+    notes += _cut_off(base, tuned, few_shot)
     if question.temperature > 0:
         notes.append(f"Free text was drawn at temperature {question.temperature:g}, seed {question.seed}.")
     if base.cut:
@@ -70,6 +71,18 @@ def notes_of(question: Question, base: Answers, tuned: Answers, few_shot: Answer
     if question.general is None:
         notes.append("Forgetting (what the model could do before) was not measured.")
     return notes
+
+
+def _cut_off(base: Answers, tuned: Answers, few_shot: Answers | None) -> list[str]:
+    asked = {"untuned": base, "tuned": tuned} | ({"untuned with examples": few_shot} if few_shot is not None else {})
+    writings = {name: answers.writing for name, answers in asked.items()}
+    if not any(writing.cut_off for writing in writings.values()):
+        return []
+    counts = ", ".join(f"{one.cut_off} of {one.answers} {name}" for name, one in writings.items() if one.answers)
+    return [
+        f"Free text reached the limit of {tuned.writing.limit} tokens and was cut there: {counts}. "
+        "`allmend verdict RUN --longest-answer N` sets another."
+    ]
 
 
 def never_said_note(never: dict[str, list[str]]) -> Sequence[str]:

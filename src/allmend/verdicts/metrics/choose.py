@@ -19,7 +19,7 @@ BY_SCORE = ("accuracy", "macro_f1", "loss")
 
 _BY_NAME = {metric.name: metric for metric in (EXACT, NUMERIC, ROUGE_L, CHRF, JSON_VALID, JSON_FIELDS, TOOL_CALLS)}
 _PASS = re.compile(r"pass@(\d{1,3})(?:/(\d{1,3}))?")
-_NUMBER_ONLY = re.compile(r"\s*[-+−$€£]?[\d,]+(?:\.\d+)?\s*%?\s*")
+_NUMBER_ONLY = re.compile(r"\s*[-+−$€£]?(?:[\d,]+(?:\.\d+)?|\.\d+)\s*%?\s*")
 _LOOKED_AT = 200
 
 

@@ -6,14 +6,18 @@ for a row c pass; the chance that k drawn from them hold one that passes is 1 - 
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from allmend.data import Row
 from allmend.verdicts.metrics.metric import Fault, Metric
 
-_FENCE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.S)
+_FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.S)
+_LONGEST_IMPORT = 50
+"""Lines."""
 _DEFINES = re.compile(r"^(?:async )?def (\w+)", re.M)
 _NEXT_TOP_LEVEL = re.compile(r"\n(?:class |def |#|if |print|@|assert |User:|```)")
 _NUL = "\0"
@@ -59,8 +63,7 @@ def program_of(answer: str, row: Row) -> str:
     prompt's imports; any other goes on after the prompt and ends where something new begins at the margin.
     """
     answer = answer.replace(_NUL, "")
-    fenced = _FENCE.search(answer)
-    code = fenced.group(1) if fenced else answer
+    code = _fenced(answer)
     begun = _DEFINES.findall(row.prompt)
     if not begun or set(_DEFINES.findall(code)) & set(begun):
         body = _imports(row.prompt) + code
@@ -69,6 +72,28 @@ def program_of(answer: str, row: Row) -> str:
     return f"{body}\n\n{row.tests or ''}\n"
 
 
+def _fenced(answer: str) -> str:
+    """The code in the first fence marked as Python, else in the first of any kind; the answer where it has none."""
+    fences: list[tuple[str, str]] = [(info.strip().lower(), code) for info, code in _FENCE.findall(answer)]
+    if not fences:
+        return answer
+    return next((code for info, code in fences if info.startswith("py")), fences[0][1])
+
+
 def _imports(prompt: str) -> str:
-    lines = [line for line in prompt.splitlines() if line.startswith(("import ", "from "))]
-    return "".join(line + "\n" for line in lines)
+    """The import statements that stand at the margin of the prompt; its prose may begin with the same words."""
+    lines = prompt.splitlines()
+    found = []
+    for place, line in enumerate(lines):
+        if line.startswith(("import ", "from ")):
+            most = _LONGEST_IMPORT if "(" in line or line.endswith("\\") else 1
+            grown = ("\n".join(lines[place:end]) for end in range(place + 1, min(place + most, len(lines)) + 1))
+            found += [text + "\n" for text in islice(filter(_is_import, grown), 1)]
+    return "".join(found)
+
+
+def _is_import(text: str) -> bool:
+    try:
+        return all(isinstance(part, ast.Import | ast.ImportFrom) for part in ast.parse(text).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False

@@ -58,16 +58,17 @@ def own_function(name: str) -> Callable[..., Any]:
 
 
 def _parameters(function: Callable[..., Any], name: str) -> list[str]:
-    """Names of what the function asks for beside the answer."""
+    """Names of what the function asks for beside the answer, also where it has a default of its own for it."""
     parameters = list(inspect.signature(function).parameters.values())
-    others = [parameter.name for parameter in parameters[1:] if parameter.default is parameter.empty]
-    unknown = [key for key in others if key not in {"expected", "prompt", "row"}]
+    known = {"expected", "prompt", "row"}
+    rest = parameters[1:]
+    unknown = [one.name for one in rest if one.name not in known and one.default is one.empty]
     if not parameters or unknown:
         raise UsageError(
             f"{name} asks for {', '.join(unknown) or 'nothing'}",
             hint="A metric takes the answer first, then any of: expected, prompt, row.",
         )
-    return others
+    return [one.name for one in rest if one.name in known]
 
 
 def _first_line(function: Callable[..., Any]) -> str:

@@ -14,14 +14,20 @@ _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.S)
 _TOOL_TAG = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|$)", re.S)
 _LONGEST = 1 << 20
 _MISSING = object()
+_KEYS_OF_A_CALL = frozenset({"name", "arguments", "parameters", "id", "type", "function"})
 
 
 def json_in(text: str) -> Any:
     """The JSON value that a text is, or holds in a code fence; raises ValueError when it is none."""
     text = text[:_LONGEST].strip()
-    fenced = _FENCE.search(text)
     try:
-        return json.loads(fenced.group(1) if fenced else text)
+        try:
+            return json.loads(text)
+        except ValueError:
+            fenced = _FENCE.search(text)
+            if fenced is None:
+                raise
+            return json.loads(fenced.group(1))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -70,12 +76,24 @@ def calls_in(text: str) -> list[tuple[str, dict[str, Any]]]:
     """(name, arguments) of each tool call in an answer; raises ValueError when there is none that can be read.
 
     Read are `<tool_call>` tags, and JSON objects or lists with `name` and `arguments` (or `parameters`), also as
-    OpenAI writes them, with `function` around and the arguments as JSON text.
+    OpenAI writes them, with `function` around and the arguments as JSON text. Outside tags an object is a call only
+    where it has arguments and nothing that a call has not: many objects have a name.
     """
     tagged = _TOOL_TAG.findall(text)
     values = [json_in(part) for part in tagged] if tagged else [json_in(text)]
     flat = [call for value in values for call in (value if isinstance(value, list) else [value])]
+    if not tagged and not all(map(_is_plainly_a_call, flat)):
+        raise ValueError("not a tool call")
     return [_call(value) for value in flat]
+
+
+def _is_plainly_a_call(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    inner = value.get("function")
+    if isinstance(inner, Mapping):
+        return value.keys() <= _KEYS_OF_A_CALL and inner.keys() <= _KEYS_OF_A_CALL
+    return value.keys() <= _KEYS_OF_A_CALL and not value.keys().isdisjoint(("arguments", "parameters"))
 
 
 def _call(value: Any) -> tuple[str, dict[str, Any]]:

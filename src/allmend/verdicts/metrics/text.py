@@ -13,7 +13,7 @@ from allmend.errors import Unavailable
 from allmend.verdicts.metrics.metric import Metric
 
 _SPACES = re.compile(r"\s+")
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 _ANSWER_MARK = re.compile(r"####|\\boxed\{|(?i:\b(?:answer|result)\b\s*(?:is|:|=))")
 _WORDS = re.compile(r"[a-z0-9]+")
 _LONGEST_WORDS = 4000
