@@ -10,10 +10,63 @@ from typing import Any
 import pytest
 
 from allmend.cli import run_command as command
-from allmend.data import Reading, check
-from allmend.errors import InputError
+from allmend.data import PLAIN, Reading, Template, check
+from allmend.data.cleaning import write_clean
+from allmend.errors import InputError, UsageError
 
 Write = Callable[[Path], object]
+
+
+def test_an_input_that_only_later_rows_have_is_read(tmp_path: Path) -> None:
+    rows = [{"instruction": "Add.", "output": "?"}]
+    rows += [{"instruction": "Add.", "input": f"{n} + {n}", "output": f"{2 * n}"} for n in range(4)]
+    for name, text in (("a.jsonl", "\n".join(map(json.dumps, rows))), ("a.json", json.dumps(rows))):
+        (tmp_path / name).write_text(text)
+        reading = Reading(tmp_path / name)
+        assert [row.prompt for row in reading] == ["Add.", *(f"Add.\n\n{n} + {n}" for n in range(4))]
+        assert reading.shape is not None and reading.shape.columns["input"] == "input"
+        assert any("some rows have 'input'" in note for note in reading.notes)
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+CALLING = {"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "weather()"}]}
+
+
+@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL])], ids=["list", "text"])
+def test_tools_beside_messages_are_read_and_kept_by_fix(tmp_path: Path, tools: Any) -> None:
+    path, target = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in ({**CALLING, "tools": tools}, CALLING)))
+    reading = Reading(path)
+    assert [row.tools for row in reading] == [(TOOL,), None] and reading.notes == []
+    assert write_clean(path, target) == 2
+    assert [row.tools for row in Reading(target)] == [(TOOL,), None]
+
+
+@pytest.mark.parametrize("tools", ["no JSON", "7", {"a": 1}, ["name"]], ids=str)
+def test_tools_that_are_none_are_told(tmp_path: Path, tools: Any) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({**CALLING, "tools": tools}))
+    with pytest.raises(InputError, match="the tools are"):
+        list(Reading(tmp_path / "a.jsonl"))
+
+
+def test_a_template_that_writes_no_tools_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps({**CALLING, "tools": [TOOL]})] * 3))
+    found = {problem.id: problem for problem in check(tmp_path / "a.jsonl", template=PLAIN).problems}
+    assert found["undescribed-tools"].count == 3 and "allmend-plain/1" in found["undescribed-tools"].message
+    unknown = check(tmp_path / "a.jsonl")
+    assert any("writes the tools" in each.what for each in unknown.unchecked)
+    writes = Template("own", "{{ tools | tojson if tools }}" + PLAIN.text)
+    assert "undescribed-tools" not in {each.id for each in check(tmp_path / "a.jsonl", template=writes).problems}
+
+
+def test_tests_of_code_stay_when_rows_are_cleaned_and_fit_no_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "add", "completion": "def f(): ...", "tests": "assert f() is None"}))
+    write_clean(path, tmp_path / "b.jsonl")
+    assert [row.tests for row in Reading(tmp_path / "b.jsonl")] == ["assert f() is None"]
+    with pytest.raises(UsageError, match="tests beside a prompt do not fit into a CSV"):
+        write_clean(path, tmp_path / "b.csv")
+    assert not (tmp_path / "b.csv").exists()
 
 
 def lines(*rows: dict[str, Any]) -> Write:

@@ -62,6 +62,20 @@ def test_duplicates_and_near_duplicates_stay_on_one_side():
             assert side_of.setdefault(families[place], name) == name
 
 
+def test_many_labels_of_repeated_rows_still_leave_rows_to_select_and_to_judge_by():
+    rows = made(200)
+    rows = [Row(row.prompt, f"label {place % 40}") for place, row in enumerate(rows) for _ in range(2)]
+    divided = split(rows)
+    assert (len(divided.select), len(divided.held_out)) == (40, 40)
+
+
+@pytest.mark.parametrize("copies", [30, 200])
+def test_three_large_groups_are_a_group_each(copies):
+    rows = [row for row in made(3) for _ in range(copies)]
+    divided = split(rows)
+    assert len(divided.train) == len(divided.select) == len(divided.held_out) == copies
+
+
 def test_label_shares_are_kept():
     rows = made(600)
     divided = split(rows, select=0.1, held_out=0.2)
@@ -76,6 +90,33 @@ def test_a_frame_that_all_prompts_share_does_not_make_them_alike():
     rows = [Row(frame + " ".join(sentence(chance, 12)), "pos") for _ in range(300)]
     assert split(rows).near_duplicates == 0
     assert len(split(rows, held_out=0.2).held_out) == 60
+
+
+TICKET = "The customer writes that the parcel with the number {} has not arrived and asks where it is by now please"
+
+
+def test_many_copies_of_one_text_with_another_number_are_no_frame():
+    rows = made(175) + [Row(TICKET.format(1000 + n), "neg") for n in range(25)]
+    alike = likeness([row.prompt for row in rows])
+    assert alike.near_duplicates == 24 and not alike.framed
+    for seed in range(5):
+        divided = split(rows, seed=seed)
+        for side in (divided.train, divided.select, divided.held_out):
+            assert len({place for place in side if place >= 175}) in (0, 25)
+
+
+def test_a_variant_of_such_a_text_is_found_by_what_they_share():
+    texts = [row.prompt for row in made(175)] + [TICKET.format(1000 + n) for n in range(25)]
+    texts.append(TICKET.replace("please", "today").format("7"))
+    assert len(set(likeness(texts).groups[175:].tolist())) == 1
+
+
+def test_a_long_frame_with_little_in_it_is_told_from_copies_and_said():
+    frame = " ".join(f"rule{n}" for n in range(120))
+    rows = [Row(f"{frame} {' '.join(sentence(random.Random(n), 6))}", "pos") for n in range(200)]
+    divided = split(rows)
+    assert divided.near_duplicates == 0 and len(divided.held_out) == 20
+    assert any("taken for a frame" in note for note in divided.notes)
 
 
 def test_half_of_the_rows_alike_end_up_in_train():

@@ -31,6 +31,16 @@ def test_every_answer_of_a_conversation_is_learned(chatting):
     assert chatting.decode(tokens.ids) == rendered.rstrip()
 
 
+def test_tools_stand_in_what_is_trained_on_as_in_what_is_asked(chatting):
+    tool = {"type": "function", "function": {"name": "weather"}}
+    own = Template("tools", "{% if tools %}{{ tools[0].function.name }}{% endif %}" + PLAIN.text)
+    talk = ({"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "yes"})
+    tokens = encode(Row("user: Rain?", "yes", talk, tools=(tool,)), chatting, own)
+    assert chatting.decode(tokens.ids).startswith("weather")
+    asked = encode_prompt(talk[:1], chatting, own, tools=(tool,))
+    assert tokens.ids[: len(asked)] == asked and tokens.labels_from == len(asked)
+
+
 def test_an_answer_that_the_template_rewrites_later_is_not_learned(chatting):
     text = (
         "{% for m in messages %}<|begin|>{{ m.role }}\n"

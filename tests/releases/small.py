@@ -17,8 +17,10 @@ from allmend.data import PLAIN, read_template
 from allmend.models import resolve
 from allmend.models.loading import load
 from allmend.models.saving import write_model
+from allmend.nouns.verdict import Verdict
 from allmend.releases.make import Order
 from allmend.verbs.tune import TuneSettings
+from allmend.verbs.tuning_verdict import write_verdict
 from allmend.verbs.tuning_work import read_dataset
 
 TERMS = "Use is bound to these terms."
@@ -53,7 +55,15 @@ def rows(path: Path, count: int = 60) -> Path:
     return path
 
 
-def run(folder: Path, kind: str = "llama", *, dora: bool = False, bits: int | None = None, **changes: Any) -> str:
+def run(
+    folder: Path,
+    kind: str = "llama",
+    *,
+    dora: bool = False,
+    bits: int | None = None,
+    verdict: Verdict | None = None,
+    **changes: Any,
+) -> str:
     """Base, rows and adapter in `folder`, and the id of a finished run of tune that made the adapter."""
     place = base(folder / "base", kind, **changes)
     data = rows(folder / "rows.jsonl")
@@ -74,6 +84,8 @@ def run(folder: Path, kind: str = "llama", *, dora: bool = False, bits: int | No
         record.choice("steps", 3, "for the test")
         write(record.folder / "adapter", lora, about, PLAIN.text, PLAIN.name, bits)
         record.output("adapter", record.folder / "adapter")
+        if verdict is not None:
+            write_verdict(record, verdict)
     return record.id
 
 

@@ -15,6 +15,7 @@ from allmend import runs
 from allmend.errors import DoesNotFit, InputError, NotFound, Refused, UsageError
 from allmend.models import resolve
 from allmend.nouns.release import Release
+from allmend.nouns.verdict import ChangedRow, Forgetting, Measure, NormResult, Norms, Verdict
 from allmend.releases import make as making
 from allmend.releases.licences import GEMMA_NOTICE
 from allmend.releases.opened import Served, served
@@ -62,6 +63,8 @@ def test_the_adapter_alone_is_a_release(place: Path, run: str) -> None:
     assert {found.consumer.split()[0] for found in release.agreements} == {"allmend", "PEFT"}
     assert Release.from_json((place / "out" / "release.json").read_text()) == release
     card = (place / "out" / "README.md").read_text()
+    assert "Forgetting (what the base could do before) was not measured" in card
+    assert "Norms of behaviour were not measured" in card
     assert "Not judged" in card and "Not tested" in card and release.base_digest in card
     assert (place / "out" / "licence" / "LICENSE").read_text() == small.TERMS
 
@@ -75,6 +78,43 @@ def test_nothing_of_this_machine_leaves(place: Path, run: str) -> None:
             assert b"is red green?" not in content, path  # rows of the data stay at home
     report = json.loads((Path(runs.show("last:ship").folder) / "parity.json").read_text())
     assert report["rows"][0]["prompt"].startswith("User: ")
+
+
+def judged(place: Path) -> Verdict:
+    """A verdict with everything in it that must stay at home."""
+    row = ChangedRow(
+        place=f"{place}/rows.jsonl:7", prompt="7: is green green?", expected="no", base="no", tuned="a secret"
+    )
+    measure = {"name": "own", "base": 0.5, "tuned": 0.9, "difference": 0.4, "rows": 6}
+    norm = NormResult(
+        name="polite", kind="must", how="pattern: .", asked=6, base_held=3, tuned_held=5, undecided=1, broken=[row]
+    )
+    return Verdict(
+        words="better", metric="own", held_out_rows=6, gained_examples=[row], lost_examples=[row],
+        measures=[Measure(**measure, failed=1, faults=[f"{place}/rows.jsonl:7: 7: is green green?"])],
+        model=str(place / "base"), adapter=str(place / "adapter"), template="plain", data=str(place / "rows.jsonl"),
+        norms=Norms(file="private/customers/norms.toml", sha256="0" * 64, results=[norm]),
+        forgetting=Forgetting(
+            measures=[Measure(**{**measure, "name": "general_loss"}, faults=[f"{place}/rows.jsonl:7"])],
+            words="some was lost", sources=["somewhere"],
+        ),
+    )  # fmt: skip
+
+
+def test_no_row_and_no_folder_leaves_with_the_verdict(place: Path) -> None:
+    verdict = judged(place)
+    ship(small.run(place, verdict=verdict), to=place / "out", prompts=2)
+    for path in (place / "out").rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for kept in (str(place), "private/customers", "is green green", "a secret"):
+            assert kept.encode() not in content, (path, kept)
+    card = (place / "out" / "README.md").read_text()
+    assert "some was lost: general_loss 0.500 → 0.900" in card and "not measured" not in card
+    assert "must: polite: kept in 5 of 6 answers (by the base in 3), 1 undecided" in card
+    found = Verdict.from_json((place / "out" / "verdict.json").read_text())
+    assert found.norms is not None and found.norms.file == "norms.toml"
+    assert found.norms.results[0].tuned_held == 5 and found.measures[0].failed == 1
+    assert verdict == judged(place)  # what is kept of the run still has them
 
 
 def left(place: Path) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
 
 from allmend.errors import InputError, NotFound
-from allmend.releases.listing import SIGNATURE, SIGNER, SUMS, files_of, write_sums
+from allmend.releases.listing import BOM, SIGNATURE, SIGNER, STATEMENT, SUMS, files_of, write_sums
 from allmend.releases.signing import make_key
 from allmend.verbs.ship import ship, verify
 
@@ -111,6 +114,48 @@ def test_an_unsigned_release_says_what_that_leaves_open(release: Path) -> None:
     write_sums(release)
     found = verify(release)
     assert found.ok and any("not signed" in sentence for sentence in found.not_checked)
+
+
+def _another_data(value: Any) -> None:
+    data = value["predicate"]["buildDefinition"]["resolvedDependencies"][1]
+    data["digest"]["sha256"] = "0" * 64
+
+
+def _named_by_a_number(value: Any) -> None:
+    value["predicate"]["buildDefinition"]["resolvedDependencies"][0]["name"] = 7
+
+
+def _of_kind(value: Any, kind: str) -> Any:
+    return next(part for part in value["components"] if part["type"] == kind)
+
+
+def _hashes_other_than(kind: str) -> Callable[[Any], None]:
+    return lambda value: _of_kind(value, kind).update(hashes=[{"alg": "SHA-256", "content": "0" * 64}])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (STATEMENT, _another_data, "names other data"),
+        (STATEMENT, _named_by_a_number, "no statement of lineage"),
+        (BOM, lambda value: value.update(components=[]), "does not list adapter/adapter_config.json"),
+        (BOM, lambda value: value["components"].remove(_of_kind(value, "file")), "does not list"),
+        (BOM, _hashes_other_than("data"), "names other data"),
+        (BOM, _hashes_other_than("machine-learning-model"), "names another base"),
+        (BOM, lambda value: value["components"].append(7), "no bill of materials"),
+        (BOM, lambda value: value.update(components=["text"]), "no bill of materials"),
+        (BOM, lambda value: _of_kind(value, "file").update(hashes="no"), "no bill of materials"),
+    ],
+)
+def test_what_the_papers_say_is_held_to_the_release(
+    release: Path, name: str, change: Callable[[Any], None], words: str
+) -> None:
+    value = json.loads((release / name).read_text())
+    change(value)
+    (release / name).write_text(json.dumps(value))
+    write_sums(release)
+    problems = verify(release).problems
+    assert any(problem.startswith(name) and words in problem for problem in problems), problems
 
 
 def test_what_is_no_release_is_said_so(tmp_path: Path, release: Path) -> None:

@@ -55,6 +55,16 @@ def test_a_model_that_changed_is_said_before_training(folder: Path) -> None:
         replay(first.id)
 
 
+def test_a_held_out_file_that_changed_is_said_before_training(folder: Path) -> None:
+    held = folder / "held.jsonl"
+    held.write_text("".join(json.dumps({"prompt": f"h{n}: so?", "completion": "yes"}) + "\n" for n in range(6)))
+    way: dict[str, Any] = {"budget": 60, "epochs": 0.1, "rank": 2, "batch": 8, "dtype": "float32", "trials": 1}
+    first = tune(folder / "rows.jsonl", model=str(folder / "base"), held_out=str(held), **way)
+    held.write_text((folder / "rows.jsonl").read_text())
+    with pytest.raises(InputError, match="held-out rows has changed"):
+        replay(first.id)
+
+
 def test_why_bits_differ_is_read_from_the_records(folder: Path) -> None:
     with runs.record("tune", subject="x") as one:
         one.choice("threads", 2, "for the test")

@@ -12,13 +12,14 @@ import pytest
 import tiny
 import training
 from allmend.data import PLAIN, Row
-from allmend.errors import UsageError
+from allmend.errors import InputError, UsageError
 from allmend.nouns.verdict import Verdict
 from allmend.verbs.clock import Clock
-from allmend.verbs.tune import tune
+from allmend.verbs.tune import TuneSettings, tune
 from allmend.verbs.tuning_checks import read_norms
 from allmend.verbs.tuning_question import More, writing_within
 from allmend.verbs.tuning_verdict import Judging
+from allmend.verbs.tuning_work import check_sides, read_dataset
 from allmend.verbs.watching import SILENT
 from allmend.verdicts import forgetting
 from allmend.verdicts.answers import answers_of
@@ -31,6 +32,15 @@ from allmend.verdicts.question import Answers, Question, Writing
 LABELS = ["cat", "dog"]
 ROWS = [Row(f"{LABELS[n % 2]} {n}?", LABELS[n % 2], place=f"rows.csv:{n + 2}") for n in range(120)]
 QUESTION = Question(rows=ROWS[:80], labels=LABELS, template=PLAIN, adapter="a", data="rows.csv", free_text_rows=4)
+
+
+def test_a_side_without_rows_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "the same again?", "completion": "yes"}\n' * 40)
+    with pytest.raises(InputError, match="no rows are left to judge by"):
+        check_sides(read_dataset(str(path), TuneSettings()))
+    path.write_text("".join(f'{{"prompt": "number {n}", "completion": "yes"}}\n' for n in range(40)))
+    check_sides(read_dataset(str(path), TuneSettings()))
 
 
 def more(budget: float, took: float, told: dict[str, tuple[object, str]]) -> More:

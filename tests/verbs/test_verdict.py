@@ -15,10 +15,11 @@ from allmend.adapters import LoraConfig, attach, detach, write
 from allmend.cli import run_command
 from allmend.data import PLAIN, Row
 from allmend.digests import file_digest
-from allmend.errors import UsageError
+from allmend.errors import InputError, UsageError
 from allmend.models import resolve
 from allmend.models.loading import load
 from allmend.nouns.verdict import Comparison, Verdict
+from allmend.verbs.ship import ship
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.verdict import VerdictSettings, compare, verdict
 from allmend.verbs.verdict_work import joined_labels
@@ -44,7 +45,7 @@ def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-def tuned(place: Path, size: float, seed: int = 0, split: int = 0) -> str:
+def tuned(place: Path, size: float, seed: int = 0, split: int = 0, held_out: Path | None = None) -> str:
     """A run of tune as it would be recorded, with a random adapter; its id."""
     settings = TuneSettings(model=str(place / "tiny"), dtype="float32", seed=split)
     loaded = load(resolve(settings.model), "float32")
@@ -53,8 +54,12 @@ def tuned(place: Path, size: float, seed: int = 0, split: int = 0) -> str:
     for layer in lora.layers.values():
         layer.lora_b.data.copy_(torch.randn(layer.lora_b.shape, generator=numbers) * size)
     data = place / "rows.jsonl"
+    if held_out is not None:
+        settings = settings.model_copy(update={"held_out": str(held_out)})
     with runs.record("tune", settings=settings, subject=str(data)) as run:
         run.input(data, name="data", sha256=file_digest(data))
+        if held_out is not None:
+            run.input(held_out, name="held_out", sha256=file_digest(held_out))
         write(run.folder / "adapter", lora, loaded.about, PLAIN.text, PLAIN.name)
         run.output("adapter", run.folder / "adapter")
     detach(loaded.model, lora)
@@ -80,6 +85,19 @@ def test_rows_that_training_saw_are_left_out_of_other_rows(place: Path) -> None:
     found = verdict(run, data=place / "other.jsonl", **QUICK)
     assert found.held_out_rows == own + 12
     assert any(f"{200 - own} rows (nearly) repeat rows of training" in note for note in found.notes)
+
+
+def test_a_held_out_file_that_changed_is_no_ground_for_a_verdict(place: Path) -> None:
+    fresh = [json.dumps({"prompt": f"kept cat {n} {n * 37}?", "completion": ("cat", "dog")[n % 2]}) for n in range(12)]
+    held = place / "held.jsonl"
+    held.write_text("\n".join(fresh) + "\n")
+    run = tuned(place, 0.5, held_out=held)
+    assert verdict(run, **QUICK).held_out_rows == 12
+    held.write_text((place / "rows.jsonl").read_text())
+    with pytest.raises(InputError, match="held-out rows has changed"):
+        verdict(run, **QUICK)
+    with pytest.raises(InputError, match="held-out rows has changed"):
+        ship(run, to=place / "never")
 
 
 def test_labels_that_other_rows_lack_can_still_be_answered(place: Path) -> None:

@@ -53,8 +53,10 @@ def check(
     """
     reading = Reading(source, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True,
                       allow_empty=True)  # fmt: skip
+    named = template is not None or tokenizer is not None
     template = template or (PLAIN if tokenizer is None else of_tokenizer(tokenizer))
     rows, empty = 0, Found()
+    undescribed = Found()
     previews = Previews(template, tokenizer, context, preview)
     classes, sensitive, characters = Classes(), Sensitive(), CharacterLengths()
     repeats = Repeats(reading.name)
@@ -64,6 +66,8 @@ def check(
         if row.is_empty:
             empty.add(row.place)
             continue
+        if row.tools and not template.writes_tools:
+            undescribed.add(row.place)
         for each in (classes, repeats, sensitive, characters, tokens or previews):
             each.look(row)
     if reading.shape is None:
@@ -75,7 +79,13 @@ def check(
         *classes.findings(),
         *repeats.findings(labels is not None),
     ]
+    why = f"describe tools, which the chat template {template.name} does not write: the model never sees them"
     unchecked = []
+    if named:
+        fix = "Name a template that does with --template."
+        problems += finding("undescribed-tools", "warning", why, undescribed, fix)
+    elif undescribed.count:
+        unchecked.append(Unchecked(what="whether the chat template writes the tools", why="no model was named"))
     if held_out is None:
         unchecked.append(Unchecked(what="leakage into other files", why="no held-out file was named"))
     else:

@@ -61,7 +61,7 @@ def _distinct(reading: Reading) -> Iterator[Row]:
     seen: set[int] = set()
     for row in reading:
         # A digest of 64 bits: Python's own hash of a text differs from one process to the next.
-        mark = key("\0".join(exact(row)) if row.messages is None else repr(row.messages))
+        mark = key("\0".join(exact(row)) if row.messages is None else repr((row.messages, row.tools)))
         if mark not in seen:
             seen.add(mark)
             yield row
@@ -76,10 +76,11 @@ def _write(rows: Iterator[Row], stream: Any, as_csv: bool) -> int:
         count += 1
         if table is None:
             stream.write(json.dumps(_fields(row), ensure_ascii=False) + "\n")
-        elif row.kind == "prompt_completion":
+        elif row.kind == "prompt_completion" and row.tests is None:
             table.writerow([row.prompt, row.completion])
         else:
-            raise UsageError("only prompts with completions fit into a CSV", where="--fix", hint="Name a .jsonl file.")
+            what = "only prompts with completions fit" if row.tests is None else "tests beside a prompt do not fit"
+            raise UsageError(f"{what} into a CSV", where="--fix", hint="Name a .jsonl file.")
     return count
 
 
@@ -87,6 +88,7 @@ def _fields(row: Row) -> dict[str, Any]:
     if row.text is not None:
         return {"text": row.text}
     if row.messages is not None:
-        return {"messages": [dict(message) for message in row.messages]}
+        tools = {} if row.tools is None else {"tools": [dict(tool) for tool in row.tools]}
+        return {"messages": [dict(message) for message in row.messages], **tools}
     tests = {} if row.tests is None else {"tests": row.tests}
     return {"prompt": row.prompt, "completion": row.completion, **tests}

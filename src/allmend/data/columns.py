@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,9 @@ _ASIDE = ("id", "test", "tests", "entry_point", "task_id", "index", "idx", "uuid
 _COLUMN_HINT = "Name them: --prompt-column NAME --completion-column NAME."
 
 
+Tools = tuple[Mapping[str, Any], ...]
+
+
 class BadRow(Exception):
     """What is wrong with one row; the reader adds the place and decides whether it stops the run."""
 
@@ -48,7 +52,9 @@ class Shape:
     prompt: str = ""
     completion: str = ""
     extra: str | None = None
-    """`input` beside `instruction`: put after it, a blank line between."""
+    """`input` beside `instruction`: put after it, a blank line between. Rows of JSON need not all have it."""
+    extra_seen: bool = False
+    """Whether a row had one."""
     value_names: Mapping[int, str] | None = None
     """Names of numbered classes, where the file declares them."""
     notes: list[str] = field(default_factory=list)
@@ -63,7 +69,7 @@ class Shape:
             and _is_talk(values.get(self.completion))
         ):
             self.kind, self.joined = "messages", True
-        used = {self.prompt, self.completion, self.extra, *_ASIDE}
+        used = {self.prompt, self.completion, self.extra, *_ASIDE, *(["tools"] if self.kind == "messages" else [])}
         unused = [name for name, value in values.items() if name not in used and _says_something(value)]
         if unused:
             self.notes.append(f"columns that are not used: {_listed(unused)}")
@@ -77,7 +83,7 @@ class Shape:
         if self.kind == "text":
             return {"text": self.prompt}
         found = {"prompt": self.prompt, "completion": self.completion}
-        return found if self.extra is None else {**found, "input": self.extra}
+        return {**found, "input": self.extra} if self.extra is not None and self.extra_seen else found
 
     def row(self, values: Mapping[str, Any], place: str) -> Row:
         """One row of this shape; raises `BadRow`."""
@@ -86,13 +92,16 @@ class Shape:
             if self.joined and isinstance(talk, list):
                 answer = _required(values, self.completion)
                 talk = [*talk, *(answer if isinstance(answer, list) else [answer])]
-            return _conversation(talk, place)
+            return _conversation(talk, place, _tools(values))
         if self.kind == "text":
             return Row(text=self._text(values, self.prompt), place=place)
         prompt = self._text(values, self.prompt)
         if self.extra is not None and (more := values.get(self.extra)):
             if not isinstance(more, str):
                 raise BadRow(f"field {self.extra!r} is {_kind_of(more)}, not text")
+            if not self.extra_seen:
+                self.extra_seen = True
+                self._note_once(f"some rows have {self.extra!r} as well; it follows {self.prompt!r}")
             prompt = f"{prompt}\n\n{more}"
         return Row(prompt=prompt, completion=self._text(values, self.completion), place=place, tests=_tests(values))
 
@@ -146,10 +155,10 @@ def find_shape(names: Sequence[str], prompt: str | None, completion: str | None,
         raise InputError(f"the columns can be read in more than one way: {both}", where=where, hint=_COLUMN_HINT)
     first, second = fitting[0]
     shape = Shape("prompt_completion", first, second)
-    if first.strip().lower() == "instruction" and "input" in lowered:
-        shape.extra = lowered["input"]
+    if first.strip().lower() == "instruction":
+        shape.extra, shape.extra_seen = lowered.get("input", "input"), "input" in lowered
     if (first, second) != ("prompt", "completion"):
-        more = f" (with {shape.extra!r} after it)" if shape.extra else ""
+        more = f" (with {shape.extra!r} after it)" if shape.extra_seen else ""
         shape.notes.append(f"read {first!r}{more} as the prompt and {second!r} as the completion")
     return shape
 
@@ -202,6 +211,21 @@ def _tests(values: Mapping[str, Any]) -> str | None:
     return f"{tests}\ncheck({name})\n" if called else tests
 
 
+def _tools(values: Mapping[str, Any]) -> Tools | None:
+    """The descriptions of tools beside a conversation: a list of objects, or one written as JSON; none when empty."""
+    tools = values.get("tools")
+    if isinstance(tools, str) and tools.strip():
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            raise BadRow("the tools are text that is not JSON") from None
+    if not tools:
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRow("the tools are not a list of objects")
+    return tuple(tools)
+
+
 def _required(values: Mapping[str, Any], name: str) -> Any:
     value = values.get(name)
     if value is None:
@@ -211,13 +235,13 @@ def _required(values: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _conversation(value: Any, place: str) -> Row:
+def _conversation(value: Any, place: str, tools: Tools | None) -> Row:
     """A row from a list of messages; `from`/`value` pairs are read as `role`/`content`."""
     if not isinstance(value, list) or not value:
         raise BadRow("the messages are not a list" if not isinstance(value, list) else "there are no messages")
     messages = tuple(_message(item, place_in_list + 1) for place_in_list, item in enumerate(value))
     if messages[-1]["role"] == "assistant":
-        return Row(readable(messages[:-1]), content_text(messages[-1]), messages, place=place)
+        return Row(readable(messages[:-1]), content_text(messages[-1]), messages, place=place, tools=tools)
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no message is from the assistant, so there is nothing to learn")
     raise BadRow(f"the last message is from {messages[-1]['role']!r}, not from the assistant")

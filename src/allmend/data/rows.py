@@ -38,6 +38,8 @@ class Row:
     """`file:line`, for messages about this row."""
     tests: str | None = None
     """For code: the program that checks an answer by running beneath it. Never learned from."""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    """Of a conversation: descriptions of the tools that may be called, which the chat template writes."""
 
     @property
     def kind(self) -> ExamplesKind:

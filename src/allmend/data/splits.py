@@ -44,9 +44,10 @@ def split(
     """Divide `rows`. `select` and `held_out` are shares below 1 or counts.
 
     Each group of alike rows gets a random number from the seed and its content; in each label, groups go to the
-    held out side by that number until its share is full, then to select, then to train. A group that is larger
-    than what is left of a side goes on to the next, so a frame shared by half of the data ends up in train. A
-    side that is asked for gets at least one row when there are three groups or more."""
+    held out side by that number until its share is full, then to select, then to train. What groups larger than a
+    label's share leave open is filled from all labels. A group that is larger than what is left of a side goes on to
+    the next, so a frame shared by half of the data ends up in train. A side that is asked for gets at least one
+    group when there are three or more, even if that is more than was asked for."""
     total = len(rows)
     alike = alike or likeness([row.given for row in rows], near=near)
     wanted_held, wanted_select = _sizes(total, held_out, select)
@@ -61,6 +62,11 @@ def split(
     notes = []
     if total and sizes.max() > total // 2:
         notes.append(f"{int(sizes.max())} of {total} rows are alike and stay on one side")
+    if alike.framed:
+        notes.append(
+            f"{alike.framed} of {total} rows agree on nearly all of their words with others; that was taken for a "
+            "frame that they share, and whether they nearly repeat was told by the rest alone"
+        )
     return Split(
         train=np.flatnonzero(per_row == TRAIN).tolist(),
         select=np.flatnonzero(per_row == SELECT).tolist(),
@@ -108,7 +114,8 @@ def _fill(
     strata: NDArray[np.int64],
     total: int,
 ) -> None:
-    """Give `side` about `wanted` rows: its share of each label, in the order of the groups' random numbers."""
+    """Give `side` about `wanted` rows: its share of each label, in the order of the groups' random numbers; then what
+    is still open, whatever the label; the smallest group where none fits."""
     if not wanted:
         return
     _, of_group = np.unique(strata, return_inverse=True)
@@ -122,6 +129,15 @@ def _fill(
         if sides[group] == TRAIN and sizes[group] <= quota[of_group[group]]:
             sides[group] = side
             quota[of_group[group]] -= sizes[group]
+    # Groups larger than a label's share leave it open; together the labels may have room for them.
+    left = wanted - int(sizes[sides == side].sum())
+    for group in np.argsort(ranks, kind="stable").tolist():
+        if sides[group] == TRAIN and sizes[group] <= left:
+            sides[group] = side
+            left -= int(sizes[group])
+    rest = np.flatnonzero(sides == TRAIN)
+    if left == wanted and len(rest) > 1:
+        sides[rest[np.lexsort((ranks[rest], sizes[rest]))[0]]] = side
 
 
 def overlap(train: Sequence[Row], held_out: Sequence[Row], *, near: bool = True) -> list[int]:

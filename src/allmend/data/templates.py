@@ -65,6 +65,11 @@ class Template:
         """Whether this is allmend's template for models without one."""
         return self.text == _PLAIN_TEXT
 
+    @property
+    def writes_tools(self) -> bool:
+        """Whether the text speaks of tools at all; one that does not leaves their descriptions out."""
+        return "tools" in self.text
+
     def render(
         self,
         messages: Sequence[Message],
@@ -110,7 +115,7 @@ class Template:
         Of a conversation only the last answer is the completion. Raises `InputError` naming the row when the
         template does not continue its own generation prompt."""
         messages = row.as_messages()
-        render = partial(self.render, bos_token=bos_token, eos_token=eos_token)
+        render = partial(self.render, tools=row.tools, bos_token=bos_token, eos_token=eos_token)
         prompt = render(messages[:-1], add_generation_prompt=True)
         full = render(messages)
         if not full.startswith(prompt):

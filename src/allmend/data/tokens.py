@@ -166,7 +166,7 @@ def _stretches(row: Row, template: Template, ends: Marks) -> tuple[list[int], li
     if row.text is not None:
         begins, text = ends.begin(row.text)
         return begins, [(text, True)]
-    render = partial(template.render, bos_token=ends.bos_text, eos_token=ends.eos_text)
+    render = partial(template.render, tools=row.tools, bos_token=ends.bos_text, eos_token=ends.eos_text)
     messages = row.as_messages()
     full = render(messages)
     stretches: list[tuple[str, bool]] = []

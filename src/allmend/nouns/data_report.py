@@ -31,6 +31,7 @@ ProblemId = Literal[
     "secrets",
     "personal-data",
     "special-tokens",
+    "undescribed-tools",
     "double-beginning",
     "missing-end",
     "round-trip",

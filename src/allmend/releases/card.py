@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from allmend.nouns.release import Agreement, Artefact
-from allmend.nouns.verdict import Verdict
+from allmend.nouns.verdict import Forgetting, Norms, Verdict
 from allmend.releases.facts import Facts
 
 
@@ -149,7 +149,6 @@ def _use(facts: Facts) -> str:
     verdict = facts.verdict
     labels = verdict is not None and verdict.metric == "accuracy"
     task = "telling the labels of its data apart" if labels else "continuing texts like those of its data"
-    tested = {measure.name for measure in verdict.measures} if verdict else set()
     lines = [
         "## Intended use, and what was not tested",
         "",
@@ -157,9 +156,29 @@ def _use(facts: Facts) -> str:
         "- Not tested: other languages, longer texts, safety, bias, attempts to mislead it, and whether the data's "
         "contents may be reproduced.",
     ]
-    if not any("forget" in name or "general" in name for name in tested):
-        lines.append("- Forgetting (what the base could do before) and norms of behaviour were not measured.")
+    lines += _forgetting(verdict.forgetting if verdict else None)
+    lines += _norms(verdict.norms if verdict else None)
     return "\n".join(lines) + "\n"
+
+
+def _forgetting(found: Forgetting | None) -> list[str]:
+    if found is None:
+        return ["- Forgetting (what the base could do before) was not measured."]
+    measures = "; ".join(f"{each.name} {each.base:.3f} → {each.tuned:.3f}" for each in found.measures)
+    return [f"- Of what the base could do before, {found.words}: {measures}."]
+
+
+def _norms(found: Norms | None) -> list[str]:
+    if found is None:
+        return ["- Norms of behaviour were not measured."]
+    lines = [f"- Norms of behaviour: {len(found.results) - len(found.broken)} of {len(found.results)} hold."]
+    for result in found.results:
+        undecided = f", {result.undecided} undecided" if result.undecided else ""
+        lines.append(
+            f"  - {result.kind.replace('_', ' ')}: {result.name}: kept in {result.tuned_held} of {result.asked} answers"
+            f" (by the base in {result.base_held}){undecided}"
+        )
+    return lines
 
 
 def _licence(facts: Facts) -> str:

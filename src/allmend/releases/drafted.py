@@ -10,7 +10,7 @@ from pathlib import Path
 from allmend.digests import file_digest, folder_digest, path_digest
 from allmend.models.loading import Loaded
 from allmend.nouns.release import Artefact, ArtefactKind
-from allmend.nouns.verdict import Verdict
+from allmend.nouns.verdict import Measure, Verdict
 from allmend.releases.facts import public
 from allmend.releases.safetensors_stream import shards
 
@@ -24,9 +24,24 @@ def artefact(draft: Path, name: str, kind: ArtefactKind, path: str, type_: str, 
 
 
 def leaving(verdict: Verdict) -> Verdict:
-    """A verdict without rows of the data and without this machine's folders."""
+    """A verdict without rows of the data and without this machine's folders.
+
+    What a norm was broken by may be a held-out prompt with its answer, and a metric's faults name a file and a line
+    of it; both stay at home. How many there were leaves.
+    """
     places = {"adapter": public(verdict.adapter), "data": public(verdict.data), "model": public(verdict.model)}
-    return verdict.model_copy(update={"gained_examples": [], "lost_examples": [], **places})
+    norms, forgetting = verdict.norms, verdict.forgetting
+    if norms is not None:
+        results = [result.model_copy(update={"broken": []}) for result in norms.results]
+        norms = norms.model_copy(update={"file": Path(norms.file).name, "results": results})
+    if forgetting is not None:
+        forgetting = forgetting.model_copy(update={"measures": _without_faults(forgetting.measures)})
+    kept = {"measures": _without_faults(verdict.measures), "norms": norms, "forgetting": forgetting}
+    return verdict.model_copy(update={"gained_examples": [], "lost_examples": [], **kept, **places})
+
+
+def _without_faults(measures: Sequence[Measure]) -> list[Measure]:
+    return [measure.model_copy(update={"faults": []}) for measure in measures]
 
 
 def token_count(loaded: Loaded) -> int:

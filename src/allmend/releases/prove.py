@@ -124,7 +124,7 @@ def _by_allmend(case: Case, path: Path, probes: Probes) -> Replies:
     finally:
         detach(case.loaded.model, lora)
     asked = [row for row in probes.rows if row.messages]
-    prompts = iter([encode_prompt(row.messages, case.loaded.tokenizer, template) for row in asked])
+    prompts = iter([encode_prompt(row.messages, case.loaded.tokenizer, template, tools=row.tools) for row in asked])
     made.prompts = [next(prompts) if row.messages else row.prompt for row in probes.rows]
     return made
 

@@ -70,8 +70,8 @@ def verify(folder: Path, key: Path | None = None) -> Verification:
         problems.append(f"{RELEASE}: {error.message}")
     else:
         _artefacts(release, here, problems, checked)
-        _statement(folder, release, here, problems, checked)
-        _bill(folder, here, problems, checked)
+        subjects = _statement(folder, release, here, problems, checked)
+        _bill(folder, release, subjects, here, problems, checked)
         _licence(folder, release, problems, checked)
         not_checked.append("whether base and data with the named digests are what their names say: they are not here")
         if release.signed and SIGNATURE not in names:
@@ -148,17 +148,21 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _statement(folder: Path, release: Release, here: dict[str, str], problems: list[str], checked: list[str]) -> None:
+def _statement(
+    folder: Path, release: Release, here: dict[str, str], problems: list[str], checked: list[str]
+) -> dict[str, str]:
+    """Check the statement of lineage; returns the files it is about, with their digests."""
     value = _json(folder / STATEMENT)
     try:
         assert value["_type"] == STATEMENT_TYPE and value["predicateType"] == PREDICATE_TYPE
-        subjects = {subject["name"]: subject["digest"]["sha256"] for subject in value["subject"]}
-        definition = value["predicate"]["buildDefinition"]
-        base = [d["digest"]["sha256"] for d in definition["resolvedDependencies"] if d["name"].startswith("base:")]
+        subjects = {str(subject["name"]): str(subject["digest"]["sha256"]) for subject in value["subject"]}
+        needed = value["predicate"]["buildDefinition"]["resolvedDependencies"]
+        base = [each["digest"]["sha256"] for each in needed if each["name"].startswith("base:")]
+        data = [each["digest"]["sha256"] for each in needed if each["name"] == "data"]
         run = value["predicate"]["runDetails"]["metadata"]["invocationId"]
-    except (AssertionError, KeyError, TypeError):
+    except (AssertionError, AttributeError, KeyError, TypeError):
         problems.append(f"{STATEMENT}: it is no statement of lineage")
-        return
+        return {}
     for name, digest in subjects.items():
         if here.get(name) != digest:
             problems.append(f"{STATEMENT}: it is about another {name}")
@@ -166,21 +170,47 @@ def _statement(folder: Path, release: Release, here: dict[str, str], problems: l
     problems += [f"{STATEMENT}: it does not speak of {name}" for name in sorted(wanted - subjects.keys())]
     if base != [release.base_digest] or run != release.run:
         problems.append(f"{STATEMENT}: it names another base or run than {RELEASE}")
+    if data != _known(release.data_digest):
+        problems.append(f"{STATEMENT}: it names other data than {RELEASE}")
     checked.append("the statement of lineage: base, data, run and every artefact's digest")
+    return subjects
 
 
-def _bill(folder: Path, here: dict[str, str], problems: list[str], checked: list[str]) -> None:
+def _known(digest: str | None) -> list[str]:
+    return [] if digest is None else [digest]
+
+
+def _bill(
+    folder: Path,
+    release: Release,
+    subjects: dict[str, str],
+    here: dict[str, str],
+    problems: list[str],
+    checked: list[str],
+) -> None:
     value = _json(folder / BOM)
     try:
         assert value["bomFormat"] == "CycloneDX"
-        files = {part["name"]: part["hashes"][0]["content"] for part in value["components"] if part["type"] == "file"}
-    except (AssertionError, KeyError, TypeError, IndexError):
+        parts = [(part["type"], part["name"], _hash(part)) for part in value["components"]]
+        files = {str(name): digest for kind, name, digest in parts if kind == "file"}
+    except (AssertionError, AttributeError, KeyError, TypeError, IndexError):
         problems.append(f"{BOM}: it is no bill of materials")
         return
     for name, digest in files.items():
         if here.get(name) != digest:
             problems.append(f"{BOM}: it lists another {name}")
-    checked.append("the bill of materials")
+    problems += [f"{BOM}: it does not list {name}" for name in sorted(subjects.keys() - files.keys())]
+    problems += [f"{BOM}: {STATEMENT} is not about {name}" for name in sorted(files.keys() - subjects.keys())]
+    if [digest for kind, _, digest in parts if kind == "machine-learning-model"] != [release.base_digest]:
+        problems.append(f"{BOM}: it names another base than {RELEASE}")
+    if [digest for kind, _, digest in parts if kind == "data"] != [release.data_digest]:
+        problems.append(f"{BOM}: it names other data than {RELEASE}")
+    checked.append("the bill of materials: base, data and every artefact's file")
+
+
+def _hash(part: Any) -> str | None:
+    hashes = part.get("hashes", [])
+    return str(hashes[0]["content"]) if hashes else None
 
 
 def _licence(folder: Path, release: Release, problems: list[str], checked: list[str]) -> None:

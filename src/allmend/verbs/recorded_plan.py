@@ -21,6 +21,8 @@ class Recorded:
     """With the stops that happened, and no deadline."""
     data: str | None
     """Digest of the rows."""
+    held_out: str | None = None
+    """Digest of the file of held-out rows, where there is one."""
 
 
 def read_plan(folder: Path) -> Plan:

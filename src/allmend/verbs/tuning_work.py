@@ -26,6 +26,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.clock import Clock
 from allmend.verbs.full_disk import told_when_full
 from allmend.verbs.recorded_plan import Recorded
+from allmend.verbs.recorded_rows import check_held_out
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
 from allmend.verbs.tuning_shard import Shard
@@ -67,6 +68,8 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     dataset = read_dataset(source, settings)
     if replayed is not None and dataset.examples.sha256 != replayed.data:
         raise InputError("the data file has changed since the run", where=source)
+    if replayed is not None:
+        check_held_out(dataset.examples, replayed.held_out)
     watch.stage(f"Looking up {settings.model}")
     # Fetching and converting happen once a machine.
     with clock.paused():
@@ -79,6 +82,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
     template = named or data.of_tokenizer(loaded.tokenizer)
     context = min(settings.context or loaded.context, loaded.context)
     check_data(source, dataset, settings, loaded, template, context, watch)
+    check_sides(dataset)
     with runs.record("tune", settings=settings, subject=source) as run:
         tuning = Tuning(run, settings, loaded, dataset, template, context, watch, clock, replayed)
         tuning.norms = asked_norms
@@ -115,6 +119,18 @@ def read_dataset(source: str, settings: TuneSettings) -> Dataset:
             held_out=HELD_OUT_ROWS,
         )
     return dataset
+
+
+def check_sides(dataset: Dataset) -> None:
+    """Raise `InputError` where a side of the split is empty."""
+    for side, why in (("held_out", "judge"), ("select", "choose settings"), ("train", "learn")):
+        if not getattr(dataset, side):
+            raise InputError(
+                f"no rows are left to {why} {'from' if why == 'learn' else 'by'}: rows that are alike stay together, "
+                f"and the {len(dataset)} rows are too few groups to divide",
+                where=dataset.examples.source,
+                hint="Bring rows that differ, or name held-out rows of your own with --held-out FILE.",
+            )
 
 
 class Tuning:

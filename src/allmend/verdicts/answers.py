@@ -66,7 +66,8 @@ def _fit(loaded: Loaded, question: Question, places: Sequence[int]) -> bool:
     """Whether the shots leave the longest of the rows whole."""
     longest = max(places, key=lambda place: len(question.rows[place].given) + len(question.rows[place].completion))
     row = question.rows[longest]
-    whole = Row(messages=tuple(with_shots(row.as_messages(), question.shots)), prompt="?", completion=row.completion)
+    talk = tuple(with_shots(row.as_messages(), question.shots))
+    whole = Row(messages=talk, prompt="?", completion=row.completion, tools=row.tools)
     (room,) = needed(loaded, [row], question.template) if row.kind != "text" else (0,)
     return len(prompt_ids(loaded, whole, question.template, room=0)) + room <= loaded.context
 

@@ -46,7 +46,7 @@ def answer_labels(
 
 def prompt_ids(loaded: Loaded, row: Row, template: Template, room: int, shots: Sequence[Row] = ()) -> list[int]:
     """The prompt of a row, without its start where it would leave fewer than `room` tokens of the context."""
-    ids = encode_prompt(with_shots(row.as_messages()[:-1], shots), loaded.tokenizer, template)
+    ids = encode_prompt(with_shots(row.as_messages()[:-1], shots), loaded.tokenizer, template, tools=row.tools)
     limit = max(2, loaded.context - room)
     if len(ids) <= limit:
         return ids

@@ -54,6 +54,7 @@ def by_llamacpp(
         "context": max(256, longest + probes.answer_tokens + 16),
         "rows": [
             {"messages": list(map(dict, row.messages)), "prompt": row.prompt, "answer": row.answer}
+            | ({"tools": list(map(dict, row.tools))} if row.tools else {})
             for row in probes.rows
         ],
         "labels": probes.label_ids,

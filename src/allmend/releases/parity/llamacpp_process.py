@@ -90,7 +90,8 @@ def _post(client: Any, path: str, **body: Any) -> dict[str, Any]:
 def _prompt(client: Any, row: dict[str, Any]) -> tuple[str, list[int]]:
     if not row["messages"]:
         return "", row["prompt"]
-    text = _post(client, "/apply-template", messages=row["messages"])["prompt"]
+    tools = {"tools": row["tools"]} if "tools" in row else {}
+    text = _post(client, "/apply-template", messages=row["messages"], **tools)["prompt"]
     # As the server reads a chat's prompt: marks written in it are marks, and the begin mark is added where it is due.
     return text, _post(client, "/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Probe:
     """The expected answer with its end mark."""
     label: int | None = None
     """Place of the expected answer in the label set."""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    """Descriptions of tools, for the template."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ def _probe(
         return Probe((), "", ids[:start], ids[start:])
     ends = marks(tokenizer)
     messages = tuple(row.as_messages()[:-1])
-    text = template.render(messages, add_generation_prompt=True, bos_token=ends.bos_text, eos_token=ends.eos_text)
-    prompt = encode_prompt(messages, tokenizer, template)
+    text = template.render(
+        messages, add_generation_prompt=True, tools=row.tools, bos_token=ends.bos_text, eos_token=ends.eos_text
+    )
+    prompt = encode_prompt(messages, tokenizer, template, tools=row.tools)
     label = list(labels).index(row.completion) if labels and row.completion in labels else None
-    return Probe(messages, text, prompt, ids[len(prompt) :], label)
+    return Probe(messages, text, prompt, ids[len(prompt) :], label, row.tools)
 
 
 def label_ids(label: str, tokenizer: Any, template: Template) -> list[int]:

@@ -116,7 +116,8 @@ def _prompt(tokenizer: Any, row: Probe) -> tuple[str, list[int]]:
         return "", row.prompt
     try:
         messages = [dict(message) for message in row.messages]
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        tools = [dict(tool) for tool in row.tools] if row.tools else None
+        text = tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True, tokenize=False)
         return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
     except Exception as error:  # a template may raise anything, also on purpose
         raise CannotLoad(f"its chat template: {_words(error)}") from error
