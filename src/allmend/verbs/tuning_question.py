@@ -50,12 +50,13 @@ def judged_rows(loaded: Loaded, question: Question, clock: Clock, choose: Choose
     took = []
     # What longer answers take is foreseen apart, by `writing_within`.
     short = min(_SHORT, limit_of(loaded, question))
-    for count in (_TRIED_ROWS // 4, _TRIED_ROWS):
+    few_rows = _TRIED_ROWS // 4
+    for count in (few_rows, few_rows, _TRIED_ROWS):  # what the first makes ready for all would hide what a row costs
         begun = clock.passed
         few = replace(question, rows=rows[:count], free_text_rows=count // 4, norms=None, longest_answer=short)
         answers_of(loaded, few)
         took.append(clock.passed - begun)
-    each = max(1e-6, (took[1] - took[0]) / (_TRIED_ROWS - _TRIED_ROWS // 4))
+    each = max(1e-6, (took[2] - took[1]) / (_TRIED_ROWS - few_rows))
     count = int(max(_FEW_ROWS, _VERDICT_SHARE * clock.budget / 2 / each))
     if count >= len(rows):
         return rows
