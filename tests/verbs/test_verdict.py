@@ -19,8 +19,10 @@ from allmend.errors import InputError, UsageError
 from allmend.models import resolve
 from allmend.models.loading import load
 from allmend.nouns.verdict import Comparison, Verdict
+from allmend.verbs.recorded_rows import rows_digest
 from allmend.verbs.ship import ship
 from allmend.verbs.tune import TuneSettings
+from allmend.verbs.tuning_work import read_dataset
 from allmend.verbs.verdict import VerdictSettings, compare, verdict
 from allmend.verbs.verdict_work import joined_labels
 
@@ -45,7 +47,9 @@ def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-def tuned(place: Path, size: float, seed: int = 0, split: int = 0, held_out: Path | None = None) -> str:
+def tuned(
+    place: Path, size: float, seed: int = 0, split: int = 0, held_out: Path | None = None, division: str | None = None
+) -> str:
     """A run of tune as it would be recorded, with a random adapter; its id."""
     settings = TuneSettings(model=str(place / "tiny"), dtype="float32", seed=split)
     loaded = load(resolve(settings.model), "float32")
@@ -60,6 +64,8 @@ def tuned(place: Path, size: float, seed: int = 0, split: int = 0, held_out: Pat
         run.input(data, name="data", sha256=file_digest(data))
         if held_out is not None:
             run.input(held_out, name="held_out", sha256=file_digest(held_out))
+        if division is not None:
+            run.choice("held_out_rows", division, "to know them again")
         write(run.folder / "adapter", lora, loaded.about, PLAIN.text, PLAIN.name)
         run.output("adapter", run.folder / "adapter")
     detach(loaded.model, lora)
@@ -97,6 +103,17 @@ def test_a_held_out_file_that_changed_is_no_ground_for_a_verdict(place: Path) ->
     with pytest.raises(InputError, match="held-out rows has changed"):
         verdict(run, **QUICK)
     with pytest.raises(InputError, match="held-out rows has changed"):
+        ship(run, to=place / "never")
+
+
+def test_rows_that_were_divided_otherwise_are_no_ground_for_a_verdict(place: Path) -> None:
+    settings = TuneSettings(model=str(place / "tiny"), dtype="float32")
+    held_out = read_dataset(str(place / "rows.jsonl"), settings).held_out
+    assert verdict(tuned(place, 0.5, division=rows_digest(held_out)), **QUICK).held_out_rows == len(held_out)
+    run = tuned(place, 0.5, division=rows_digest(held_out[1:]))
+    with pytest.raises(InputError, match="divides the data otherwise"):
+        verdict(run, **QUICK)
+    with pytest.raises(InputError, match="divides the data otherwise"):
         ship(run, to=place / "never")
 
 

@@ -23,6 +23,8 @@ class Recorded:
     """Digest of the rows."""
     held_out: str | None = None
     """Digest of the file of held-out rows, where there is one."""
+    division: str | None = None
+    """Digest of the rows that were held out."""
 
 
 def read_plan(folder: Path) -> Plan:

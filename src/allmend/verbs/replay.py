@@ -120,7 +120,7 @@ def _recorded(earlier: Run) -> tuple[str, Recorded]:
     from allmend.tuning import checkpoint
     from allmend.tuning.loop import LAST
     from allmend.verbs.recorded_plan import Recorded, read_plan
-    from allmend.verbs.recorded_rows import held_out_digest
+    from allmend.verbs.recorded_rows import division, held_out_digest
 
     data = next((file for file in earlier.inputs if file.name == "data"), None)
     if data is None or not Path(data.path).exists():
@@ -128,7 +128,7 @@ def _recorded(earlier: Run) -> tuple[str, Recorded]:
     folder = Path(earlier.folder)
     _, _, progress = checkpoint.load(folder / LAST)
     plan = replace(read_plan(folder), deadline=None, replanned=tuple(progress.replanned))
-    return data.path, Recorded(plan, data.sha256, held_out_digest(earlier))
+    return data.path, Recorded(plan, data.sha256, held_out_digest(earlier), division(earlier))
 
 
 def _digest(run: Run, name: str) -> str | None:

@@ -17,7 +17,7 @@ from allmend.nouns.verdict import Verdict
 from allmend.releases import signing
 from allmend.releases.gguf.types import checked
 from allmend.releases.make import Order, make
-from allmend.verbs.recorded_rows import check_held_out, held_out_digest
+from allmend.verbs.recorded_rows import check_division, check_held_out, division, held_out_digest
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_work import read_dataset
 
@@ -177,6 +177,7 @@ def _rows(
             hint="Name rows to compare on with --data FILE.",
         )
     check_held_out(dataset.examples, held_out_digest(tuned), "Name rows to compare on with --data FILE.")
+    check_division(dataset, division(tuned), "Name rows to compare on with --data FILE.")
     return dataset.held_out, dataset.labels, counts
 
 

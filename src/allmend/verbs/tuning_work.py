@@ -26,7 +26,7 @@ from allmend.tuning.whole import WholeModel
 from allmend.verbs.clock import Clock
 from allmend.verbs.full_disk import told_when_full
 from allmend.verbs.recorded_plan import Recorded
-from allmend.verbs.recorded_rows import check_held_out
+from allmend.verbs.recorded_rows import check_division, check_held_out, rows_digest
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
 from allmend.verbs.tuning_shard import Shard
@@ -70,6 +70,7 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
         raise InputError("the data file has changed since the run", where=source)
     if replayed is not None:
         check_held_out(dataset.examples, replayed.held_out)
+        check_division(dataset, replayed.division)
     watch.stage(f"Looking up {settings.model}")
     # Fetching and converting happen once a machine.
     with clock.paused():
@@ -175,6 +176,7 @@ class Tuning:
         self.choose(
             "splits", splits, f"{len(self.dataset)} rows, duplicates kept on one side, seed {self.settings.seed}"
         )
+        self.run.choice("held_out_rows", rows_digest(self.dataset.held_out), "SHA-256, to know them again")
         for note in examples.notes:
             self.watch.note(note)
 

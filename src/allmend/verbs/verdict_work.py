@@ -14,7 +14,7 @@ from allmend.errors import AllmendError, InputError, NotFound, UsageError
 from allmend.models import catalogue, resolve
 from allmend.models.benchmark_rows import benchmark_examples
 from allmend.models.loading import Loaded, load
-from allmend.verbs.recorded_rows import check_held_out, held_out_digest
+from allmend.verbs.recorded_rows import check_division, check_held_out, division, held_out_digest
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_question import general_text
 from allmend.verbs.tuning_verdict import write_verdict
@@ -212,6 +212,7 @@ def _own_dataset(tuned: Tuned) -> tuple[Dataset, str]:
             hint="Name rows to judge on with --data FILE.",
         )
     check_held_out(dataset.examples, held_out_digest(tuned.run), "Name rows to judge on with --data FILE.")
+    check_division(dataset, division(tuned.run), "Name rows to judge on with --data FILE.")
     return dataset, recorded.path
 
 
