@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ ROW = Row("user: Rain?", "yes", TALK, tools=(TOOL,))
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    made = tiny.tokenizer()
+    made = copy.deepcopy(tiny.tokenizer())  # others have the same one
     made.chat_template = OWN.text
     return made
 

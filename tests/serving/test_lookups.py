@@ -10,7 +10,7 @@ import pytest
 from allmend.errors import NotFound
 from allmend.serving import lookups
 from allmend.serving.faults import Fault
-from allmend.serving.lookups import Lookups
+from allmend.serving.lookups import Lookups, Unreached
 
 
 def test_many_who_ask_for_a_name_share_one_lookup_and_its_failure_is_remembered() -> None:
@@ -21,7 +21,7 @@ def test_many_who_ask_for_a_name_share_one_lookup_and_its_failure_is_remembered(
         asked.append(name)
         assert go.wait(60)
         if name == "gone":
-            raise NotFound("it is not there")
+            raise Unreached("the hub does not answer")
 
     async def all_of_them() -> list[BaseException | None]:
         found = Lookups(look, patience=60)
@@ -36,16 +36,17 @@ def test_many_who_ask_for_a_name_share_one_lookup_and_its_failure_is_remembered(
 
     answers = asyncio.run(all_of_them())
     assert sorted(asked) == ["gone", "here"]
-    assert [type(each) for each in answers] == [NotFound] + [type(None), NotFound] * 4
+    assert [type(each) for each in answers] == [Unreached] + [type(None), Unreached] * 4
 
 
-def test_a_failure_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [NotFound, Unreached])
+def test_what_was_not_there_may_come(failure: type[NotFound], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def look(name: str, base: str | None) -> None:
         asked.append(name)
         if len(asked) == 1:
-            raise NotFound("not yet")
+            raise failure("not yet")
 
     async def twice() -> None:
         found = Lookups(look, patience=60)
@@ -53,7 +54,8 @@ def test_a_failure_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -
             await found.wait("late", None)
         await found.wait("late", None)
 
-    monkeypatch.setattr(lookups, "_REMEMBER", 0.0)
+    if failure is Unreached:
+        monkeypatch.setattr(lookups, "_REMEMBER", 0.0)
     asyncio.run(twice())
     assert asked == ["late", "late"]
 

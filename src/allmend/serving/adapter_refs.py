@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allmend.errors import FetchError, InputError, NotFound, Refused, UsageError
+from allmend.serving.lookups import Unreached
 
 if TYPE_CHECKING:
     from allmend.adapters import AdapterWeights
@@ -67,7 +68,7 @@ def on_demand(folder: Path | None) -> Callable[[str], AdapterWeights]:
             return adapters.read(_of_hub(hub["name"], hub["revision"], None))
         except FetchError as error:
             # To who asked, a name that is not here and cannot be looked up is a name that is not found.
-            raise NotFound(error.message) from None
+            raise Unreached(error.message) from None
 
     return fetch
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from allmend.errors import AllmendError
+from allmend.errors import NotFound
 from allmend.serving.faults import Fault
 
 _AT_ONCE = 4
@@ -19,8 +19,13 @@ _MOST = 64
 _PATIENCE = 20.0
 """Seconds that a request waits for its lookup, which goes on for the next one."""
 _REMEMBER = 30.0
-"""Seconds for which a name that was not found is not looked for again."""
+"""Seconds for which a name is not looked for again where its hub did not answer."""
 _REMEMBERED = 4096
+
+
+class Unreached(NotFound):
+    """Where it could be was not reached. A name that a hub says it does not have may be pushed the next moment."""
+
 
 Name = tuple[str, str | None]
 """An adapter's name, and the base it was asked for with."""
@@ -37,7 +42,7 @@ class Lookups:
     def __init__(self, look: Callable[[str, str | None], None], *, patience: float = _PATIENCE) -> None:
         self._look, self._patience = look, patience
         self._under_way: dict[Name, Future[None]] = {}
-        self._missing: OrderedDict[Name, tuple[float, AllmendError]] = OrderedDict()
+        self._missing: OrderedDict[Name, tuple[float, Unreached]] = OrderedDict()
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()
 
@@ -82,7 +87,7 @@ class Lookups:
             failure = error
         with self._lock:
             del self._under_way[name]
-            if isinstance(failure, AllmendError):
+            if isinstance(failure, Unreached):
                 self._missing[name] = (time.monotonic() + _REMEMBER, failure)
                 self._missing.move_to_end(name)
                 while len(self._missing) > _REMEMBERED:

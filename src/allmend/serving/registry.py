@@ -248,7 +248,7 @@ class Registry:
         except NotFound as error:
             known = [*self._bases, *self._adapters]
             hint = nearest(name, known) or (f"{error.message}. {error.hint or ''}".strip())
-            raise NotFound(f"There is no model or adapter {name!r} here", hint=hint) from None
+            raise type(error)(f"There is no model or adapter {name!r} here", hint=hint) from None
         try:
             self.add_adapter(name, weights, base=base)
         except UsageError:
