@@ -21,7 +21,7 @@ from allmend.apps.notebook import NotebookApp
 from allmend.apps.parameters import WrongParameters, check, from_text, schema
 from allmend.apps.proxy import Proxy
 from allmend.apps.queue import Queue
-from allmend.apps.runs import ENDED, MOST_LINE, AppRun
+from allmend.apps.runs import MOST_LINE, AppRun
 from allmend.apps.store import Store
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable, UsageError
 from allmend.pages import asset, fragment, frame, frame_policy
@@ -328,7 +328,7 @@ async def _stream(run: AppRun, after: int) -> AsyncIterator[bytes]:
                 data = json.dumps({key: value for key, value in event.items() if key != "event"})
                 yield f"id: {number}\nevent: {event['event']}\ndata: {data}\n\n".encode()
             after = max(after, len(run.events))
-            if run.state in ENDED and after >= len(run.events):
+            if run.over and after >= len(run.events):
                 return
             try:
                 await asyncio.wait_for(changed.wait(), _SECONDS_BETWEEN_SIGNS)

@@ -83,6 +83,8 @@ class AppRun:
         self._told = 0
         self._stop: Callable[[], None] | None = None
         self._stop_wanted = False
+        self.over = False
+        """Whether its last event is there; its state says that it ended a moment before."""
         self.unsaved = ""
         """Why its record could not be written, when it could not."""
 
@@ -108,7 +110,8 @@ class AppRun:
             made.cells = {int(number): outputs for number, outputs in _read_cells(folder).items()}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if made.state not in ENDED:
+        made.over = made.state in ENDED
+        if not made.over:
             made.end("interrupted", _LEFT)
         return made
 
@@ -205,6 +208,7 @@ class AppRun:
         """Add an event and wake who watches."""
         with self._lock:
             self.events.append({"event": kind, **more})
+            self.over = self.over or kind == "ended"
             watchers = list(self._watchers)
         for wake in watchers:
             wake()
