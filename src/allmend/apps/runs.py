@@ -24,8 +24,8 @@ MOST_TEXT = 2_000_000
 """Characters of output that a run's events carry; the executed notebook holds the rest."""
 ANSWER_SECONDS = 180.0
 TYPING_SECONDS = 600.0
-MOST_CALLS = 16
-"""Clicks of one run that wait."""
+MOST_CALLS = 3
+"""Clicks of one run that wait; each holds a thread of the server, and a few hostile runs must not take them all."""
 MOST_LINE = 100_000
 """Characters of a line typed for `input()`."""
 _RUN_FILE = "run.json"

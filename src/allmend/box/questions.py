@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Ask = Callable[[str, str], bool]
 """Asks a person about (`host`, `name:port`) or (`secret`, NAME); True grants it for this run."""
@@ -44,12 +45,8 @@ class Questions:
             if (kind, what) not in self._answers:
                 if len(self._answers) >= MOST:
                     return False
-                self._since = time.monotonic()
-                try:
+                with self._waiting():
                     self._answers[kind, what] = self._ask(kind, what)
-                finally:
-                    self._waited += time.monotonic() - self._since
-                    self._since = None
             return self._answers[kind, what]
 
     def typed(self, by: Type, prompt: str, hidden: bool) -> str | None:
@@ -58,12 +55,18 @@ class Questions:
             if self._lines >= MOST:
                 return None
             self._lines += 1
-            self._since = time.monotonic()
-            try:
+            with self._waiting():
                 return by(prompt, hidden)
-            finally:
-                self._waited += time.monotonic() - self._since
-                self._since = None
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """What passes inside is nobody's time."""
+        begun = self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - begun
+            self._since = None
 
     def has_allowed(self, kind: str, what: str) -> bool:
         """Whether a person has already said yes to it."""

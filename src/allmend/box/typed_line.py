@@ -26,7 +26,7 @@ class Typing:
         """Begin with a kernel's `input_request`."""
         if self._thread is not None:
             return
-        content = request["content"]
+        content, self._line = request["content"], None
         prompt = content.get("prompt")
         self._request = request
         self.prompt = prompt[:MOST_PROMPT] if isinstance(prompt, str) else ""
@@ -36,7 +36,8 @@ class Typing:
 
     def _wait(self) -> None:
         line = self._typed(self.prompt, self.hidden)
-        self._line = None if line is None else line[:MOST_LINE]
+        # Half a surrogate pair is no text that a message to the kernel could carry.
+        self._line = None if line is None else line[:MOST_LINE].encode("utf-8", "replace").decode()
 
     @property
     def settled(self) -> bool:

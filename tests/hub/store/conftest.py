@@ -13,28 +13,19 @@ from allmend.hub.cas import CasTokens
 from allmend.hub.store import Store
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder and a database of the test's own; the compiled cutter is shared.
-
-    `ALLMEND_TEST_POSTGRES=postgresql://…` runs the room's tests on that (emptied!) database instead of SQLite.
-    """
-    from allmend import database
+@pytest.fixture(scope="session")
+def cutter() -> None:
+    """The compiled cutter, in the cache that all tests share."""
     from allmend.hub.store import gear_native
 
     gear_native.library()
-    place = tmp_path / "home"
-    monkeypatch.setenv("ALLMEND_HOME", str(place))
-    monkeypatch.delenv("ALLMEND_DATABASE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def home(cutter: None, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder and a database of the test's own, and a client's cache."""
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
-    if server := os.environ.get("ALLMEND_TEST_POSTGRES"):
-        monkeypatch.setenv("ALLMEND_DATABASE", server)
-        with database.writing() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-            connection.exec_driver_sql("CREATE SCHEMA public")
-        database.forget()
-    yield place
-    database.forget()
+    return own_home
 
 
 @pytest.fixture(scope="session")

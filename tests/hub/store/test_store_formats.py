@@ -132,10 +132,15 @@ def test_what_is_no_xorb_is_refused():
 def test_any_bytes_are_a_shard_or_refused(data, kind):
     tag = b"HFRepoMetaData\0" + bytes([85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169])
     prefix = [b"", tag, tag + struct.pack("<QQ", 2, 0), tag + struct.pack("<QQ", 2, 0) + hashes.BOOKEND + bytes(16)]
+    whole = prefix[kind % 4] + data
     try:
-        shards.parse(prefix[kind % 4] + data)
+        found = shards.parse(whole)
     except InputError:
         return
+    # What was read stands in the bytes: no count in them is believed beyond what follows it.
+    records = sum(1 + len(file.terms) + len(file.proofs) for file in found.files)
+    records += sum(1 + len(xorb.chunks) for xorb in found.xorbs)
+    assert whole.startswith(tag) and records * 48 <= len(whole)
 
 
 def test_a_shard_that_claims_billions_of_records_is_refused_at_once():
