@@ -97,16 +97,16 @@ def test_deep_nesting_is_named_as_unread(source: str) -> None:
 
 def _visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts expressions that are evaluated: work is bounded by visits, whatever the machine's speed."""
-    from allmend.planning.expressions import Expressions
+    from allmend.planning.python import Python
 
     counted = [0]
-    plain = Expressions.eval
+    plain = Python.eval
 
-    def eval_(self: Expressions, node: Any) -> Any:
+    def eval_(self: Python, node: Any) -> Any:
         counted[0] += 1
         return plain(self, node)
 
-    monkeypatch.setattr(Expressions, "eval", eval_)
+    monkeypatch.setattr(Python, "eval", eval_)
     return counted
 
 

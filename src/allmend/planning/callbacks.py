@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import Bound, Function, Made, Unknown, Value, options
+from allmend.planning.functions import call_function
+from allmend.planning.values import Bound, Function, Made, Unknown, Value, iterate, options
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
-    from allmend.planning.expressions import Expressions
+    from allmend.planning.python import Python
 
 _OVER = frozenset({"map", "imap", "imap_unordered", "starmap", "filter", "thread_map", "process_map", "map_async"})
 _STARTED = frozenset({"Thread", "Process", "Timer", "submit", "apply", "apply_async", "register", "run_in_executor",
@@ -18,7 +19,7 @@ LATER = frozenset({"functools.partial()", "joblib.delayed()", "joblib.parallel.d
 """What holds a function until it is called."""
 
 
-def follow(python: Expressions, call: Call) -> None:
+def follow(python: Python, call: Call) -> None:
     """Follow the functions among the arguments of a library's call with the arguments they will get."""
     handed = [value for value in (*call.args[:3], call.keywords.get("target")) if isinstance(value, Function | Bound)]
     if not handed:
@@ -34,9 +35,9 @@ def follow(python: Expressions, call: Call) -> None:
         _call(python, function, given, keywords)
 
 
-def _over(python: Expressions, call: Call, function: Function | Bound, *, spread: bool) -> None:
+def _over(python: Python, call: Call, function: Function | Bound, *, spread: bool) -> None:
     at = call.args.index(function) if function in call.args else 0
-    lists = [python.iterate(value, call.node) for value in call.args[at + 1 :]]
+    lists = [iterate(value) for value in call.args[at + 1 :]]
     if not lists or any(items is None for items in lists[:1]):
         return
     for row in list(zip(*(items for items in lists if items is not None), strict=False))[:_ROUNDS]:
@@ -58,14 +59,13 @@ def _given(call: Call, function: Function | Bound) -> tuple[list[Value], dict[st
     return given, dict(named)
 
 
-def _call(python: Expressions, function: Function | Bound, args: list[Value], keywords: dict[str, Value]) -> Value:
-    interpreter = python.session.python
+def _call(python: Python, function: Function | Bound, args: list[Value], keywords: dict[str, Value]) -> Value:
     if isinstance(function, Bound):
-        return interpreter.call_function(function.function, args, keywords, function.receiver)
-    return interpreter.call_function(function, args, keywords)
+        return call_function(python, function.function, args, keywords, function.receiver)
+    return call_function(python, function, args, keywords)
 
 
-def partial(python: Expressions, made: Made, args: list[Value], keywords: dict[str, Value]) -> Value:
+def partial(python: Python, made: Made, args: list[Value], keywords: dict[str, Value]) -> Value:
     """Call what `functools.partial` made."""
     inner = next((option for _, option in options(made.args[0]) if isinstance(option, Function | Bound)), None)
     if inner is None:

@@ -9,11 +9,23 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import Either, Made, Member, PathText, Symbol, Unknown, Value, combine, has_hole, options
+from allmend.planning.attributes import attribute
+from allmend.planning.values import (
+    Either,
+    Made,
+    PathText,
+    Symbol,
+    Unknown,
+    Value,
+    combine,
+    has_hole,
+    iterate,
+    options,
+)
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
-    from allmend.planning.expressions import Expressions
+    from allmend.planning.python import Python
 
 
 class _Missing:
@@ -25,23 +37,8 @@ class _Missing:
 
 MISSING: Any = _Missing()
 
-_PATH_ATTRIBUTES: dict[str, Callable[[str], Value]] = {
-    "name": posixpath.basename,
-    "stem": lambda p: posixpath.splitext(posixpath.basename(p))[0],
-    "suffix": lambda p: posixpath.splitext(p)[1],
-    "parent": lambda p: PathText(posixpath.dirname(p) or "."),
-}
 
-
-def member_of(owner: Value, name: str) -> Value:
-    """`owner.name` for Python's own values."""
-    if isinstance(owner, PathText) and name in _PATH_ATTRIBUTES:
-        return _PATH_ATTRIBUTES[name](owner)
-    kind = "path" if isinstance(owner, PathText) else type(owner).__name__.lower()
-    return Member(f"{kind}.{name}", owner)
-
-
-def pure_call(python: Expressions, call: Call) -> Value:
+def pure_call(python: Python, call: Call) -> Value:
     """The result of `call` when it has no effect and can be worked out, else MISSING."""
     path = call.path
     lifted = path.startswith(("str.", "path.")) or path == "dict.get"
@@ -59,13 +56,13 @@ def pure_call(python: Expressions, call: Call) -> Value:
     return function(python, call)
 
 
-def _each(python: Expressions, call: Call) -> Value:
+def _each(python: Python, call: Call) -> Value:
     """The result for each combination of the arguments' alternatives."""
     found = combine(call.args, lambda row: pure_call(python, call.given(row)))
     return MISSING if any(option is MISSING for _, option in options(found)) else found
 
 
-def _texts(python: Expressions, call: Call, count: int | None = None) -> list[Value]:
+def _texts(python: Python, call: Call, count: int | None = None) -> list[Value]:
     nodes = call.node.args
     return [
         python.settle(value, nodes[min(n, len(nodes) - 1)]) if nodes else value
@@ -73,7 +70,7 @@ def _texts(python: Expressions, call: Call, count: int | None = None) -> list[Va
     ]
 
 
-def _text_method(python: Expressions, call: Call, name: str) -> Value:
+def _text_method(python: Python, call: Call, name: str) -> Value:
     text = call.receiver
     if isinstance(text, PathText):
         found = _path_method(python, call, name, text)
@@ -103,7 +100,7 @@ def _text_method(python: Expressions, call: Call, name: str) -> Value:
     return MISSING
 
 
-def _format(python: Expressions, text: str, call: Call) -> Value:
+def _format(python: Python, text: str, call: Call) -> Value:
     positional = _texts(python, call)
     nodes = {k.arg: k.value for k in call.node.keywords}
     named = {k: python.settle(v, nodes.get(k, call.node)) for k, v in call.keywords.items()}
@@ -121,7 +118,7 @@ def _format(python: Expressions, text: str, call: Call) -> Value:
     return combine([*positional, *named.values()], make)
 
 
-def _path_method(python: Expressions, call: Call, name: str, text: str) -> Value:
+def _path_method(python: Python, call: Call, name: str, text: str) -> Value:
     if name == "joinpath":
         return PathText(posixpath.join(text, *(python.holes.text(a) for a in _texts(python, call))))
     if name in ("absolute", "resolve", "expanduser", "as_posix", "__str__"):
@@ -170,8 +167,8 @@ def _dict_method(call: Call, name: str) -> Value:
 # -- functions of the standard library ------------------------------------------------------------------------------
 
 
-def _lifted(function: Callable[[str], Value]) -> Callable[[Expressions, Call], Value]:
-    def call_it(python: Expressions, call: Call) -> Value:
+def _lifted(function: Callable[[str], Value]) -> Callable[[Python, Call], Value]:
+    def call_it(python: Python, call: Call) -> Value:
         if not call.args:
             return MISSING
         return combine(_texts(python, call, 1), lambda row: function(python.holes.text(row[0])))
@@ -179,13 +176,13 @@ def _lifted(function: Callable[[str], Value]) -> Callable[[Expressions, Call], V
     return call_it
 
 
-def _join(python: Expressions, call: Call) -> Value:
+def _join(python: Python, call: Call) -> Value:
     return combine(
         _texts(python, call), lambda row: posixpath.join(*(python.holes.text(v) for v in row)) if row else ""
     )
 
 
-def _urljoin(python: Expressions, call: Call) -> Value:
+def _urljoin(python: Python, call: Call) -> Value:
     """`urljoin(base, path)`; only a base that is known decides how they join."""
     from urllib.parse import urljoin
 
@@ -202,13 +199,13 @@ def _urljoin(python: Expressions, call: Call) -> Value:
     return combine(_texts(python, call, 2), join)
 
 
-def _path(python: Expressions, call: Call) -> Value:
+def _path(python: Python, call: Call) -> Value:
     if not call.args:
         return PathText(".")
     return combine(_texts(python, call), lambda row: PathText(posixpath.join(*(python.holes.text(v) for v in row))))
 
 
-def _str(python: Expressions, call: Call) -> Value:
+def _str(python: Python, call: Call) -> Value:
     if not call.args:
         return ""
     value = _texts(python, call, 1)[0]
@@ -217,7 +214,7 @@ def _str(python: Expressions, call: Call) -> Value:
     )
 
 
-def _int(python: Expressions, call: Call) -> Value:
+def _int(python: Python, call: Call) -> Value:
     value = call.args[0] if call.args else 0
     if isinstance(value, int | float | str) and not (isinstance(value, str) and (has_hole(value) or len(value) > 30)):
         try:
@@ -227,45 +224,45 @@ def _int(python: Expressions, call: Call) -> Value:
     return python.unknown(call.node, "it is worked out while the notebook runs")
 
 
-def _range(python: Expressions, call: Call) -> Value:
+def _range(python: Python, call: Call) -> Value:
     if call.args and all(isinstance(a, int) and abs(a) < 10**6 for a in call.args) and 0 not in call.args[2:]:
         return range(*call.args[:3])
     return python.unknown(call.node, "the range is not known")
 
 
-def _zip(python: Expressions, call: Call) -> Value:
-    lists = [python.iterate(value, call.node) for value in call.args]
+def _zip(python: Python, call: Call) -> Value:
+    lists = [iterate(value) for value in call.args]
     if lists and all(items is not None for items in lists):
         return [tuple(row) for row in zip(*(items or [] for items in lists), strict=False)]
     return python.unknown(call.node, "it loops over values that are not known")
 
 
-def _enumerate(python: Expressions, call: Call) -> Value:
-    items = python.iterate(call.args[0], call.node) if call.args else None
+def _enumerate(python: Python, call: Call) -> Value:
+    items = iterate(call.args[0]) if call.args else None
     return list(enumerate(items)) if items is not None else python.unknown(call.node, "it loops over unknown values")
 
 
-def _same(python: Expressions, call: Call) -> Value:
+def _same(python: Python, call: Call) -> Value:
     if not call.args:
         return MISSING
     value = call.args[0]
     return list(value) if isinstance(value, list | tuple) else list(value) if isinstance(value, dict) else value
 
 
-def _dict(python: Expressions, call: Call) -> Value:
+def _dict(python: Python, call: Call) -> Value:
     if call.args and isinstance(call.args[0], list) and all(isinstance(p, tuple) and len(p) == 2 for p in call.args[0]):
         return {k: v for k, v in call.args[0] if isinstance(k, str | int)}
     start = call.args[0] if call.args and isinstance(call.args[0], dict) else {}
     return {**start, **call.keywords}
 
 
-def _getattr(python: Expressions, call: Call) -> Value:
+def _getattr(python: Python, call: Call) -> Value:
     if len(call.args) > 1 and isinstance(call.args[1], str) and not has_hole(call.args[1]):
-        return python.attribute(call.args[0], call.args[1], call.node)
+        return attribute(python, call.args[0], call.args[1])
     return python.unknown(call.node, "the attribute is chosen while the notebook runs")
 
 
-def _import_module(python: Expressions, call: Call) -> Value:
+def _import_module(python: Python, call: Call) -> Value:
     name, _ = call.get(0, "name")
     if isinstance(name, str) and not has_hole(name):
         python.session.on_import(name)
@@ -274,7 +271,7 @@ def _import_module(python: Expressions, call: Call) -> Value:
     return python.unknown(call.node, "the module is chosen while the notebook runs")
 
 
-def _split(python: Expressions, call: Call) -> Value:
+def _split(python: Python, call: Call) -> Value:
     text = call.args[0] if call.args else None
     if isinstance(text, str):
         try:
@@ -284,11 +281,11 @@ def _split(python: Expressions, call: Call) -> Value:
     return python.unknown(call.node, "it is worked out while the notebook runs")
 
 
-def _cwd(python: Expressions, call: Call) -> Value:
+def _cwd(python: Python, call: Call) -> Value:
     return PathText(python.session.world.cwd or python.session.start)
 
 
-def _decode(python: Expressions, call: Call) -> Value:
+def _decode(python: Python, call: Call) -> Value:
     """Literal text in base64; remembered, because running it is worth a finding."""
     text = call.args[0] if call.args else None
     if isinstance(text, str) and not has_hole(text) and len(text) < 20_000:
@@ -301,16 +298,16 @@ def _decode(python: Expressions, call: Call) -> Value:
     return MISSING
 
 
-def _len(python: Expressions, call: Call) -> Value:
+def _len(python: Python, call: Call) -> Value:
     known = call.args and isinstance(call.args[0], list | tuple | dict)
     return len(call.args[0]) if known else python.unknown(call.node, "a length")
 
 
-def _cast(python: Expressions, call: Call) -> Value:
+def _cast(python: Python, call: Call) -> Value:
     return call.args[1] if len(call.args) > 1 else MISSING
 
 
-def _none(python: Expressions, call: Call) -> Value:
+def _none(python: Python, call: Call) -> Value:
     return None
 
 
@@ -318,7 +315,7 @@ def _splitext(text: str) -> Value:
     return posixpath.splitext(text)
 
 
-_FUNCTIONS: dict[str, Callable[[Expressions, Call], Value]] = {
+_FUNCTIONS: dict[str, Callable[[Python, Call], Value]] = {
     "os.path.join": _join, "posixpath.join": _join, "pathlib.Path": _path, "pathlib.PurePath": _path,
     "pathlib.PosixPath": _path, "os.path.basename": _lifted(posixpath.basename),
     "os.path.dirname": _lifted(posixpath.dirname), "os.path.abspath": _lifted(lambda p: p),

@@ -20,6 +20,7 @@ from allmend.planning.effects import (
     library,
     magics,
 )  # fmt: skip
+from allmend.planning.functions import read_uncalled
 from allmend.planning.pure import MISSING
 from allmend.planning.python import Python
 from allmend.planning.record import Record
@@ -255,7 +256,7 @@ class Session:
         """Read what nothing called, then judge what needed the whole notebook."""
         self.python.budget = CELL_BUDGET
         self.python.scope = self.python.globals
-        self.python.finish()
+        read_uncalled(self.python)
         if self.python.budget <= 0:
             self.unread("functions that nothing calls hold more work than is followed", -1)
         directories.judge_removals(self)

@@ -6,6 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning.attributes import attribute
 from allmend.planning.pure import MISSING
 from allmend.planning.values import DERIVED, Either, Unknown, Value, has_hole, options
 
@@ -82,8 +83,8 @@ def _value(python: Python, match: re.Match[str]) -> Value:
         value = python.look_up(first)
         if value is MISSING or callable(value):
             return MISSING
-        for attribute in rest:
-            value = python.attribute(value, attribute, ast.Name(id=name))
+        for part in rest:
+            value = attribute(python, value, part)
         return _settled(value, name)
     source = match["expr"].strip()
     expression = _parsed(source)

@@ -310,3 +310,16 @@ def _plain(value: Value, depth: int = 6) -> bool:
     if isinstance(value, list | tuple):
         return depth > 0 and all(_plain(v, depth - 1) for v in value)
     return value is None or isinstance(value, str | bool | int | float)
+
+
+def iterate(value: Value) -> list[Value] | None:
+    """The items that a loop over `value` would give, or None when they are not known."""
+    if isinstance(value, Either):
+        found = [iterate(option) for _, option in value.options]
+        known = [items for items in found if items is not None]
+        return [item for items in known for item in items][:200] if known else None
+    if isinstance(value, list | tuple | dict):
+        return list(value)
+    if isinstance(value, range):
+        return list(value[:64])
+    return None
