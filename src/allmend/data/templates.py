@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allmend.data.jinja import compiled, rendered
 from allmend.data.rows import Message, Row
 from allmend.errors import InputError, UsageError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 FILE_NAME = "chat_template.jinja"
 """The file beside an adapter or model, as transformers names it."""

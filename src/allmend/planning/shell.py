@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.shell_words import ROUNDS, Command, Words
+from allmend.planning.shell_words import ROUNDS, Command, braces, text_of, words_of
 from allmend.planning.values import DERIVED, Unknown
 
 if TYPE_CHECKING:
@@ -29,11 +29,16 @@ def parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
-class Shell(Words):
+class Shell:
     """Runs over one piece of shell text. Its `cd` and variables last as long as it does."""
 
     def __init__(self, session: Session, *, cwd: str, from_python: bool = False, first_line: int = 1) -> None:
-        super().__init__(session, cwd=cwd)
+        self.session = session
+        self.cwd = cwd
+        self.variables: dict[str, Any] = {}
+        self.positional: list[str] = []
+        self.last: Command | None = None
+        """The command whose output is piped into the next one."""
         self.functions: dict[str, tuple[Node, bytes]] = {}
         self.from_python = from_python
         self.first_line = first_line
@@ -50,11 +55,18 @@ class Shell(Words):
             self.session.unread("a piece of shell text is longer than 400,000 characters")
             text = text[:400_000]
         data = _ADJACENT.sub(r"${\1}", text).encode("utf-8", "replace")
-        self._node(parser().parse(data).root_node, data)
+        self.node(parser().parse(data).root_node, data)
 
     # -- structure ----------------------------------------------------------------------------------------------------
 
-    def _node(self, node: Node, data: bytes, stdin: str | None = None, writes: list[str] | None = None) -> None:
+    def node(self, node: Node, data: bytes, stdin: str | None = None, writes: list[str] | None = None) -> None:
+        """Follow one node of the grammar.
+
+        Args:
+            data: the text that the node's places are of.
+            stdin: text that it is given by a redirection around it.
+            writes: files that a redirection around it sends its output to.
+        """
         if self.depth > DEPTH or self.session.python.budget <= 0:
             return
         self.depth += 1
@@ -65,13 +77,9 @@ class Shell(Words):
                 handler(self, node, data, stdin, writes)
             elif node.is_named and node.type not in _SILENT:
                 for child in node.named_children:
-                    self._node(child, data, stdin, writes)
+                    self.node(child, data, stdin, writes)
         finally:
             self.depth -= 1
-
-    def node(self, node: Node, data: bytes) -> None:
-        """Follow one node of the grammar."""
-        self._node(node, data)
 
     def _line(self, node: Node) -> int:
         """Where `node` stands in the cell."""
@@ -89,16 +97,16 @@ class Shell(Words):
                 environment[name] = value
             elif kind == "herestring_redirect":
                 inner = child.named_children
-                stdin = self._word(inner[0], data)[0] if inner else None
+                stdin = text_of(self, inner[0], data)[0] if inner else None
             elif kind in ("file_redirect", "heredoc_redirect"):
                 more = self._redirect(child, data)
                 writes = [*(writes or []), *more[0]]
                 stdin = more[1] if more[1] is not None else stdin
                 self._extend(words, literal, more[2])
             elif kind == "command_name" and child.named_children:
-                self._extend(words, literal, self._words(child.named_children[0], data))
+                self._extend(words, literal, words_of(self, child.named_children[0], data))
             elif child.is_named and kind != "comment":
-                self._extend(words, literal, self._words(child, data))
+                self._extend(words, literal, words_of(self, child, data))
         if self._extra:
             self._extend(words, literal, self._extra)
             self._extra = None
@@ -124,13 +132,13 @@ class Shell(Words):
         if name in self.functions and self.depth < DEPTH - 10:
             body, body_data = self.functions[name]
             saved, self.positional = self.positional, [word.replace(DERIVED, "") for word in command.words[1:]]
-            self._node(body, body_data)
+            self.node(body, body_data)
             self.positional = saved
             return
         if name in ("cd", "pushd"):
             self._change(command)
             return
-        self.session.on_command(command, self)
+        self.session.observer.on_command(command, self)
 
     def _change(self, command: Command) -> None:
         targets = [word for word in command.words[1:] if not word.startswith("-") or word == "-"]
@@ -138,7 +146,7 @@ class Shell(Words):
             self.cwd = "~" if len(command.words) == 1 else self.cwd
         elif targets[0] != "-":
             self.cwd = self.session.world.resolve(targets[0].replace(DERIVED, ""), self.cwd)
-            self.session.on_change_directory(self.cwd, command.line)
+            self.session.observer.on_change_directory(self.cwd, command.line)
 
     def _redirected(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         body = node.child_by_field_name("body")
@@ -148,7 +156,7 @@ class Shell(Words):
         for child in node.children:
             if child.type in ("file_redirect", "heredoc_redirect", "herestring_redirect"):
                 if child.type == "herestring_redirect":
-                    stdin = self._word(child.named_children[0], data)[0] if child.named_children else stdin
+                    stdin = text_of(self, child.named_children[0], data)[0] if child.named_children else stdin
                     continue
                 outs, given, words = self._redirect(child, data)
                 found.extend(outs)
@@ -160,11 +168,11 @@ class Shell(Words):
             if extra and body.type == "command":
                 self._extra = extra
             before = self.last
-            self._node(body, data, stdin, found)
+            self.node(body, data, stdin, found)
             if after and after[0].type == "pipeline":
                 self.last = self.latest
             for piece in after:
-                self._node(piece, data)
+                self.node(piece, data)
             self.last = before
         elif found:
             self._emit(Command([":"], [True], self._line(node), self.cwd, found, stdin))
@@ -175,11 +183,11 @@ class Shell(Words):
             return self._heredoc(node, data)
         signs = {child.type for child in node.children if not child.is_named}
         targets = [child for child in node.named_children if child.type != "file_descriptor"]
-        extra = [word for child in targets[1:] for word in self._words(child, data)]
+        extra = [word for child in targets[1:] for word in words_of(self, child, data)]
         if not targets:
             return [], None, extra
         if signs & {">", ">>", "&>", "&>>", ">|"}:
-            return [self._word(targets[0], data)[0]], None, extra
+            return [text_of(self, targets[0], data)[0]], None, extra
         return [], None, extra
 
     def _heredoc(self, node: Node, data: bytes) -> tuple[list[str], str | None, list[tuple[str, bool]]]:
@@ -199,7 +207,7 @@ class Shell(Words):
         for child in node.named_children:
             if child.type in ("simple_expansion", "expansion", "command_substitution"):
                 parts.append(data[at : child.start_byte].decode("utf-8", "replace"))
-                parts.append(self._word(child, data)[0].replace(DERIVED, ""))
+                parts.append(text_of(self, child, data)[0].replace(DERIVED, ""))
                 at = child.end_byte
         parts.append(data[at : node.end_byte].decode("utf-8", "replace"))
         return "".join(parts)
@@ -207,7 +215,7 @@ class Shell(Words):
     def _pipeline(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         outer = self.last
         for place, child in enumerate(node.named_children):
-            self._node(
+            self.node(
                 child, data, stdin if place == 0 else None, writes if place == len(node.named_children) - 1 else None
             )
             self.last = self.latest
@@ -216,7 +224,7 @@ class Shell(Words):
     def _subshell(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         cwd, variables = self.cwd, dict(self.variables)
         for child in node.named_children:
-            self._node(child, data, stdin, writes)
+            self.node(child, data, stdin, writes)
         self.cwd, self.variables = cwd, variables
 
     def _for(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
@@ -227,18 +235,18 @@ class Shell(Words):
         name = data[variable.start_byte : variable.end_byte].decode("utf-8", "replace")
         values: list[str] = []
         for value in node.children_by_field_name("value"):
-            for word, _ in self._words(value, data):
-                values.extend(self._braces(word))
+            for word, _ in words_of(self, value, data):
+                values.extend(braces(word))
         unknown = self.session.holes.mark(Unknown(f"${name}", "it changes in a loop of the shell"))
         if not values or any(sign in word for word in values for sign in "*?"):
             values = [unknown]
         for text in values[:ROUNDS]:
             self.variables[name] = text.replace(DERIVED, "")
-            self._node(body, data)
+            self.node(body, data)
 
     def _while(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         for child in node.named_children:
-            self._node(child, data)
+            self.node(child, data)
 
     def _function(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
@@ -248,7 +256,7 @@ class Shell(Words):
     def _set(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         name, value = self._assignment(node, data)
         self.variables[name] = value
-        self.session.on_shell_variable(name, value, self._line(node))
+        self.session.observer.on_shell_variable(name, value, self._line(node))
 
     def _declaration(self, node: Node, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
         for child in node.named_children:
@@ -259,9 +267,7 @@ class Shell(Words):
         name = node.child_by_field_name("name")
         value = node.child_by_field_name("value")
         text = data[name.start_byte : name.end_byte].decode("utf-8", "replace") if name is not None else "_"
-        return text, self._word(value, data)[0].replace(DERIVED, "") if value is not None else ""
-
-    # -- words --------------------------------------------------------------------------------------------------------
+        return text, text_of(self, value, data)[0].replace(DERIVED, "") if value is not None else ""
 
 
 def _skip(shell: Shell, node: Any, data: bytes, stdin: str | None, writes: list[str] | None) -> None:
