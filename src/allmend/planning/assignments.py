@@ -22,7 +22,7 @@ def assign(python: Python, target: ast.expr, value: Value, source: ast.expr) -> 
         if value == "" and isinstance(value, str) and _form_line(python, source):
             value = Unknown(target.id, "it is a form field that is left empty")
         python.bind(target.id, value)
-        python.session.on_assign(target.id, value, source)
+        python.session.observer.on_assign(target.id, value, source)
     elif isinstance(target, ast.Tuple | ast.List):
         _unpack(python, target, value, source)
     elif isinstance(target, ast.Attribute):
@@ -67,7 +67,7 @@ def _set_attribute(python: Python, target: ast.Attribute, value: Value, source: 
     elif isinstance(owner, Class):
         owner.members[target.attr] = value
     elif isinstance(owner, Symbol):
-        python.session.on_set_attribute(f"{owner.path}.{target.attr}", value, source)
+        python.session.observer.on_set_attribute(f"{owner.path}.{target.attr}", value, source)
 
 
 def _set_item(python: Python, target: ast.Subscript, value: Value, source: ast.expr) -> None:
@@ -80,7 +80,7 @@ def _set_item(python: Python, target: ast.Subscript, value: Value, source: ast.e
         if isinstance(key, int) and -len(owner) <= key < len(owner):
             owner[key] = value
     elif isinstance(owner, Symbol):
-        python.session.on_set_item(owner.path, key, value, source, target.slice)
+        python.session.observer.on_set_item(owner.path, key, value, source, target.slice)
 
 
 def _assign(python: Python, node: ast.Assign) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
-from allmend.planning.pure import MISSING
 from allmend.planning.values import (
+    MISSING,
     Place,
     Value,
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    pass
 
 
 class Call:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Made, Value
+from allmend.planning.values import DERIVED, MISSING, Made, Value
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from allmend.planning.assignments import assign
 from allmend.planning.calls import segment
-from allmend.planning.pure import MISSING
 from allmend.planning.scope import Scope
 from allmend.planning.values import (
+    MISSING,
     Made,
     Member,
     Symbol,
@@ -82,7 +82,7 @@ def _item(python: Python, owner: Value, key: Value, node: ast.Subscript) -> Valu
             return owner[key]
         return python.unknown(node, "the place in the list is not known")
     if isinstance(owner, Symbol):
-        found = python.session.on_get_item(owner.path, key, node)
+        found = python.session.observer.on_get_item(owner.path, key, node)
         if found is not MISSING:
             return found
         return Symbol(owner.path + "[]")

@@ -49,7 +49,7 @@ def _class(python: Python, node: ast.ClassDef) -> None:
 
 def _import(python: Python, node: ast.Import) -> None:
     for alias in node.names:
-        python.session.on_import(alias.name)
+        python.session.observer.on_import(alias.name)
         if alias.asname:
             python.bind(alias.asname, Symbol(alias.name))
         else:
@@ -59,7 +59,7 @@ def _import(python: Python, node: ast.Import) -> None:
 
 def _import_from(python: Python, node: ast.ImportFrom) -> None:
     module = "." * node.level + (node.module or "")
-    python.session.on_import(module)
+    python.session.observer.on_import(module)
     for alias in node.names:
         if alias.name == "*":
             if module not in python.stars:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allmend.planning.attributes import attribute
 from allmend.planning.functions import define
 from allmend.planning.names import BUILTINS, WELL_KNOWN
-from allmend.planning.pure import MISSING
-from allmend.planning.values import Symbol, Unknown, Value
+from allmend.planning.values import MISSING, Symbol, Unknown, Value
 
 if TYPE_CHECKING:
     from allmend.planning.python import Python

@@ -10,9 +10,10 @@ from allmend.notebooks.syntax import MARK
 from allmend.planning import callbacks
 from allmend.planning.calls import Call, segment
 from allmend.planning.functions import call_function
-from allmend.planning.pure import MISSING, pure_call
+from allmend.planning.pure import pure_call
 from allmend.planning.reasons import result_reason
 from allmend.planning.values import (
+    MISSING,
     Arms,
     Bound,
     Class,
@@ -80,7 +81,7 @@ def _special(python: Python, node: ast.Call) -> Value:
     number = node.args[0]
     python.line = node.lineno
     if isinstance(number, ast.Constant) and isinstance(number.value, int):
-        return python.session.on_special(python.place, number.value)
+        return python.session.observer.on_special(python.place, number.value)
     return None
 
 
@@ -101,7 +102,7 @@ def _invoke(
             made.attributes.update(keywords)
             base = next((b for b in callee.bases if isinstance(b, Symbol)), None)
             if base is not None:
-                python.session.on_call(Call(base.path, node, args, keywords, None, naming))
+                python.session.observer.on_call(Call(base.path, node, args, keywords, None, naming))
         return made
     if isinstance(callee, Object):
         called = callee.of.find("__call__") or callee.of.find("forward")
@@ -120,7 +121,7 @@ def _invoke(
     value = pure_call(python, call)
     if value is not MISSING:
         return value
-    answer = python.session.on_call(call)
+    answer = python.session.observer.on_call(call)
     if answer is not MISSING:
         return answer
     reason = result_reason(call)

@@ -7,10 +7,11 @@ import os.path
 import posixpath
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allmend.planning.attributes import attribute
 from allmend.planning.values import (
+    MISSING,
     Either,
     Made,
     PathText,
@@ -26,16 +27,6 @@ from allmend.planning.values import (
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
     from allmend.planning.python import Python
-
-
-class _Missing:
-    """Nothing was found; unlike None, which is a value."""
-
-    def __bool__(self) -> bool:
-        return False
-
-
-MISSING: Any = _Missing()
 
 
 def pure_call(python: Python, call: Call) -> Value:
@@ -265,7 +256,7 @@ def _getattr(python: Python, call: Call) -> Value:
 def _import_module(python: Python, call: Call) -> Value:
     name, _ = call.get(0, "name")
     if isinstance(name, str) and not has_hole(name):
-        python.session.on_import(name)
+        python.session.observer.on_import(name)
         top = call.path.endswith("__import__") and not call.keywords.get("fromlist")
         return Symbol(name.partition(".")[0] if top else name)
     return python.unknown(call.node, "the module is chosen while the notebook runs")

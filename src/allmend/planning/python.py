@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from allmend.planning import assignments, blocks, containers, definitions, expressions, invoking, operators
 from allmend.planning.calls import segment
-from allmend.planning.pure import MISSING
+from allmend.planning.holes import Holes
 from allmend.planning.scope import Journal, Scope
 from allmend.planning.values import (
+    MISSING,
     Bound,
     Class,
     Function,
-    Holes,
     Made,
     Member,
     Object,

@@ -1,38 +1,26 @@
-"""One plan in the making: the values, the machine, the record, and who is asked about each call and command."""
+"""One plan in the making: the values, the machine and the record, and the reading of its cells."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allmend.notebooks.syntax import CellCode, Special, split
 from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
-from allmend.planning import command_lines, following, tables
-from allmend.planning.effects import (
-    code,
-    commands,
-    credentials,
-    directories,
-    hardware,
-    imports,
-    library,
-    magics,
-)  # fmt: skip
+from allmend.planning import tables
+from allmend.planning.effects import code, credentials, directories, hardware, library, magics
 from allmend.planning.functions import read_uncalled
-from allmend.planning.pure import MISSING
+from allmend.planning.holes import Holes
+from allmend.planning.observer import Observer
 from allmend.planning.python import Python
 from allmend.planning.record import Record
 from allmend.planning.salvage import parse
 from allmend.planning.scope import Journal
 from allmend.planning.shell import Shell
-from allmend.planning.shell_words import Command
-from allmend.planning.values import DERIVED, Either, Holes, Place, Symbol, Unknown, Value, has_hole, options
+from allmend.planning.values import Place, Symbol, Value, has_hole, options
 from allmend.planning.world import Clone, World
-
-if TYPE_CHECKING:
-    from allmend.planning.calls import Call
 
 Reader = Callable[[str, str, "Clone | None", World], str | None]
 """Path, working directory, the clone it lies in, the notebook's machine -> the script's text, or None."""
@@ -52,6 +40,7 @@ class Session:
         self.record = Record(self.holes)
         self.world = World()
         self.tables = tables.load()
+        self.observer = Observer(self)
         self.python = Python(self)
         self.reader = reader
         """Gives the text of a foreign script where it is at hand (beside the notebook, or fetched when asked to)."""
@@ -263,81 +252,7 @@ class Session:
         code.finish(self)
         library.finish(self)
 
-    # -- what the interpreter asks --------------------------------------------------------------------------------------
-
-    def on_special(self, place: Place, number: int) -> Value:
-        """A `!` line or a magic."""
-        known = self.specials.get(id(place))
-        if known is None or number >= len(known[1]):
-            return None
-        special = known[1][number]
-        self.line = special.line
-        if special.kind == "shell":
-            self.shell_line(special.text, special.line)
-            if special.captured:
-                return Unknown("!" + special.text.strip()[:100], "it is the output of a command")
-            return None
-        return magics.line_magic(self, special)
-
-    def on_call(self, call: Call) -> Value:
-        """A call that is neither the notebook's own function nor pure."""
-        self.line = self.python.line
-        for asked in (code.on_call, command_lines.on_call):
-            answer = asked(self, call)
-            if answer is not MISSING:
-                return answer
-        answer = credentials.on_call(self, call)
-        directories.on_call(self, call)
-        hardware.on_call(self, call)
-        library.on_call(self, call)
-        return answer
-
-    def on_command(self, command: Command, shell: Shell) -> None:
-        """One simple shell command."""
-        self.line = command.line
-        commands.run(self, command, shell)
-
-    def on_change_directory(self, path: str, line: int) -> None:
-        """A shell went to `path`."""
-        self.line = line
-        directories.entered(self, path)
-
-    def on_assign(self, name: str, value: Value, source: ast.expr) -> None:
-        """A variable was assigned."""
-        self.line = self.python.line
-        credentials.on_assign(self, name, value, source)
-
-    def on_set_attribute(self, path: str, value: Value, source: ast.expr) -> None:
-        """`module.attribute = value`."""
-        self.line = self.python.line
-        credentials.on_set_attribute(self, path, value, source)
-
-    def on_set_item(self, path: str, key: Value, value: Value, source: ast.expr, key_node: ast.expr) -> None:
-        """`symbol[key] = value`."""
-        self.line = self.python.line
-        if path == "os.environ":
-            credentials.set_environment(self, key, value, source, key_node)
-        elif path == "sys.path" and isinstance(value, str):
-            self.world.search.append(self.world.key(value))
-
-    def on_get_item(self, path: str, key: Value, node: ast.Subscript) -> Value:
-        """`symbol[key]`."""
-        if path == "sys.argv" and isinstance(key, int) and 0 < key <= len(self.argv):
-            return self.derive(self.argv[key - 1])
-        if path == "os.environ":
-            self.line = node.lineno
-            return credentials.read_environment(self, key, node.slice)
-        return MISSING
-
-    def on_import(self, module: str) -> None:
-        """A module is imported."""
-        self.line = self.python.line
-        imports.on_import(self, module)
-
-    def on_shell_variable(self, name: str, value: str, line: int) -> None:
-        """A shell variable is set."""
-        self.line = line
-        credentials.shell_variable(self, name, value)
+    # -- what is known beside the cells -------------------------------------------------------------------------------
 
     def shell_value(self, name: str) -> Value:
         """An environment variable that the notebook set, or None."""
@@ -356,15 +271,3 @@ class Session:
         """A symbol, or its value where it is a well-known constant."""
         known = self.tables.maps.get("constants", {}).get(path)
         return known if known is not None else Symbol(path)
-
-    def follow(self, path: str, cwd: str, clone: Clone | None) -> None:
-        """A script from outside runs."""
-        following.script(self, path, cwd, clone)
-
-    def derive(self, value: Value) -> Value:
-        """`value` marked as worked out."""
-        if isinstance(value, str) and DERIVED not in value:
-            return DERIVED + value
-        if isinstance(value, Either):
-            return Either(tuple((arms, self.derive(option)) for arms, option in value.options))
-        return value

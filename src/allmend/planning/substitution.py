@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.attributes import attribute
-from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Either, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, MISSING, Either, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.python import Python

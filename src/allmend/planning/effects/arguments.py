@@ -10,9 +10,9 @@ from allmend.planning.calls import segment
 from allmend.planning.effects.targets import (
     plain,
 )  # fmt: skip
-from allmend.planning.pure import MISSING
 from allmend.planning.values import (
     DERIVED,
+    MISSING,
     Class,
     Function,
     Made,

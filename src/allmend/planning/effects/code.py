@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
-from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Made, Unknown, Value, has_hole, options, strings
+from allmend.planning.values import DERIVED, MISSING, Made, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -149,7 +148,7 @@ def _words(
         session, cwd=session.world.cwd if cwd is None else cwd, from_python=started, first_line=call.node.lineno
     )
     command = Command(words, literal, call.node.lineno, shell.cwd, stdin=stdin, from_python=started)
-    session.on_command(command, shell)
+    session.observer.on_command(command, shell)
 
 
 def _pip(session: Session, call: Call) -> Value:

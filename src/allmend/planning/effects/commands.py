@@ -139,7 +139,7 @@ def run(session: Session, command: Command, shell: Shell) -> None:
     for key, value in command.environment.items():
         session.line = command.line
         if key not in ("COMMANDLINE_ARGS",):
-            session.on_shell_variable(key, value, command.line)
+            session.observer.on_shell_variable(key, value, command.line)
     if command.from_python:
         _process(session, command, name)
     filing.redirections(session, line)
@@ -196,7 +196,7 @@ def _export(session: Session, line: Line) -> None:
     for word in line.words[1:]:
         name, sign, value = word.partition("=")
         if sign and name.isidentifier():
-            session.on_shell_variable(name, value, line.command.line)
+            session.observer.on_shell_variable(name, value, line.command.line)
 
 
 def _eval(session: Session, line: Line) -> None:

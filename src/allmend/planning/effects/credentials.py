@@ -7,9 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.calls import segment
-from allmend.planning.pure import MISSING
 from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
-from allmend.planning.values import DERIVED, Either, Made, Unknown, Value, has_hole, options
+from allmend.planning.values import DERIVED, MISSING, Either, Made, Unknown, Value, derived, has_hole, options
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call
@@ -78,7 +77,7 @@ def on_call(session: Session, call: Call) -> Value:
         if isinstance(found, Unknown):
             default, _ = call.get(1, "default")
             if isinstance(default, str) and default:
-                return session.derive(default)
+                return derived(default)
         return found
     if path in ("os.environ.update",):
         value = call.args[0] if call.args else call.keywords
@@ -212,7 +211,7 @@ def read_environment(session: Session, key: Value, node: ast.AST | None) -> Valu
 
         hardware.need(session, "tpu")
     if known is not None:
-        return session.derive(known)
+        return derived(known)
     if name == "HOME":
         return "~"
     return Unknown(f"${name}", "it is read from the environment")

@@ -12,9 +12,9 @@ from allmend.planning.effects.targets import (
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.pure import MISSING
 from allmend.planning.values import (
     DERIVED,
+    MISSING,
     Made,
     Unknown,
     has_hole,

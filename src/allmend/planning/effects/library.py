@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from allmend.planning.effects import hubs, readers
-from allmend.planning.pure import MISSING
-from allmend.planning.values import DERIVED, Unknown, Value, has_hole, options, strings
+from allmend.planning.values import DERIVED, MISSING, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
     from allmend.planning.calls import Call

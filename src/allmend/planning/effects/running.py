@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning import following
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.launchers import launched
 from allmend.planning.effects.scripts import ran, script, web_ui
@@ -154,7 +155,7 @@ def module(session: Session, line: Line, at: int) -> None:
     if clone is not None and not _known_module(session, top):
         path = world.resolve(name.replace(".", "/") + ".py", line.cwd)
         line.add("foreign_code", at, path, pinned=clone.pinned)
-        session.follow(name.replace(".", "/") + ".py", line.cwd, clone)
+        following.script(session, name.replace(".", "/") + ".py", line.cwd, clone)
         web_ui(session, path, line.words[at + 1 :], outside=True, line=line.command.line)
         return
     key = world.key(name.replace(".", "/") + ".py", line.cwd)

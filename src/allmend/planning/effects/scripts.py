@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from allmend.planning import following
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.targets import is_url, plain
 from allmend.planning.values import DERIVED, has_hole
@@ -81,7 +82,7 @@ def script(
         session.add(
             "foreign_code", full, literal=literal, detail={"pinned": bool(clone and clone.pinned)}, line=at_line
         )
-        session.follow(path, cwd, clone)
+        following.script(session, path, cwd, clone)
     if not quiet:
         web_ui(session, path, words or [], outside=clone is not None or origin is not None, line=at_line)
 
