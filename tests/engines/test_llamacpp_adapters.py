@@ -64,7 +64,7 @@ def test_an_adapter_that_does_not_fit_the_file_is_refused(engine: LlamaCppEngine
     dora = replace(good, config=LoraConfig(rank=4, alpha=4, dora=True))
     with pytest.raises(InputError, match="DoRA"):
         engine.add_adapter("bad", dora)
-    assert engine.adapters() == () and not list(Path(engine._folder.name).iterdir())
+    assert engine.adapters() == () and not list(engine._files.folder.iterdir())
 
 
 def test_a_file_that_llamacpp_refuses_costs_nobody_else_an_answer(engine: LlamaCppEngine) -> None:
@@ -73,7 +73,7 @@ def test_a_file_that_llamacpp_refuses_costs_nobody_else_an_answer(engine: LlamaC
     assert base[0] is None and a[0] is None and base != a
     engine.add_adapter("broken", adapter(2))
     engine.add_adapter("b", adapter(3))
-    engine._files["broken"].write_bytes(b"GGUF, but no more than that")
+    engine._files.by_name["broken"].write_bytes(b"GGUF, but no more than that")
     error, _ = said(engine, "broken")
     assert error and "'broken'" in error
     assert said(engine) == base and said(engine, "a") == a and said(engine, "b")[0] is None
@@ -84,7 +84,7 @@ def test_a_file_that_llamacpp_refuses_costs_nobody_else_an_answer(engine: LlamaC
 
 
 def test_files_of_adapters_that_are_gone_are_deleted(engine: LlamaCppEngine) -> None:
-    folder = Path(engine._folder.name)
+    folder = engine._files.folder
     for _ in range(3):
         engine.add_adapter("a", adapter(1))
         said(engine, "a")
@@ -95,28 +95,28 @@ def test_files_of_adapters_that_are_gone_are_deleted(engine: LlamaCppEngine) -> 
 
 
 def test_who_needs_a_start_is_not_overtaken_by_those_who_do_not(engine: LlamaCppEngine) -> None:
-    engine._enter({})  # Somebody is being answered.
+    engine._server.enter({})  # Somebody is being answered.
     engine.add_adapter("a", adapter(1))
     came: list[str] = []
 
     def ask(name: str, files: dict[str, Path]) -> threading.Thread:
         def run() -> None:
-            engine._enter(files)
+            engine._server.enter(files)
             came.append(name)
-            engine._leave()
+            engine._server.leave()
 
         thread = threading.Thread(target=run)
         thread.start()
         return thread
 
-    asks = [ask("with a", dict(engine._files))]
-    while not engine._restarts:
+    asks = [ask("with a", dict(engine._files.by_name))]
+    while not engine._server.restarts:
         asks[0].join(0.01)
     asks.append(ask("without", {}))
     asks[1].join(0.5)
     assert came == []
     said_at_last = ask("later", {})
-    engine._leave()
+    engine._server.leave()
     for each in (*asks, said_at_last):
         each.join(120)
     assert sorted(came) == ["later", "with a", "without"]
