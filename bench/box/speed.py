@@ -25,9 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from allmend.box import environment
-from allmend.box.box import Box, Settings
+from allmend.box.box import Box
 from allmend.box.execute import Kernel
 from allmend.box.probe import probe
+from allmend.box.settings import Settings
 from allmend.nouns.permissions import Permissions
 
 OPENS = """

@@ -26,9 +26,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from allmend.box import document, interpreters, named, owner, profiles
-from allmend.box.box import Settings
 from allmend.box.environment import Environment
 from allmend.box.run import Job, run
+from allmend.box.settings import Settings
 from allmend.errors import AllmendError
 from allmend.nouns.permissions import Permissions
 from allmend.verbs.plan import plan as make_plan

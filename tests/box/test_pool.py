@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from allmend.box import environment, levels, pool, run
-from allmend.box.box import Settings
 from allmend.box.pool import Pool
+from allmend.box.settings import Settings
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Receipt
 

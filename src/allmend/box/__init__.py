@@ -9,7 +9,11 @@ control     the supervisor's side of the launcher's socket
 egress/     the only way out: proxy, transparent ports, DNS
 notices     programs and connections, seen through seccomp notifications
 cgroups     memory, processes and CPU where control groups can be had
+settings    what a box is made from
 box         one box from start to end
+processes   what runs in it, seen from outside: started, alive, ended
+connections every way into and out of it
+reports     what the interpreter inside says it tried
 execute     cells through the kernel's sockets; its messages are hostile input
 record      events by cell
 receipt     the record as a noun, and its difference from the plan

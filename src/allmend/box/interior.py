@@ -20,9 +20,9 @@ from allmend.box.scratch import Scratch
 from allmend.errors import DoesNotFit, Unavailable
 
 if TYPE_CHECKING:
-    from allmend.box.box import Settings
     from allmend.box.limits import Settled
     from allmend.box.probe import Machine
+    from allmend.box.settings import Settings
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 INSIDE = Path(__file__).parent / "inside"

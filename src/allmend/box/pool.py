@@ -15,8 +15,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from allmend.box.box import Box, Settings
+from allmend.box.box import Box
 from allmend.box.execute import Kernel, KernelGone
+from allmend.box.settings import Settings
 from allmend.errors import AllmendError
 
 KEEP_SECONDS = 600.0

@@ -21,7 +21,8 @@ from jupyter_client.provisioning import KernelProvisionerBase
 from traitlets import Unicode
 
 from allmend.box import environment, levels, owner
-from allmend.box.box import Box, Settings
+from allmend.box.box import Box
+from allmend.box.settings import Settings
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import Receipt
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from allmend.box.box import Box, Settings
+from allmend.box.box import Box
 from allmend.box.changes import Changes
 from allmend.box.execute import Kernel, KernelGone, Outcome
 from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
@@ -28,6 +28,7 @@ from allmend.box.outputs import MOST_OUTPUTS, Shown
 from allmend.box.pool import Pool, Ready
 from allmend.box.questions import Type
 from allmend.box.receipt import difference
+from allmend.box.settings import Settings
 from allmend.box.web import Web
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.plan import Plan

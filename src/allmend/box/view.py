@@ -5,6 +5,8 @@ An empty root plus what is listed. Nothing is hidden by a deny list.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -72,6 +74,20 @@ class View:
         rules += [(f"/dev/{name}", "work" if name == "shm" else "device") for name in self.device_names]
         rules += [(path, "device") for path in self.devices]
         return [*rules, ("/proc", "read")]
+
+    def permits(self, path: str, writing: bool, overlays: Container[str] = ()) -> bool:
+        """Whether the box lets `path` through, judged by its text.
+
+        Args:
+            overlays: generated files, by where they are inside; they can be read.
+        """
+        path = os.path.normpath(path)
+        for target, right in sorted(self.rules(), key=lambda rule: -len(rule[0])):
+            if path == target or path.startswith(target.rstrip("/") + "/"):
+                return right in ("work", "device", "sockets") or not writing
+        if path in overlays:
+            return not writing
+        return any(entry.target.startswith(path.rstrip("/") + "/") for entry in self.shown) and not writing
 
 
 def system() -> View:

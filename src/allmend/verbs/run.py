@@ -17,12 +17,12 @@ from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
     from allmend.box.box import Box
-    from allmend.box.box import Settings as BoxSettings
     from allmend.box.environment import Environment
     from allmend.box.owner import Operator
     from allmend.box.pool import Pool
     from allmend.box.questions import Ask, Type
     from allmend.box.run import Later, Progress
+    from allmend.box.settings import Settings as BoxSettings
     from allmend.box.web import Web
     from allmend.locking.held import Held
     from allmend.nouns.permissions import Permissions
@@ -212,7 +212,7 @@ def _box_settings(
 ) -> BoxSettings:
     """What the box is made from; packages that every run of the notebook needs are made ready here."""
     from allmend.box import installing, sets
-    from allmend.box.box import Settings as BoxSettings
+    from allmend.box.settings import Settings as BoxSettings
     from allmend.planning.permissions import requirements
 
     document = prepared.document

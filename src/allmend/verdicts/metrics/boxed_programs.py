@@ -75,8 +75,9 @@ def run_programs(programs: Sequence[str], seconds: float = _SECONDS) -> list[boo
 @contextmanager
 def _box(seconds: float) -> Iterator[_Ask]:
     from allmend.box import environment, levels
-    from allmend.box.box import Box, Settings
+    from allmend.box.box import Box
     from allmend.box.execute import Kernel
+    from allmend.box.settings import Settings
     from allmend.nouns.permissions import Permissions
 
     level, why = levels.choose()
