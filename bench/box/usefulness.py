@@ -27,7 +27,8 @@ from pathlib import Path
 
 from allmend.box import document, interpreters, named, owner, profiles
 from allmend.box.environment import Environment
-from allmend.box.run import Job, run
+from allmend.box.job import Job
+from allmend.box.run import run
 from allmend.box.settings import Settings
 from allmend.errors import AllmendError
 from allmend.nouns.permissions import Permissions

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from allmend.box import document, environment, owner, page
 from allmend.box.box import Box
-from allmend.box.run import Job, run, write_atomically
+from allmend.box.job import Job
+from allmend.box.run import run, write_atomically
 from allmend.box.settings import Settings
 from allmend.nouns.permissions import Permissions
 from allmend.nouns.plan import Plan

@@ -13,7 +13,7 @@ from allmend.apps.servers import Registry, is_server_name
 if TYPE_CHECKING:
     from allmend.access import Listener
     from allmend.box.box import Box
-    from allmend.box.run import Later
+    from allmend.box.job import Later
     from allmend.box.web import WebServer
 
 _LINK_SECONDS = 6 * 3600.0

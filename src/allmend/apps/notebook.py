@@ -13,7 +13,7 @@ from allmend.apps.parameters import settable
 if TYPE_CHECKING:
     from allmend.apps.serving import RunServers
     from allmend.box.box import Box
-    from allmend.box.run import Later
+    from allmend.box.job import Later
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import FormParameter, Plan
     from allmend.nouns.receipt import CellRecord, Receipt

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from allmend.apps.runs import AppRun
     from allmend.apps.serving import RunServers
     from allmend.box.box import Box
-    from allmend.box.run import Later
+    from allmend.box.job import Later
 
 IDLE_SECONDS = 15 * 60.0
 """A run that only serves ends when nobody has used it for so long."""

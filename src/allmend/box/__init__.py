@@ -16,5 +16,8 @@ connections every way into and out of it
 reports     what the interpreter inside says it tried
 execute     cells through the kernel's sockets; its messages are hostile input
 record      events by cell
+job         one notebook to run, and who hears how it goes
+run         it, from its first cell to its receipt
+taking_out  what it leaves, copied out by its permissions
 receipt     the record as a noun, and its difference from the plan
 """

@@ -8,105 +8,28 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from allmend.box.box import Box
 from allmend.box.changes import Changes
 from allmend.box.execute import Kernel, KernelGone, Outcome
-from allmend.box.export import DEFAULT_OUTPUTS, export, matches, why_not
+from allmend.box.interrupts import terminated_as_interrupted, undisturbed
+from allmend.box.job import Job, Progress, Silent
 from allmend.box.named import missing_file
 from allmend.box.outputs import MOST_OUTPUTS, Shown
-from allmend.box.pool import Pool, Ready
-from allmend.box.questions import Type
+from allmend.box.pool import Ready
 from allmend.box.receipt import difference
-from allmend.box.settings import Settings
-from allmend.box.web import Web
+from allmend.box.taking_out import take_out
 from allmend.nouns.permissions import Permissions
-from allmend.nouns.plan import Plan
 from allmend.nouns.receipt import CellRecord, Event, FileWritten, PlanDifference, Receipt
 
 _WRITING_SHARE = 20
 """Writing takes at most one part in so many of the time; a small notebook is written after every cell."""
-_MOST_FILES_LISTED = 2000
-
-
-class Progress(Protocol):
-    """Hears how a run goes; the command line and a page each have one.
-
-    One that answers questions may also have `ending()`, called from any thread when the run ends: whoever still waits
-    for an answer stops waiting.
-    """
-
-    def cell_started(self, cell: int, source: str) -> None:
-        """A code cell begins."""
-
-    def output(self, cell: int, shown: Shown) -> None:
-        """A piece of output of the running cell."""
-
-    def cell_ended(self, record: CellRecord) -> None:
-        """A code cell has ended."""
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def cell_started(self, cell: int, source: str) -> None:
-        """Nothing."""
-
-    def output(self, cell: int, shown: Shown) -> None:
-        """Nothing."""
-
-    def cell_ended(self, record: CellRecord) -> None:
-        """Nothing."""
-
-
-Later = Callable[[int, str], Outcome]
-"""Runs code for a cell after the last one; what it puts out joins the cell's outputs, but for its value."""
-
-
-@dataclass
-class Job:
-    """One notebook to run."""
-
-    notebook: dict[str, Any]
-    """nbformat 4; its outputs are replaced."""
-    path: str
-    sha256: str
-    settings: Settings
-    executed: Path
-    """Where the executed notebook is written."""
-    receipt: Path
-    """Where the receipt is written (JSON)."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    plan: Plan | None = None
-    planned_hosts: list[str] = field(default_factory=list)
-    """Hosts the plan needs beyond those it lists by name."""
-    serving_hosts: list[str] = field(default_factory=list)
-    """Hosts that serve files for those the plan needs; met or not, they are as planned."""
-    keep_going: bool = False
-    """Run the cells after one that failed."""
-    operator_grants: list[str] = field(default_factory=list)
-    skip: frozenset[int] = frozenset()
-    web: Web | None = None
-    """Is told of web servers that the notebook starts."""
-    stay: Callable[[Box, Later], None] | None = None
-    """Called when every cell ran: returns when the notebook's web servers and what its outputs call, if there are any,
-    are no longer wanted."""
-    pool: Pool | None = None
-    """Kernels started ahead."""
-    typed: Type | None = None
-    """Has a person type a line for `input()`; without it `input()` fails."""
-    kernel: tuple[str, str] = ("started", "for this run")
-    """Where the kernel came from, and why; known when the run has begun."""
 
 
 def run(job: Job, progress: Progress | None = None, box_made: Callable[[Box], None] | None = None) -> Receipt:
@@ -118,6 +41,8 @@ def run(job: Job, progress: Progress | None = None, box_made: Callable[[Box], No
 
 
 class _Run:
+    """The run under way; `written` is its receipt as it was last written."""
+
     def __init__(self, job: Job, progress: Progress, box_made: Callable[[Box], None] | None) -> None:
         self.job = job
         self.progress = progress
@@ -138,13 +63,8 @@ class _Run:
 
     def carry_out(self) -> Receipt:
         """Run with SIGTERM treated like Ctrl-C, so that it too leaves the receipt."""
-        if threading.current_thread() is not threading.main_thread():
+        with terminated_as_interrupted():
             return self._carry_out()
-        before = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            return self._carry_out()
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     def _carry_out(self) -> Receipt:
         box, job = self.box, self.job
@@ -168,7 +88,7 @@ class _Run:
         except KeyboardInterrupt:
             box.stop("interrupted", "it was interrupted from outside")
         finally:
-            with _undisturbed():
+            with undisturbed():
                 if kernel is not None:
                     kernel.close()
                 self._finish(job.settings.permissions)
@@ -272,37 +192,11 @@ class _Run:
                 box.stop("finished", "every cell ran")
             box.finish()
             self.changes.look(-1)
-            self._take_out(permissions)
+            for file in take_out(box, self.changes, permissions):
+                self.files.append(file)
         finally:
             self._write(force=True)
             box.close()
-
-    def _take_out(self, permissions: Permissions) -> None:
-        if self.job.settings.level == "D":
-            return  # it worked in the notebook's own folder
-        globs = [*DEFAULT_OUTPUTS, *permissions.files.outputs, *map(_escape, self.box.services.downloads)]
-        results = {}
-        if permissions.files.write is not None:
-            destination = (self.job.settings.folder / Path(permissions.files.write).expanduser()).absolute()
-            found = export(self.box.scratch.content, destination, globs, most_bytes=self.box.limits.disk)
-            results = {item.path: item for item in found}
-        for path, (size, cell) in sorted(self.changes.by_path.items())[:_MOST_FILES_LISTED]:
-            result = results.pop(path, None)
-            declared = matches(path, globs)
-            reason = result.refused if result else ("no folder to write to was permitted" if declared else None)
-            reason = reason or (why_not(path) if declared and result is None else None)
-            exported = result is not None and result.refused is None
-            self.files.append(FileWritten(path=path, bytes=size, cell=cell, exported=exported, why_not=reason))
-        rest = [(item.path, item) for item in results.values()]
-        if self.box.interior.drive_copy is not None and permissions.drive is not None:
-            drive = (self.job.settings.folder / Path(permissions.drive.folder).expanduser()).resolve()
-            most = self.box.limits.disk
-            taken = export(self.box.interior.drive_copy, drive, ["**"], most_bytes=most, changed_only=True)
-            rest += [(f"drive/MyDrive/{item.path}", item) for item in taken]
-        for path, item in rest:
-            self.files.append(
-                FileWritten(path=path, bytes=item.bytes, cell=-1, exported=item.refused is None, why_not=item.refused)
-            )
 
     def receipt(self) -> Receipt:
         """The receipt as it stands now."""
@@ -367,29 +261,6 @@ class _Run:
 
 def _source(cell: dict[str, Any]) -> str:
     return "".join(cell["source"]) if isinstance(cell["source"], list) else str(cell["source"])
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold off Ctrl-C and SIGTERM while the receipt is written; a second one must not lose it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _escape(path: str) -> str:
-    """A path as a glob that matches it alone."""
-    return path if not set(path) & set("*?") else "".join("?" if c in "*?" else c for c in path)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -106,7 +106,8 @@ def _reachable() -> str | None:
 
 def _boxed(folder: Path, source: Path, operator: Operator, *, tree: bool, commit: str) -> tuple[Any, str]:
     from allmend.box import environment, levels, profiles
-    from allmend.box.run import Job, run
+    from allmend.box.job import Job
+    from allmend.box.run import run
     from allmend.box.settings import Settings
     from allmend.nouns.permissions import Permissions
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from allmend.access import Listener
     from allmend.apps import NotebookApp, Task
     from allmend.box.box import Box
+    from allmend.box.job import Later
     from allmend.box.outputs import Shown
     from allmend.box.pool import Pool
-    from allmend.box.run import Later
     from allmend.nouns.permissions import Permissions
     from allmend.nouns.plan import Plan
     from allmend.nouns.receipt import CellRecord, Receipt

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from allmend.errors import UsageError
 
 if TYPE_CHECKING:
+    from allmend.box.job import Progress
     from allmend.box.owner import Operator
-    from allmend.box.run import Progress
     from allmend.locking.held import Held
     from allmend.verbs.run import Prepared
 

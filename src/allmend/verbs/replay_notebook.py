@@ -11,7 +11,7 @@ from allmend.errors import InputError, NotFound, Refused, UsageError
 from allmend.verbs.run import RunSettings
 
 if TYPE_CHECKING:
-    from allmend.box.run import Progress
+    from allmend.box.job import Progress
     from allmend.nouns.likeness import Likeness
     from allmend.nouns.run import Run
 

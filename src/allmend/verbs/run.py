@@ -18,10 +18,10 @@ from allmend.verbs.settings import Settings
 if TYPE_CHECKING:
     from allmend.box.box import Box
     from allmend.box.environment import Environment
+    from allmend.box.job import Later, Progress
     from allmend.box.owner import Operator
     from allmend.box.pool import Pool
     from allmend.box.questions import Ask, Type
-    from allmend.box.run import Later, Progress
     from allmend.box.settings import Settings as BoxSettings
     from allmend.box.web import Web
     from allmend.locking.held import Held
