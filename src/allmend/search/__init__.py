@@ -5,7 +5,9 @@ rungs        successive halving as arithmetic: how many trials see how many rows
 sampling     points by Optuna's ask and tell, in a storage that any Optuna opens
 trainer      training segments of trials: siblings on one frozen model
 state        what is on disk: record, checkpoints, adapters
-scheduler    brackets and rungs over workers; anytime, and resumable after a kill
+scheduler    brackets and rungs: who goes on, and how far; anytime, and resumable after a kill
+workers      one rung, trained on as many workers as there are
+trials       the trials as the record has them: whatever changes is written
 upper        adapters in the upper layers alone: what lies below is worked out once for all trials and epochs
 at_once      several adapters in one step
 rows_curve   quality against rows

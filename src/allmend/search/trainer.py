@@ -160,6 +160,11 @@ class Siblings:
         self._passes = self._lora = None
 
 
+def rows_of(point: Point, rows: int) -> int:
+    """Rows that a trial at `point` sees at most, of `rows` training rows."""
+    return max(1, round(point.epochs * rows))
+
+
 def rows_after(step: int, batch: int, rows: int) -> int:
     """Training rows that `step` steps have seen; an epoch's last batch may be smaller."""
     each = -(-rows // batch)
