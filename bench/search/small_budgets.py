@@ -36,7 +36,7 @@ from allmend.search.space import Space, space_of
 from allmend.search.state import RECORD, Keeper, read_record
 from allmend.search.trainer import Shared, Siblings
 from allmend.tuning.rates import first_rate
-from allmend.verbs.searching_work import how_many
+from allmend.verbs.searching_size import how_many
 from allmend.verdicts.intervals import paired_interval
 from allmend.verdicts.measure import answer_labels
 

@@ -28,7 +28,7 @@ from allmend.releases.parity.compare import compare
 from allmend.releases.prove import ask_tested
 from allmend.verbs.ship import ship
 from allmend.verbs.tune import TuneSettings
-from allmend.verbs.tuning_work import read_dataset
+from allmend.verbs.tuning_rows import read_dataset
 
 FORMATS = "f16,bf16,q8_0,q6_k,q5_k_m,q5_0,q4_k_m,q4_k_s,q4_0,q3_k_m,q2_k"
 RESULT = Path(__file__).with_suffix(".json")

@@ -20,8 +20,8 @@ from allmend.models.saving import write_model
 from allmend.nouns.verdict import Verdict
 from allmend.releases.make import Order
 from allmend.verbs.tune import TuneSettings
+from allmend.verbs.tuning_rows import read_dataset
 from allmend.verbs.tuning_verdict import write_verdict
-from allmend.verbs.tuning_work import read_dataset
 
 TERMS = "Use is bound to these terms."
 

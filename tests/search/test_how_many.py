@@ -6,7 +6,7 @@ import pytest
 
 from allmend.search.rungs import Costs
 from allmend.search.space import Space, rates_around
-from allmend.verbs.searching_work import how_many, why_no_search
+from allmend.verbs.searching_size import how_many, why_no_search
 
 COSTS = Costs(row=0.05, evaluation=2.0)
 """About what the reviews take on two cores."""

@@ -18,8 +18,8 @@ from allmend.verbs.clock import Clock
 from allmend.verbs.tune import TuneSettings, tune
 from allmend.verbs.tuning_checks import read_norms
 from allmend.verbs.tuning_question import More, writing_within
+from allmend.verbs.tuning_rows import check_sides, read_dataset
 from allmend.verbs.tuning_verdict import Judging
-from allmend.verbs.tuning_work import check_sides, read_dataset
 from allmend.verbs.watching import SILENT
 from allmend.verdicts import forgetting
 from allmend.verdicts.answers import answers_of

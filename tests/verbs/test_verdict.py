@@ -22,7 +22,7 @@ from allmend.nouns.verdict import Comparison, Verdict
 from allmend.verbs.recorded_rows import rows_digest
 from allmend.verbs.ship import ship
 from allmend.verbs.tune import TuneSettings
-from allmend.verbs.tuning_work import read_dataset
+from allmend.verbs.tuning_rows import read_dataset
 from allmend.verbs.verdict import VerdictSettings, compare, verdict
 from allmend.verbs.verdict_work import joined_labels
 

@@ -32,7 +32,7 @@ def siblings(
     from allmend.models import parse, resolve
     from allmend.models.loading import load
     from allmend.verbs.tune import TuneSettings
-    from allmend.verbs.tuning_work import read_dataset
+    from allmend.verbs.tuning_rows import read_dataset
 
     if threads:
         torch.set_num_threads(threads)

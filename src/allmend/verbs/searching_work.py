@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -17,20 +15,21 @@ from allmend.compute import Event, Finished, HereWorker, ProcessWorker, Stepped,
 from allmend.errors import UsageError
 from allmend.nouns.search import Search, Trial
 from allmend.search.page import write_page
-from allmend.search.rungs import ETA, Costs, fit, halve
+from allmend.search.rungs import Costs
 from allmend.search.sampling import FILE, Sampler
-from allmend.search.scheduler import ENOUGH_ROWS, SLACK, Limits, Scheduler
-from allmend.search.space import Space, first_points, space_of
-from allmend.search.state import RECORD, TRIALS, Keeper, read_record
+from allmend.search.scheduler import Limits, Scheduler
+from allmend.search.space import Space, space_of
+from allmend.search.state import RECORD, Keeper, read_record
 from allmend.search.trainer import Shared, Siblings, plan_of
 from allmend.search.upper import FILE as BELOW
 from allmend.search.upper import cache_file
 from allmend.search.words import bought, planned
-from allmend.tuning import together
 from allmend.tuning.loop import BEST, LAST
 from allmend.tuning.rates import first_rate
 from allmend.tuning.tricks import Tricks
 from allmend.verbs.recorded_plan import PLAN
+from allmend.verbs.searching_files import link, take_over
+from allmend.verbs.searching_size import how_many, why_no_search
 from allmend.verbs.stopping import stop_between_steps
 from allmend.verbs.tuning_plan import PACK_TOKENS, Probed, probe
 from allmend.verbs.tuning_resume import interrupted, write_key
@@ -41,12 +40,8 @@ if TYPE_CHECKING:
 
 MOST = 27
 """Trials in all, where a person names no number."""
-WHOLE_ROWS = 3000
-"""Rows that a winner should see, where there are so many: below it, searching costs more than it finds."""
 _EVALUATION_SHARE = 0.15
 _LEAST_SELECT = 50
-_FEWEST_SELECT = 20
-"""Selection rows below which the lowest loss of several settings is luck."""
 
 
 class Searching:
@@ -204,7 +199,7 @@ class Searching:
                             storage=str(run.folder / FILE))  # fmt: skip
             (run.folder / RECORD).write_text(search.to_json(indent=None))
             return search
-        _copy(self.earlier, run.folder)
+        take_over(self.earlier, run.folder)
         search = read_record(run.folder)
         trials = tuple(
             trial.model_copy(update={"state": "paused", "worker": ""}) if trial.state == "running" else trial
@@ -263,7 +258,7 @@ class Searching:
         folder = keeper.folder_of(winner.number)
         for file in (BEST, LAST):
             if (folder / file).is_file():
-                _link(folder / file, run.folder / file)
+                link(folder / file, run.folder / file)
         if keeper.write_last(run.folder / "adapter-last", winner.number, winner.point):
             run.output("adapter-last", run.folder / "adapter-last")
         self._keep_plan(keeper, winner)
@@ -301,63 +296,3 @@ def why_one_a_step(device: str) -> str:
     if device == "cpu":
         return "on a processor a step is bound by arithmetic; several at once were measured at half the speed"
     return "several at once were not measured on such a device yet"
-
-
-def why_no_search(trials: int | None, rate: float | None, select: int) -> str:
-    """Why there is no search; empty where there is one."""
-    if trials == 1:
-        return "asked for"
-    if together.processes() > 1:
-        return "several processes train one setting together"
-    if not select:
-        return "there are no selection rows to compare by"
-    if trials is None and select < _FEWEST_SELECT:
-        return f"{select} selection rows are too few to tell settings apart by; --trials searches all the same"
-    if trials is None and rate is not None:
-        return "a learning rate was named; --trials searches the rest"
-    return ""
-
-
-def how_many(seconds: float, costs: Costs, rows: int, space: Space, asked: int | None) -> tuple[int, str]:
-    """Trials of the first bracket, and why: as many as can see enough rows to be told apart."""
-    if space.size() == 1:
-        return 1, "every setting was named"
-    if asked is not None:
-        return asked, "asked for"
-    most = max(1, round(max(point.epochs for point in first_points(space, 9)) * rows))
-    for count in (9, 3):
-        if count > space.size():
-            continue
-        counts = halve(count)
-        ends = fit(counts, seconds * SLACK, costs, most)
-        enough = min(ENOUGH_ROWS, most // ETA ** (len(counts) - 1))
-        if ends and ends[0] >= enough and ends[-1] >= min(WHOLE_ROWS, most):
-            return count, f"each sees {ends[0]} rows before the first of {len(counts)} comparisons"
-    return 1, (
-        f"a search would leave the winner fewer than {min(WHOLE_ROWS, most)} rows, or its trials fewer than "
-        f"{min(ENOUGH_ROWS, most)}: one informed setting makes more of so little time"
-    )
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A search's files under another run, without copying bytes where that can be had.
-
-    The record is last: only with it a run is one to go on with, and a kill may come before.
-    """
-    for path in [source / FILE, *(source / TRIALS).rglob("*"), *(source / "adapter").rglob("*"), source / RECORD]:
-        if path.is_file():
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if path.name == FILE:
-                shutil.copyfile(path, place)
-            else:
-                _link(path, place)
-
-
-def _link(source: Path, target: Path) -> None:
-    # Files are only ever replaced by rename, so a second name is as good as a copy.
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

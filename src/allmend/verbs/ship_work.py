@@ -19,7 +19,7 @@ from allmend.releases.gguf.types import checked
 from allmend.releases.make import Order, make
 from allmend.verbs.recorded_rows import check_division, check_held_out, division, held_out_digest
 from allmend.verbs.tune import TuneSettings
-from allmend.verbs.tuning_work import read_dataset
+from allmend.verbs.tuning_rows import read_dataset
 
 if TYPE_CHECKING:
     from allmend.data import Row

@@ -102,7 +102,7 @@ def _ask(run: Run, seed: int, watch: Watch) -> list[Exchange]:
     from allmend.models.rated_rows import examples_file
     from allmend.verbs.serve import start
     from allmend.verbs.tune import TuneSettings
-    from allmend.verbs.tuning_work import read_dataset
+    from allmend.verbs.tuning_rows import read_dataset
 
     watch.stage("Serving it, and asking through the stock openai client")
     rows = read_dataset(str(examples_file(DATA)), TuneSettings.of(run.settings)).held_out

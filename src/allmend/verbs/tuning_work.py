@@ -29,6 +29,7 @@ from allmend.verbs.recorded_plan import Recorded
 from allmend.verbs.recorded_rows import check_division, check_held_out, rows_digest
 from allmend.verbs.searching_work import Searching
 from allmend.verbs.tuning_checks import check_data, check_settings, read_norms
+from allmend.verbs.tuning_rows import check_sides, read_dataset
 from allmend.verbs.tuning_shard import Shard
 from allmend.verbs.tuning_training import Training
 from allmend.verbs.tuning_verdict import Judging
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from allmend.verbs.tune import TuneSettings
     from allmend.verbs.watching import Watch
     from allmend.verdicts.norms import NormsFile
-
-SELECT_ROWS = 200
-HELD_OUT_ROWS = 1000
-"""At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
 _TRAINING_SHARE = 0.3
 
@@ -97,41 +94,6 @@ def work(source: str, settings: TuneSettings, watch: Watch, replayed: Recorded |
 
 def _is_catalogue_name(source: str) -> bool:
     return source in catalogue().data and not Path(source).exists()
-
-
-def read_dataset(source: str, settings: TuneSettings) -> Dataset:
-    """Rows and their splits, as these settings divide them; the same rows and seed give the same splits."""
-    dataset = data.load(
-        source,
-        prompt_column=settings.prompt_column,
-        completion_column=settings.completion_column,
-        skip_bad=settings.skip_bad,
-        seed=settings.seed,
-        held_out_source=settings.held_out,
-    )
-    if settings.held_out is None and len(dataset.held_out) > HELD_OUT_ROWS:
-        dataset = data.load(
-            source,
-            prompt_column=settings.prompt_column,
-            completion_column=settings.completion_column,
-            skip_bad=settings.skip_bad,
-            seed=settings.seed,
-            select=min(SELECT_ROWS, len(dataset.select)),
-            held_out=HELD_OUT_ROWS,
-        )
-    return dataset
-
-
-def check_sides(dataset: Dataset) -> None:
-    """Raise `InputError` where a side of the split is empty."""
-    for side, why in (("held_out", "judge"), ("select", "choose settings"), ("train", "learn")):
-        if not getattr(dataset, side):
-            raise InputError(
-                f"no rows are left to {why} {'from' if why == 'learn' else 'by'}: rows that are alike stay together, "
-                f"and the {len(dataset)} rows are too few groups to divide",
-                where=dataset.examples.source,
-                hint="Bring rows that differ, or name held-out rows of your own with --held-out FILE.",
-            )
 
 
 class Tuning:

@@ -17,8 +17,8 @@ from allmend.models.loading import Loaded, load
 from allmend.verbs.recorded_rows import check_division, check_held_out, division, held_out_digest
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_question import general_text
+from allmend.verbs.tuning_rows import read_dataset
 from allmend.verbs.tuning_verdict import write_verdict
-from allmend.verbs.tuning_work import read_dataset
 from allmend.verdicts import norms
 from allmend.verdicts.few_shot import choose_shots
 from allmend.verdicts.judge import Question, judge
