@@ -138,6 +138,7 @@ def carry_out(
     """
     from allmend.box import owner, page
     from allmend.box import run as running
+    from allmend.box.job import Job
     from allmend.planning.permissions import hosts_of, serving
     from allmend.runs import record
 
@@ -153,7 +154,7 @@ def carry_out(
         running.write_atomically(settings.save_permissions, permissions.to_toml())
     grants = held.operator if held else owner.read()
     box_settings = _box_settings(prepared, permissions, grants, ask=ask, held=held, web=web is not None, to=progress)
-    job = running.Job(
+    job = Job(
         notebook=document.content,
         path=document.path.name,
         sha256=document.sha256,
