@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 import tiny
 from allmend.engines.torch.lora import Lora
 from allmend.engines.torch.native.build import library
-from allmend.engines.torch.native.parts import Unlike, parts_of
+from allmend.engines.torch.native.parts import parts_of
 from allmend.engines.torch.native.runner import NativeRunner
 from allmend.engines.torch.native.weights import tiled
 from allmend.engines.torch.pages import Pages
 from allmend.engines.torch.runner import Memory, Segment
 from allmend.engines.torch.setup import packed_difference
+from allmend.models.norms import Unlike
 
 KINDS = ("float32", "bfloat16", "int8", "int4")
 LARGEST = {"float32": 1e-5, "bfloat16": 0.04, "int8": 0.1, "int4": 0.9}

@@ -12,11 +12,12 @@ from allmend.adapters import LoraSet
 from allmend.data import Tokens
 from allmend.models.attention import use_packed
 from allmend.models.loading import Loaded
+from allmend.models.norms import Unlike
 from allmend.models.support import attends_over_packs, has_plain_head, why_no_packs
 from allmend.nouns.choice import Choice
 from allmend.tuning import together
 from allmend.tuning.divided import Divided, DividedModel
-from allmend.tuning.fast.recognise import Unlike, chains_for, stack_of
+from allmend.tuning.fast.recognise import chains_for, stack_of
 from allmend.tuning.fast.stack import Stack
 from allmend.tuning.loss import lean_loss, loss_of, mean_loss, row_by_row_loss, whole_loss
 from allmend.tuning.packs import Pack, packs

@@ -14,12 +14,13 @@ from allmend.engines.torch import attention
 from allmend.engines.torch.engine import TorchTextEngine
 from allmend.engines.torch.native.abi import GROUPS
 from allmend.engines.torch.native.build import library
-from allmend.engines.torch.native.parts import Unlike, parts_of
+from allmend.engines.torch.native.parts import parts_of
 from allmend.engines.torch.native.runner import NativeRunner
 from allmend.engines.torch.pages import PAGE_SIZE, Pages
 from allmend.engines.torch.runner import Memory, PackedRunner, PlainRunner, Runner, Segment
 from allmend.engines.torch.scheduler import Limits
 from allmend.errors import DoesNotFit, Unavailable
+from allmend.models.norms import Unlike
 from allmend.nouns.choice import Choice
 
 Path = Literal["auto", "native", "packed", "plain"]

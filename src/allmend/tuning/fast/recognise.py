@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from allmend.adapters import LoraLinear, LoraSet
 from allmend.models.attention import packed_attention, segments_of
+from allmend.models.norms import Unlike, eps_of, multiplier_of
 from allmend.models.quantised import QuantisedLinear
 from allmend.models.support import hidden_states
 from allmend.tuning.fast.attend import Heads
@@ -38,10 +39,6 @@ _ACTS: dict[str, Kind] = {
 }  # fmt: skip
 _LISTENER = "allmend_listener"
 _PLAIN = (nn.Linear, QuantisedLinear)
-
-
-class Unlike(Exception):
-    """This model is not of the shape that the fast path knows; the message says in which part."""
 
 
 def chains_for(model: PreTrainedModel, native: bool = True) -> tuple[Chains, str]:
@@ -74,7 +71,7 @@ def stack_of(
         raise Unlike("dropout and DoRA together, which need a product of their own")
     if {name for name, _ in decoder.named_children()} != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         raise Unlike("parts of the decoder that are not known here")
-    eps = _eps(decoder.norm)
+    eps = eps_of(decoder.norm)
     asked = _asked(model)
     parts = [_Parts(layer, eps, asked.get(layer.self_attn)) for layer in decoder.layers]
     angles = {name: _angles(decoder, name) for name in sorted({one.rotary for one in parts})}
@@ -83,7 +80,7 @@ def stack_of(
         chains=chains,
         embed=lambda ids: decoder.embed_tokens(ids).detach(),
         layers=[one.build(chains, lora.config.dropout, scratch) for one in parts],
-        norm=_scale(decoder.norm),
+        norm=multiplier_of(decoder.norm),
         eps=eps,
         angles=angles,
         top_where_learned=top_where_learned,
@@ -150,11 +147,11 @@ class _Parts:
         for name, norm in self.norms.items():
             if norm is None:
                 continue
-            if _eps(norm) != eps:
+            if eps_of(norm) != eps:
                 raise Unlike("norms of different eps")
             if name in {"norm_query", "norm_key"} and norm.weight.shape[-1] != width:
                 raise Unlike("norms over all heads at once")
-        self.scales = {name: None if norm is None else _scale(norm) for name, norm in self.norms.items()}
+        self.scales = {name: None if norm is None else multiplier_of(norm) for name, norm in self.norms.items()}
         kind = getattr(attention, "layer_type", None)
         self.rotary = str(kind) if kind else ""
 
@@ -228,27 +225,6 @@ def _linear(module: Any, name: str) -> tuple[nn.Linear, Low | None]:
     if type(module) not in _PLAIN:
         raise Unlike(f"{name} is no plain linear layer")
     return module, None
-
-
-def _eps(norm: Any) -> float:
-    value = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None)
-    if value is None:
-        raise Unlike(f"the norm {type(norm).__name__}")
-    return float(value)
-
-
-@torch.no_grad()
-def _scale(norm: Any) -> Tensor:
-    """What a norm multiplies by, (D,) fp32: its weight, or one more; found by trying."""
-    weight = norm.weight.detach().float()
-    x = torch.linspace(-2, 3, weight.numel(), device=weight.device).to(norm.weight.dtype)
-    unit = x.float() * torch.rsqrt(x.float().pow(2).mean() + _eps(norm))
-    has = norm(x.unsqueeze(0))[0].float()
-    for scale in (weight, weight + 1):
-        if torch.allclose(has, unit * scale, rtol=2e-2, atol=1e-3):
-            found: Tensor = scale.contiguous()
-            return found
-    raise Unlike(f"the norm {type(norm).__name__}")
 
 
 def _angles(decoder: Any, kind: str) -> Angles:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from allmend.engines.torch.native.abi import PARTS
+from allmend.models.norms import Unlike, eps_of, multiplier_of
 
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
@@ -24,10 +25,6 @@ _LAYER = {
 }  # fmt: skip
 _ACTS = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1, "NewGELUActivation": 1}
 _LISTENER = "allmend_native_listener"
-
-
-class Unlike(Exception):
-    """This model is not of the shape that is known here; the message says in which part."""
 
 
 @dataclass
@@ -79,7 +76,7 @@ def parts_of(model: Any) -> DecoderParts:
     head: Any = model.get_output_embeddings()
     if type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
         raise Unlike("the output layer")
-    eps = _eps(decoder.norm)
+    eps = eps_of(decoder.norm)
     heard = _heard(model)
     layers = [_layer(model, layer, place, heard, eps) for place, layer in enumerate(decoder.layers)]
     first = decoder.layers[0]
@@ -100,7 +97,7 @@ def parts_of(model: Any) -> DecoderParts:
         embed_scale=_embed_scale(decoder),
         embedding=decoder.embed_tokens.weight,
         head=head.weight,
-        norm_final=_multiplier(decoder.norm),
+        norm_final=multiplier_of(decoder.norm),
     )
 
 
@@ -138,7 +135,7 @@ def _layer(model: Any, layer: Any, place: int, heard: dict[int, dict[str, Any]],
         "norm_key": getattr(attention, "k_norm", None),
     }
     for norm in norms.values():
-        if norm is not None and _eps(norm) != eps:
+        if norm is not None and eps_of(norm) != eps:
             raise Unlike("norms of different eps")
     if place not in heard:
         raise Unlike("attention that does not go through the attention interface")
@@ -152,7 +149,7 @@ def _layer(model: Any, layer: Any, place: int, heard: dict[int, dict[str, Any]],
     return LayerParts(
         linears,
         {name: every[id(module)] for name, module in linears.items()},
-        {name: None if norm is None else _multiplier(norm) for name, norm in norms.items()},
+        {name: None if norm is None else multiplier_of(norm) for name, norm in norms.items()},
         int(asked.get("sliding_window") or 0),
         float(asked["scaling"]) if asked.get("scaling") is not None else width**-0.5,
         str(getattr(attention, "layer_type", None) or ""),
@@ -183,26 +180,6 @@ def _heard(model: Any) -> dict[int, dict[str, Any]]:
     finally:
         model.config._attn_implementation_internal = before
     return heard
-
-
-def _eps(norm: Any) -> float:
-    value = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None)
-    if value is None:
-        raise Unlike(f"the norm {type(norm).__name__}")
-    return float(value)
-
-
-def _multiplier(norm: Any) -> Tensor:
-    """What a norm multiplies by: its weight, or one more; found by trying."""
-    weight = norm.weight.detach().float()
-    x = torch.linspace(-2, 3, weight.numel()).to(norm.weight.dtype)
-    unit = x.float() * torch.rsqrt(x.float().pow(2).mean() + _eps(norm))
-    has = norm(x.unsqueeze(0))[0].float()
-    for scale in (weight, weight + 1):
-        if torch.allclose(has, unit * scale, rtol=2e-2, atol=1e-3):
-            found: Tensor = scale.contiguous()
-            return found
-    raise Unlike(f"the norm {type(norm).__name__}")
 
 
 def _embed_scale(decoder: Any) -> float:
