@@ -1,25 +1,14 @@
-"""Compiling and calling `kernels.cpp`.
-
-A C++ compiler makes it once a machine, in about two seconds, into `ALLMEND_HOME/cache/kernels/`, under a name that
-holds the digest of source, compiler and processor. There is no build step and nothing to install: without a compiler
-the torch operations of `chains` do the same work.
-"""
+"""Calling `kernels.cpp`; without a compiler the torch operations of `chains` do the same work."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from allmend.home import home
+from allmend import compiling
 from allmend.models.quantised import NF4
 from allmend.tuning.fast.chains import Kind, Turn
 
@@ -34,48 +23,8 @@ _KINDS = {"silu": 0, "gelu_tanh": 1}
 
 @cache
 def library() -> tuple[ctypes.CDLL | None, str]:
-    """The compiled kernels and where they come from; or None and why there are none."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        return None, "there is no C++ compiler"
-    source = files("allmend.tuning.fast").joinpath("kernels.cpp").read_bytes()
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, timeout=20, check=True).stdout
-        digest = hashlib.sha256(b"\0".join([source, version, " ".join(_FLAGS).encode(), _processor()])).hexdigest()
-        target = home("cache") / "kernels" / f"{digest[:32]}.so"
-        if not target.is_file():
-            _compile(compiler, source, target)
-        _one_thread_pool()
-        return _typed(ctypes.CDLL(str(target))), f"compiled by {version.decode(errors='replace').splitlines()[0]}"
-    except (OSError, subprocess.SubprocessError, AttributeError, IndexError) as error:
-        return None, f"the C++ compiler {compiler} could not make them ({type(error).__name__})"
-
-
-def _processor() -> bytes:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return os.uname().machine.encode()
-    return next((line for line in text.splitlines() if line.startswith("flags")), os.uname().machine).encode()
-
-
-def _compile(compiler: str, source: bytes, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    hidden = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        subprocess.run(
-            [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(hidden)],
-            input=source, capture_output=True, timeout=120, check=True,
-        )  # fmt: skip
-        hidden.replace(target)
-    finally:
-        hidden.unlink(missing_ok=True)
-
-
-def _one_thread_pool() -> None:
-    """Bind to the OpenMP that torch carries, so that matmuls and kernels share one pool of threads."""
-    for name in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
-        ctypes.CDLL(str(name), mode=ctypes.RTLD_GLOBAL)
+    """The compiled kernels and where they come from, or None and why not; the first call takes two seconds."""
+    return compiling.library("allmend.tuning.fast", "kernels.cpp", _FLAGS, _typed, openmp=True)
 
 
 _I, _L, _F, _P = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
@@ -95,12 +44,11 @@ _SIGNATURES = {
 }
 
 
-def _typed(compiled: ctypes.CDLL) -> ctypes.CDLL:
+def _typed(compiled: ctypes.CDLL) -> None:
     for name, signature in _SIGNATURES.items():
         for suffix in _SUFFIX.values():
             function = getattr(compiled, f"{name}_{suffix}")
             function.argtypes, function.restype = signature, None
-    return compiled
 
 
 def _at(tensor: Tensor | None) -> int | None:
