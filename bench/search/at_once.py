@@ -3,7 +3,7 @@
     python bench/search/at_once.py [--rounds 3] [--batch 4] [--model gemma-3-270m]
 
 Apart is measured twice: with the model's own layers, as the joint step has them, and with the fast path that training
-really takes. In turns, medians of several rounds; a minute or two on two cores.
+really takes. In turns, medians of several rounds; a minute or two on two cores. Their losses have to agree.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from adapters_together import AtOnce
 from tasks import dataset, machine
 
 from allmend import data
 from allmend.adapters import LoraConfig, attach, detach
 from allmend.models import resolve
 from allmend.models.loading import load
-from allmend.search.at_once import AtOnce
 from allmend.tuning.passes import Passes
 from allmend.tuning.tricks import Tricks
 
@@ -58,6 +58,21 @@ def main() -> None:
         step.close = together.close  # type: ignore[attr-defined]
         return step
 
+    def check_equal() -> None:
+        """Both ways give each adapter the same loss."""
+        together = AtOnce(loaded, loras)
+        joint = [float(loss) for loss in together.losses(batches)]
+        together.close()
+        for number, batch in enumerate(batches):
+            lora = attach(loaded.model, LoraConfig(rank=16), seed=number)
+            passes = Passes.of(loaded, lora, Tricks.none(), 2048)
+            packs = passes.packs(batch)
+            alone = sum(float(passes.loss(pack)) for pack in packs) / sum(pack.targets.numel() for pack in packs)
+            passes.close()
+            detach(loaded.model, lora)
+            if abs(joint[number] - alone) > 1e-2 * abs(alone):
+                raise SystemExit(f"adapter {number}: {joint[number]} together, {alone} alone")
+
     def apart(tricks: Tricks) -> Callable[[], None]:
         lora = attach(loaded.model, LoraConfig(rank=16), seed=0)
         passes = Passes.of(loaded, lora, tricks, 2048)
@@ -79,6 +94,7 @@ def main() -> None:
         "apart, the model's own layers": lambda: apart(Tricks.without("lean_layers")),
         "apart, fast path": lambda: apart(Tricks()),
     }
+    check_equal()
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     loaded.model.train()
     for _ in range(given.rounds):

@@ -9,7 +9,6 @@ scheduler    brackets and rungs: who goes on, and how far; anytime, and resumabl
 workers      one rung, trained on as many workers as there are
 trials       the trials as the record has them: whatever changes is written
 upper        adapters in the upper layers alone: what lies below is worked out once for all trials and epochs
-at_once      several adapters in one step
 rows_curve   quality against rows
 page         trials and curves as one HTML file
 """

@@ -109,7 +109,6 @@ class Searching:
         self.limits = Limits(first=count, most=settings.trials or MOST)
         self.wanted = count > 1 or self.earlier is not None
         if self.wanted:
-            tuning.choose("adapters_a_step", 1, why_one_a_step(str(tuning.loaded.device.type)))
             self.siblings.shared = self.shared
             self.siblings.select = self.select
         else:
@@ -289,10 +288,3 @@ class Searching:
 
 CURVE_SHARE = 0.6
 """Seconds of a learning curve for each second of trials, at most: halves and quarters of the winner's own training."""
-
-
-def why_one_a_step(device: str) -> str:
-    """Why trials are not trained several in one step (`search.at_once`)."""
-    if device == "cpu":
-        return "on a processor a step is bound by arithmetic; several at once were measured at half the speed"
-    return "several at once were not measured on such a device yet"

@@ -2,8 +2,8 @@
 
 Each adapter has its own rows, loss and optimiser; an adapter's loss depends on its own numbers alone, so that one
 backward pass over the sum of the losses gives each the gradient it would have had by itself (mLoRA, arXiv:2312.02515;
-LoRAFusion, arXiv:2510.00206). It pays where small batches leave a processor waiting, on GPUs above all; `bench/search/
-at_once.py` measures both ways. The layers are the model's own.
+LoRAFusion, arXiv:2510.00206). It pays where small batches leave a processor waiting, on GPUs above all. The layers are
+the model's own. `at_once.py` measures it beside training one after another; a search trains one after another.
 """
 
 from __future__ import annotations
