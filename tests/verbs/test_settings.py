@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import allmend.verbs
 from allmend.errors import UsageError
-from allmend.verbs.settings import Duration, Settings, Size, parse_duration, parse_size, show_duration
+from allmend.verbs.settings import Duration, Settings, Size, parse_duration, parse_size
 from allmend.verbs.tune import TuneSettings
 
 HANDS = {"watch", "progress", "note"}
@@ -95,11 +95,6 @@ def test_what_is_no_duration(text: str) -> None:
 def test_numbers_that_are_no_duration(value: float) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Duration).validate_python(value)
-
-
-@given(st.integers(1, 10**8))
-def test_a_duration_shown_is_read_back(seconds: int) -> None:
-    assert parse_duration(show_duration(float(seconds))) == seconds
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ class Operator:
     """More variables for inside: what a locked run answers from."""
     overlays: dict[str, str] = field(default_factory=dict)
     """Files shown in the place of this system's own, at level A: target to source."""
-    apt_sources: str = ""
     notes: list[str] = field(default_factory=list)
     """What was not passed on, and why."""
 

@@ -44,9 +44,6 @@ class CellCode:
 
 
 SHELL_MAGICS = frozenset({"bash", "sh", "shell", "!", "sx", "system", "zsh"})
-PYTHON_MAGICS = frozenset(
-    {"capture", "time", "timeit", "prun", "python", "python3", "python2", "pypy", "memit", "mprun", "debug"}
-)
 SILENT_MAGICS = frozenset({"html", "HTML", "javascript", "js", "svg", "SVG", "latex", "markdown", "css", "mermaid"})
 OTHER_LANGUAGES = {
     "R": "r", "ruby": "ruby", "perl": "perl", "julia": "julia", "cython": "cython", "sql": "sql", "bigquery": "sql",

@@ -233,13 +233,6 @@ def combine(values: list[Value], make: Callable[[list[Value]], Value]) -> Value:
     return either([(arms, make(row)) for arms, row in rows])
 
 
-def known(value: Value) -> bool:
-    """Whether `value` is wholly one of Python's own values, without holes."""
-    if isinstance(value, str):
-        return HOLE_START not in value
-    return value is None or isinstance(value, bool | int | float | bytes)
-
-
 def has_hole(text: str) -> bool:
     """Whether a string has an unknown piece."""
     return HOLE_START in text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allmend.errors import InputError, NotFound, Unavailable
-from allmend.releases.listing import ADDED, SIGNATURE, SIGNER, files_of
+from allmend.releases.listing import ADDED, SIGNATURE, SIGNER
 
 PASSWORD = "ALLMEND_SIGN_PASSWORD"
 """Environment variable with the password of an encrypted key."""
@@ -138,8 +138,3 @@ def _module(name: str) -> Any:
         return importlib.import_module(f"model_signing.{name}")
     except ModuleNotFoundError:
         raise Unavailable("signatures need model-signing", hint="pip install 'allmend[ship]'") from None
-
-
-def signed_files(folder: Path) -> list[str]:
-    """What the signature covers."""
-    return [name for name in files_of(folder) if name not in (SIGNATURE, SIGNER)]

@@ -38,11 +38,15 @@ def halve(trials: int, eta: int = ETA) -> list[int]:
     return counts
 
 
-def seconds_of(counts: list[int], ends: list[int], costs: Costs, begin: int = 0) -> float:
-    """Predicted seconds of rungs that end at `ends` rows a trial, from trials that have seen `begin` rows."""
+def seconds_of(counts: list[int], ends: list[int], costs: Costs, begin: int = 0, workers: int = 1) -> float:
+    """Predicted seconds of rungs that end at `ends` rows a trial, from trials that have seen `begin` rows.
+
+    Args:
+        workers: trials that train at a time; a rung of fewer leaves some idle.
+    """
     total = 0.0
     for count, start, end in zip(counts, [begin, *ends], ends, strict=False):
-        total += count * costs.segment(max(0, end - start))
+        total += math.ceil(count / workers) * costs.segment(end - start)
     return total
 
 
@@ -60,7 +64,7 @@ def fit(
     """
 
     def cost(ends: list[int]) -> float:
-        return _on(workers, counts, ends, costs, begin)
+        return seconds_of(counts, ends, costs, begin, workers)
 
     low, high = 0.0, 1.0
     best: list[int] = []
@@ -74,13 +78,6 @@ def fit(
             low, high = (middle, high) if not ends else (low, middle)
     whole = _ends(len(counts), 1.0, most, begin, eta)
     return whole if whole and cost(whole) <= seconds else best
-
-
-def _on(workers: int, counts: list[int], ends: list[int], costs: Costs, begin: int) -> float:
-    total = 0.0
-    for count, start, end in zip(counts, [begin, *ends], ends, strict=False):
-        total += math.ceil(count / workers) * costs.segment(end - start)
-    return total
 
 
 def _ends(rungs: int, share: float, most: int, begin: int, eta: float) -> list[int]:

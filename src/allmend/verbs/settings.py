@@ -55,15 +55,6 @@ def parse_size(value: object) -> object:
     return int(float(match[1]) * _SIZE_UNITS[match[2]])
 
 
-def show_duration(seconds: float) -> str:
-    """`900` as `15m`, `5400` as `1h30m`, `2.5` as `2.5s`."""
-    if seconds < 60 or seconds != int(seconds):
-        return f"{seconds:g}s"
-    hours, rest = divmod(int(seconds), 3600)
-    minutes, secs = divmod(rest, 60)
-    return "".join(f"{n}{u}" for n, u in ((hours, "h"), (minutes, "m"), (secs, "s")) if n)
-
-
 Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive), PlainSerializer(float)]
 """Seconds, written as `15m`."""
 

@@ -95,11 +95,6 @@ class ApartEngine:
         """The process's number."""
         return self._process.pid
 
-    @property
-    def is_up(self) -> bool:
-        """Whether the process is there and built."""
-        return self._up.is_set()
-
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
         return tuple(self._adapters)

@@ -17,7 +17,6 @@ from allmend.hub import commits, trees
 from allmend.hub.encoded import split_revision
 from allmend.hub.faults import Fault, no_entry
 from allmend.hub.looking import looking
-from allmend.hub.names import PREFIXES
 from allmend.hub.objects import File
 from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
@@ -182,8 +181,3 @@ def _span(header: str | None, size: int) -> tuple[int, int] | None:
 def _beyond(request: Request, size: int) -> bool:
     match = _RANGE.fullmatch(request.headers["range"].strip())
     return match is not None and ((bool(match[1]) and int(match[1]) >= size) or match[0] == "bytes=-0")
-
-
-def prefix_of(kind: str) -> str:
-    """What stands before OWNER/NAME in addresses of files."""
-    return PREFIXES[kind]

@@ -53,12 +53,6 @@ class Status(Body):
     comment: str = Field("", max_length=100_000)
 
 
-class Edit(Body):
-    """A comment's other text."""
-
-    content: str = _Text
-
-
 def routes(hub: Hub) -> APIRouter:
     """Routes of discussions."""
     router = APIRouter()

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
-
-import numpy as np
 
 from allmend import compiling
 
 # No -march: the loop is one dependent chain of adds, which wider registers do not help.
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared")
-
-Cut = Callable[["np.ndarray[tuple[int], np.dtype[np.uint8]]", bool], list[int]]
 
 
 @cache
