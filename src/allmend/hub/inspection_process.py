@@ -55,9 +55,9 @@ def _plan_all(folder: Path, body: dict[str, Any]) -> None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    from allmend.planning.models.plans import _WEIGHTS
+    from allmend.planning.models.weights import WEIGHTS
 
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(_WEIGHTS)]
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(WEIGHTS)]
 
 
 def _add(folder: Path, body: dict[str, Any], make: Any, *, quiet: bool = False) -> None:
