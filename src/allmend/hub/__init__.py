@@ -2,7 +2,7 @@
 
 names          what repositories, references and files may be called
 objects        git's names for contents, trees and commits
-trees          folders as pages of entries in the database, read and changed without reading all of them
+trees          folders as pages of entries in the database, read without reading all of them; tree_editing changes them
 repositories   making, finding, moving, listing
 refs, commits  branches, tags; commits that move them in one transaction
 discussions    pull requests and what is said about them

@@ -22,7 +22,7 @@ from allmend.database.hub_repositories import (
     hub_tree_pages,
     hub_trees,
 )
-from allmend.hub import commits, trees
+from allmend.hub import commits, tree_pages, trees
 from allmend.hub.looking import looking
 from allmend.hub.objects import EMPTY_TREE, File, Folder
 
@@ -72,7 +72,7 @@ def forget_trees() -> int:
         _drop(connection, hub_trees, gone)
         old = [row.id for row in connection.execute(select(hub_tree_pages.c.id)) if row.id not in pages]
         _drop(connection, hub_tree_pages, old)
-        trees.forget_pages()
+        tree_pages.forget_pages()
         return len(gone)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select, text, update
 
 from allmend.database.hub_repositories import hub_commits, hub_repositories, hub_repository_commits
-from allmend.hub import objects, refs, trees
+from allmend.database.once import put_once
+from allmend.hub import objects, refs, tree_editing, trees
 from allmend.hub.faults import Fault
 from allmend.hub.objects import EMPTY_TREE, Entry, File, Folder
 
@@ -91,7 +92,7 @@ def make(
     if at is None and branch != f"refs/heads/{refs.MAIN}" and not branch.startswith("refs/pr/"):
         raise Fault(404, f"Invalid rev id: {branch.removeprefix('refs/heads/')}", "RevisionNotFound")
     before = load(connection, at).tree if at else EMPTY_TREE
-    tree = trees.edit(connection, before, change.files, frozenset(change.folders))
+    tree = tree_editing.edit(connection, before, change.files, frozenset(change.folders))
     if tree == before and at is not None and not empty_ok:
         return load(connection, at)
     made = write(connection, repository, tree, (at,) if at else (), author, change.title, change.message)
@@ -110,7 +111,7 @@ def write(
     name = objects.commit_id(tree, parents, author, created, title, message)
     row = {"id": name, "tree_id": tree, "parents": json.dumps(parents), "author": author, "title": title,
            "message": message, "created": created}  # fmt: skip
-    trees.put_once(connection, hub_commits, row)
+    put_once(connection, hub_commits, row)
     own(connection, repository, name)
     return Commit(name, tree, parents, author, title, message, created)
 
@@ -119,13 +120,13 @@ def adopt(connection: Connection, repository: int, commit: str, tree: str, autho
     """Write a commit under the name that another hub gave it, and let the repository own it."""
     row = {"id": commit, "tree_id": tree, "parents": "[]", "author": author, "title": title, "message": "",
            "created": int(time.time())}  # fmt: skip
-    trees.put_once(connection, hub_commits, row)
+    put_once(connection, hub_commits, row)
     own(connection, repository, commit)
 
 
 def own(connection: Connection, repository: int, commit: str) -> None:
     """Let a repository show a commit by its name."""
-    trees.put_once(connection, hub_repository_commits, {"repository_id": repository, "commit_id": commit})
+    put_once(connection, hub_repository_commits, {"repository_id": repository, "commit_id": commit})
 
 
 def touch(connection: Connection, repository: int) -> None:
@@ -216,5 +217,5 @@ def own_files(connection: Connection, target: int, commit: str) -> None:
             if file is not None and file.sha256 and file.sha256 not in seen:
                 seen.add(file.sha256)
                 about = {"sha256": file.sha256, "xet": file.key, "size": file.size}
-                trees.put_once(connection, hub_owned, {"repository_id": target, **about, "created": now})
+                put_once(connection, hub_owned, {"repository_id": target, **about, "created": now})
         before = each.tree

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from allmend.database.hub_repositories import hub_discussion_events, hub_discussions, hub_repositories
-from allmend.hub import commits, refs, trees
+from allmend.hub import commits, refs, tree_editing, trees
 from allmend.hub.commits import Change, Commit
 from allmend.hub.faults import Fault, no_revision
 from allmend.hub.names import is_commit
@@ -229,7 +229,7 @@ def merge(connection: Connection, repository: Repository, found: Discussion, who
         # What the base took away or made the same already is no change any more.
         here = {path: trees.find(connection, what.base.tree, path) for path in files}
         files = {path: now for path, now in files.items() if here[path] != now}
-    tree = trees.edit(connection, what.base.tree if what.base else EMPTY_TREE, files)
+    tree = tree_editing.edit(connection, what.base.tree if what.base else EMPTY_TREE, files)
     parents = tuple(each.id for each in (what.base, what.head) if each is not None)
     title = f"{found.title} (#{found.number})"
     made = commits.write(connection, repository.id, tree, parents, who.signed, title, comment)

@@ -22,10 +22,10 @@ from sqlalchemy import select
 
 from allmend import database
 from allmend.database.hub_repositories import hub_inspections, hub_refs
+from allmend.database.once import put_once
 from allmend.hub import commits, describing
 from allmend.hub.looking import looking
 from allmend.hub.objects import File
-from allmend.hub.trees import put_once
 
 if TYPE_CHECKING:
     from allmend.hub.state import Hub

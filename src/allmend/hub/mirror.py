@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from allmend import database
 from allmend.errors import AllmendError
-from allmend.hub import commits, objects, owned, refs, repositories, trees
+from allmend.hub import commits, objects, owned, refs, repositories, tree_editing
 from allmend.hub.faults import Fault
 from allmend.hub.looking import looking
 from allmend.hub.names import PLURALS, PREFIXES, check_path, check_repository, is_commit
@@ -122,7 +122,7 @@ class Mirror:
             if hidden and not here.private:
                 repositories.change(connection, here, private=True)
             if files:
-                tree = trees.edit(connection, EMPTY_TREE, files)
+                tree = tree_editing.edit(connection, EMPTY_TREE, files)
                 title = f"As {self._url} has it"
                 commits.adopt(connection, here.id, sha, tree, "mirror", title)
             if not is_commit(revision):

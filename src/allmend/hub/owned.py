@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, func, select
 
 from allmend.database.hub_repositories import hub_owned, hub_repositories
+from allmend.database.once import put_once
 from allmend.hub.faults import Fault
 from allmend.hub.objects import File, large_file
-from allmend.hub.trees import put_once
 
 
 def own(connection: Connection, repository: int, sha256: str, xet: str, size: int) -> None:

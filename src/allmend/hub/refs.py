@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, select, update
 
 from allmend.database.hub_repositories import hub_refs, hub_repository_commits
+from allmend.database.once import put_once
 from allmend.hub.faults import Fault, no_revision
 from allmend.hub.names import check_branch, is_commit
-from allmend.hub.trees import put_once
 
 MAIN = "main"
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"

@@ -16,8 +16,8 @@ from sqlalchemy import select
 
 from allmend import database
 from allmend.database.hub_repositories import hub_settings
+from allmend.database.once import put_once
 from allmend.hub.faults import Fault
-from allmend.hub.trees import put_once
 
 if TYPE_CHECKING:
     from allmend.hub.cas import CasTokens
