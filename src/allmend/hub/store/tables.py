@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from allmend.database import reading, writing
+from allmend.database.once import insert_new
 from allmend.database.schema import hub_chunks, hub_file_xorbs, hub_files, hub_xorbs
 from allmend.hub.store import hashes
 from allmend.hub.store.objects import now
@@ -42,13 +42,6 @@ class Xorb:
     packed: int
     chunks: Records
     ends: Any
-
-
-def insert_new(connection: Connection, table: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows; those whose key is there stay as they are."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    if rows:
-        connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def add_xorb(hash_: str, object_: str, packed: int, chunks: bytes) -> bool:
