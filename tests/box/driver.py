@@ -145,10 +145,10 @@ def main(folder: Path) -> None:
         "web": [data.decode("latin-1") for data in web.heard],
         "home": sorted(str(p.relative_to(world["home"])) for p in Path(world["home"]).rglob("*")),
         "host": sorted(p.name for p in Path(world["host"]).iterdir()),
-        "uid": boxes[0].uid,
+        "uid": boxes[0].interior.uid,
         "changed": changed(Path(world["host"]), before, victim.pid),
         "scratch_gone": not boxes[0].scratch.path.exists(),
-        "left": processes_of(boxes[0].uid) if os.geteuid() == 0 else [],
+        "left": processes_of(boxes[0].interior.uid) if os.geteuid() == 0 else [],
     }
     unshare_memory(shared)
     victim.kill()
