@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +10,8 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
-from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
+from allmend.engines.apart.process import EngineProcess
+from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Submit
 from allmend.engines.text import (
     AdapterUse,
     Completion,
@@ -70,7 +67,7 @@ class ApartEngine:
         self._closing = False
         self.restarts = 0
         self.started = 0.0
-        self._process, self._connection, self._ready = self._start()
+        self._process = EngineProcess(build)
         self._came_up()
         self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
         self._thread.start()
@@ -78,17 +75,17 @@ class ApartEngine:
     @property
     def about(self) -> dict[str, Any]:
         """What the build function told beside the engine."""
-        return self._ready.about
+        return self._process.ready.about
 
     @property
     def context(self) -> int:
         """Most tokens that prompt and answer may have together."""
-        return self._ready.context
+        return self._process.ready.context
 
     @property
     def memory_tokens(self) -> int | None:
         """Tokens of keys and values that it holds."""
-        return self._ready.memory_tokens
+        return self._process.ready.memory_tokens
 
     @property
     def pid(self) -> int:
@@ -157,39 +154,14 @@ class ApartEngine:
             if self._closing:
                 return
             self._closing = True
-        _hang_up(self._connection)
-        _end(self._process)
+        self._process.hang_up()
+        self._process.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=30)
         self._fail("cancelled", "the engine is closed")
 
     def _no_adapter(self, name: str) -> NotFound:
         return NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
-
-    def _start(self) -> tuple[subprocess.Popen[bytes], Connection, Ready]:
-        ours, theirs = socket.socketpair()
-        try:
-            command = [sys.executable, "-m", "allmend.engines.apart.worker", str(theirs.fileno())]
-            # Results go to stdout, and this process has none.
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
-        finally:
-            theirs.close()
-        connection = Connection(ours.detach())
-        try:
-            connection.send(self._build)
-            message = connection.recv()
-        except (EOFError, OSError):
-            code = process.wait()
-            connection.close()
-            raise Unavailable(f"the engine's process ended before it was ready (code {code})") from None
-        except BaseException:
-            _end(process)
-            raise
-        if isinstance(message, Answer):
-            connection.close()
-            process.wait()
-            raise message.error or Unavailable("the engine's process did not start")
-        return process, connection, message
 
     def _came_up(self) -> None:
         self.started = time.monotonic()
@@ -202,12 +174,12 @@ class ApartEngine:
     def _run(self) -> None:
         """Hand pieces on; when the process is gone, tell those it left, and start another."""
         while not self._is_closing():
-            self._listen(self._connection)
+            self._listen(self._process.connection)
             self._up.clear()
             if self._is_closing():
                 return
             self._fail("lost", "the engine's process ended")
-            _end(self._process)
+            self._process.end()
             if not self._start_again():
                 return
 
@@ -260,18 +232,18 @@ class ApartEngine:
             if self._is_closing():
                 return False
             try:
-                process, connection, self._ready = self._start()
+                process = EngineProcess(self._build)
             except Exception as error:
                 self._fail("lost", f"the engine's process does not start: {error}")
                 continue
             with self._lock:
-                self._process, self._connection = process, connection
+                self._process = process
                 if self._is_closing():
-                    _hang_up(connection)
-                    _end(process)
+                    process.hang_up()
+                    process.end()
                     return False
             self.restarts += 1
-            self._put_adapters_back(connection)
+            self._put_adapters_back(process.connection)
             self._came_up()
             return True
         return False
@@ -331,26 +303,9 @@ class ApartEngine:
     def _send(self, message: Any) -> None:
         try:
             with self._sending:
-                self._connection.send(message)
+                self._process.connection.send(message)
         except OSError:
             pass  # The process is gone: whoever waits for an answer is told by `_run`.
-
-
-def _hang_up(connection: Connection) -> None:
-    # Closing alone would leave a thread of ours that reads from it waiting for ever.
-    try:
-        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def start(function: str, arguments: tuple[Any, ...]) -> tuple[ApartEngine, dict[str, Any]]:
