@@ -18,7 +18,7 @@ from allmend.models import resolve
 from allmend.models.loading import load
 from allmend.models.saving import write_model
 from allmend.nouns.verdict import Verdict
-from allmend.releases.make import Order
+from allmend.releases.order import Order
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_rows import read_dataset
 from allmend.verbs.tuning_verdict import write_verdict

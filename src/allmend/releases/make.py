@@ -5,75 +5,30 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from allmend import __version__
-from allmend.adapters import AdapterWeights
-from allmend.data import Row, Template
 from allmend.data.tokens import marks
-from allmend.errors import AllmendError, DoesNotFit, InputError, Refused
-from allmend.models.loading import Loaded, load
-from allmend.nouns.release import Agreement, Artefact, Breach, Release
-from allmend.nouns.run import Run
-from allmend.nouns.verdict import Verdict
-from allmend.releases import container, gguf_files, licences, lineage, listing, modelfile, signing
-from allmend.releases.card import card, cost
-from allmend.releases.drafted import artefact, files_of_artefacts, leaving, origin, stored, token_count
+from allmend.errors import AllmendError, DoesNotFit, InputError
+from allmend.models.loading import load
+from allmend.nouns.release import Agreement, Artefact, Release
+from allmend.releases import container, gguf_files, licences, listing, modelfile, signing
+from allmend.releases.describing import Named, describe, rounded_note
+from allmend.releases.drafted import artefact, origin, stored, token_count
 from allmend.releases.expected import Expected, Marks
-from allmend.releases.facts import Facts, public_name
+from allmend.releases.facts import public_name
 from allmend.releases.gguf.settings import settings_of
 from allmend.releases.gguf.types import checked
 from allmend.releases.merge import merge
+from allmend.releases.order import Order
 from allmend.releases.parity import probes as probing
 from allmend.releases.prove import Case, Proof, ask_tested, prove, report
+from allmend.releases.refusing import refusal
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to ship, and from what."""
-
-    run: Run
-    loaded: Loaded
-    """The base in memory, fp32, without LoRA; of a run that learned all weights its own model."""
-    weights: AdapterWeights
-    """The adapter; without modules where the run learned all weights."""
-    template: Template
-    rows: Sequence[Row]
-    """Held-out rows."""
-    labels: Sequence[str] | None
-    target: Path
-    verdict: Verdict | None
-    data: str
-    data_digest: str | None
-    data_licence: str | None
-    splits: dict[str, int]
-    merge: bool = False
-    gguf: tuple[str, ...] = ()
-    sign: Path | None = None
-    container: bool = False
-    prompts: int = 32
-    licence: Path | None = None
-    bits: int | None = None
-    """8 or 4 where the adapter was tuned and tested on the base rounded so, while it leaves for the base itself."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    report_to: Path | None = None
-    """Folder that keeps the parity report of a refusal."""
-    stage: Callable[[str], None] = lambda _: None
-    amount: Callable[[str, int, int], None] = lambda *_: None
-
-    @property
-    def whole(self) -> bool:
-        """Whether all weights were learned, so that there is a model and no adapter."""
-        return not self.weights.modules
 
 
 def make(order: Order) -> Release:
@@ -154,7 +109,17 @@ class Maker:
         """Everything, into the empty folder `draft`."""
         artefacts, case = self.artefacts(draft)
         proof = self._prove(case, artefacts)
-        return self._describe(draft, artefacts, proof, self.order)
+        if self.order.container:
+            container.write(draft, self.name)
+        notes = [*self.notes, *self._more_notes(proof.agreements)]
+        named = Named(self.name, self.terms, self.template.digest, notes)
+        return describe(draft, self.order, named, artefacts, proof.agreements)
+
+    def _more_notes(self, agreements: Sequence[Agreement]) -> list[str]:
+        notes = gguf_files.origin_notes(self.order.loaded, self.order.whole)
+        if self.order.bits is not None:
+            notes.append(rounded_note(self.order.bits, agreements))
+        return notes if self.types else [*notes, "No GGUF was made."]
 
     def artefacts(self, draft: Path) -> tuple[list[Artefact], Case]:
         """Adapter, merged model and GGUF files, and what is needed to prove them."""
@@ -269,94 +234,3 @@ class Maker:
         if proof.breaches:
             raise refusal(proof.breaches, kept)
         return proof
-
-    def _describe(self, draft: Path, artefacts: list[Artefact], proof: Proof, order: Order) -> Release:
-        order.stage("Writing card, lineage and bill of materials")
-        loaded = order.loaded
-        self.notes += gguf_files.origin_notes(loaded, order.whole)
-        if order.bits is not None:
-            self.notes.append(rounded_note(order.bits, proof.agreements))
-        if not self.types:
-            self.notes.append("No GGUF was made.")
-        if order.container:
-            container.write(draft, self.name)
-        made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
-        facts = Facts(
-            name=self.name,
-            made=made,
-            version=__version__,
-            run=order.run,
-            base=loaded.about,
-            base_origin=origin(loaded),
-            terms=self.terms,
-            data=order.data,
-            data_digest=order.data_digest,
-            data_licence=order.data_licence,
-            rows=order.splits,
-            verdict=order.verdict,
-            template=order.template.name,
-            lora=None if order.whole else order.weights.about(),
-            agreements=proof.agreements,
-            notes=self.notes,
-            settings=order.settings,
-        )
-        release = Release(
-            name=self.name,
-            run=order.run.id,
-            made=made,
-            allmend=__version__,
-            base=public_name(loaded.about),
-            base_digest=loaded.about.digest,
-            base_format=loaded.about.format,
-            base_origin=origin(loaded),
-            adapter_digest=None if order.whole else order.weights.digest,
-            data_digest=order.data_digest,
-            template=order.template.name,
-            template_digest=self.template.digest,
-            licence=self.terms.name or ("Gemma Terms of Use" if self.terms.notice else None),
-            artefacts=artefacts,
-            agreements=proof.agreements,
-            signed=order.sign is not None,
-            notes=self.notes,
-        )
-        licences.put(self.terms, draft, "training all of them" if order.whole else "adding a LoRA adapter")
-        if order.verdict is not None:
-            (draft / listing.VERDICT).write_text(leaving(order.verdict).to_json(), "utf-8")
-        files = files_of_artefacts(draft, artefacts)
-        (draft / listing.STATEMENT).write_text(lineage.statement(facts, files), "utf-8")
-        (draft / listing.BOM).write_text(lineage.bill(facts, files), "utf-8")
-        (draft / listing.CARD).write_text(card(facts, artefacts), "utf-8")
-        (draft / listing.RELEASE).write_text(release.to_json(), "utf-8")
-        for path in draft.rglob("*"):
-            if path.is_file():
-                path.chmod(0o644)
-        listing.write_sums(draft)
-        if order.sign is not None:
-            order.stage("Signing")
-            signing.sign(draft, order.sign)
-        return release
-
-
-def rounded_note(bits: int, agreements: Sequence[Agreement]) -> str:
-    """What it means that the adapter was tested on a rounded base, and what it costs here."""
-    worst = max(agreements, key=lambda found: found.loss_difference)
-    words = (
-        f"The adapter was tuned and tested on the base rounded to {bits} bits; what leaves is for the base itself, "
-        f"where the loss per answer token differs by {worst.loss_difference:.3f} at most ({worst.artefact})"
-    )
-    if worst.metric is not None:
-        words += f" and {cost(worst)}"
-    return words + "."
-
-
-def refusal(breaches: Sequence[Breach], kept: Path | None = None) -> Refused:
-    """The error that names every cause once, the first with its evidence and fix."""
-    first = breaches[0]
-    others = [f"{one.artefact}: {one.message} ({one.cause})" for one in breaches[1:]]
-    words = f"{first.artefact} is not what was tested: {first.message} [{first.cause}]"
-    if first.evidence:
-        words += f"; {first.evidence}"
-    if others:
-        words += "; also " + "; ".join(others[:6])
-    hint = f"{first.fix} Nothing was shipped" + (f"; the whole report: {kept}" if kept is not None else "") + "."
-    return Refused(words, hint=hint)

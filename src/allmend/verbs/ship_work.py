@@ -16,7 +16,8 @@ from allmend.models.saving import NOTES, TEMPLATE
 from allmend.nouns.verdict import Verdict
 from allmend.releases import signing
 from allmend.releases.gguf.types import checked
-from allmend.releases.make import Order, make
+from allmend.releases.make import make
+from allmend.releases.order import Order
 from allmend.verbs.recorded_rows import check_division, check_held_out, division, held_out_digest
 from allmend.verbs.tune import TuneSettings
 from allmend.verbs.tuning_rows import read_dataset
