@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from allmend.engines.text import TextEngine
     from allmend.models.fetch import Progress
     from allmend.serving.desk import Desk
+    from allmend.serving.registry import Registry
     from allmend.serving.server import Server
     from allmend.serving.targets import Served
 
@@ -164,53 +165,21 @@ def serve(
 def start(
     models: str | Sequence[str],
     *,
-    adapter: Sequence[str] = (),
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    api_key: str | None = None,
-    with_keys: bool = False,
-    tls_cert: str | None = None,
-    tls_key: str | None = None,
-    insecure: bool = False,
-    isolate: bool | None = None,
-    queue: int = 1024,
-    wait: float | str = 10.0,
-    fallback: Sequence[str] = (),
-    dtype: str | None = None,
-    engine: str = "auto",
-    weights: str = "auto",
-    context: int | None = None,
-    answer: int = 1024,
-    parallel: int = 32,
-    memory: int | str = 2 * 2**30,
-    batching: bool = True,
-    slots: int = 64,
-    adapter_memory: int | str = 2**30,
-    on_demand: bool = True,
-    adapter_folder: str | None = None,
-    loading: bool = True,
-    index: Sequence[str] = (),
-    norms: str | None = None,
-    log: bool = False,
-    grace: float | str = 10.0,
     progress: Progress | None = None,
     note: Note = lambda model, choice: None,
+    **keywords: Any,
 ) -> Server:
     """Serve from a thread of this process; close the `Server` when done. Keywords and errors as of `serve`."""
-    given = {key: value for key, value in locals().items() if key not in ("models", "progress", "note")}
-    settings = ServeSettings.of(given)
+    settings = ServeSettings.of(keywords)
     names = [models] if isinstance(models, str) else list(models)
     if not names:
         raise UsageError("name at least one model", hint="Try: allmend serve gemma-3-270m")
     key = settings.api_key or os.environ.get(KEY_VARIABLE) or None
-    from allmend.models.kind import kind_of
-    from allmend.models.resolve import resolve
     from allmend.serving import adapter_refs, server
     from allmend.serving.app import create_app
     from allmend.serving.more import Kept
-    from allmend.serving.registry import Registry
     from allmend.verbs.serve_engine import load_text
-    from allmend.verbs.serve_services import load_service, open_indexes
+    from allmend.verbs.serve_services import open_indexes
     from allmend.verdicts.norms import read as read_norms
 
     # Everything that can be refused is refused before a model is fetched or loaded.
@@ -224,9 +193,7 @@ def start(
         undo.callback(listening.close)
         names, wanted = releases(names, wanted)
         adapters = [(name, adapter_refs.read(reference)) for name, reference in wanted]
-        folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
-        fetch = adapter_refs.on_demand(folder) if settings.on_demand else None
-        registry = Registry(slots=settings.slots, beside=settings.adapter_memory, fetch=fetch)
+        registry = _registry(settings)
         undo.callback(registry.close)
         rules = read_norms(settings.norms) if settings.norms is not None else None
 
@@ -234,12 +201,7 @@ def start(
             return load_text(name, settings, progress, note)
 
         for name in names:
-            found = resolve(name, progress)
-            if (kind := kind_of(found)) != "text":
-                registry.services.add(found, kind, load_service(found, kind, dtype=settings.dtype, note=note))
-                continue
-            loaded, made = load(name)
-            registry.add_base(loaded, made, answer_limit=settings.answer)
+            _add(registry, name, settings, load, progress, note)
         indexes = open_indexes(settings.index, registry, progress=progress, note=note)
         for name, read in adapters:
             registry.add_adapter(name, read)
@@ -257,6 +219,36 @@ def start(
         running = server.Server(app, registry, listening, settings.host, desk=desk, **tls).start()
         undo.pop_all()
     return running
+
+
+def _registry(settings: ServeSettings) -> Registry:
+    from allmend.serving import adapter_refs
+    from allmend.serving.registry import Registry
+
+    folder = Path(settings.adapter_folder).expanduser() if settings.adapter_folder else None
+    fetch = adapter_refs.on_demand(folder) if settings.on_demand else None
+    return Registry(slots=settings.slots, beside=settings.adapter_memory, fetch=fetch)
+
+
+def _add(
+    registry: Registry,
+    name: str,
+    settings: ServeSettings,
+    load: Callable[[str], tuple[Served, TextEngine]],
+    progress: Progress | None,
+    note: Note,
+) -> None:
+    """Load one model, as a language model or as the service that its kind is for."""
+    from allmend.models.kind import kind_of
+    from allmend.models.resolve import resolve
+    from allmend.verbs.serve_services import load_service
+
+    found = resolve(name, progress)
+    if (kind := kind_of(found)) != "text":
+        registry.services.add(found, kind, load_service(found, kind, dtype=settings.dtype, note=note))
+        return
+    loaded, made = load(name)
+    registry.add_base(loaded, made, answer_limit=settings.answer)
 
 
 def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -> Desk:
