@@ -79,30 +79,15 @@ def check(
         *classes.findings(),
         *repeats.findings(labels is not None),
     ]
-    why = f"describe tools, which the chat template {template.name} does not write: the model never sees them"
-    unchecked = []
-    if named:
-        fix = "Name a template that does with --template."
-        problems += finding("undescribed-tools", "warning", why, undescribed, fix)
-    elif undescribed.count:
-        unchecked.append(Unchecked(what="whether the chat template writes the tools", why="no model was named"))
-    if held_out is None:
-        unchecked.append(Unchecked(what="leakage into other files", why="no held-out file was named"))
-    else:
-        other = Reading(held_out, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True)
-        problems += repeats.leaks(other)
-        if other.skipped:
-            why = f"they cannot be read; the first, {other.skipped_rows[0].place}: {other.skipped_rows[0].reason}"
-            unchecked.append(Unchecked(what=f"{other.skipped} rows of the held-out file", why=why))
-    problems += sensitive.findings()
-    lengths = characters.lengths()
-    if tokens is None:
-        unchecked.append(Unchecked(what="tokens, context, special tokens", why="no model was named to count with"))
-    else:
-        problems += tokens.findings()
-        lengths += tokens.lengths()
-        if context is None:
-            unchecked.append(Unchecked(what="rows longer than the context", why="no context was given"))
+    unchecked: list[Unchecked] = []
+    for found, left in (
+        _tools(template, undescribed, named),
+        _leaks(repeats, held_out, prompt_column, completion_column),
+        (sensitive.findings(), []),
+        _lengths(tokens, context),
+    ):
+        problems += found
+        unchecked += left
     return DataReport(
         source=reading.source,
         sha256=reading.sha256(),
@@ -110,13 +95,49 @@ def check(
         rows=rows,
         columns=reading.shape.columns,
         labels=labels,
-        lengths=lengths,
+        lengths=characters.lengths() + (tokens.lengths() if tokens is not None else []),
         problems=sorted(problems, key=lambda problem: _ORDER[problem.severity]),
         unchecked=unchecked,
         previews=previews.chosen(labels is not None),
         notes=reading.notes,
         held_out_source=None if held_out is None else str(held_out),
     )
+
+
+Seen = tuple[list[DataProblem], list[Unchecked]]
+"""What was found, and what was not looked at."""
+
+
+def _tools(template: Template, undescribed: Found, named: bool) -> Seen:
+    if named:
+        why = f"describe tools, which the chat template {template.name} does not write: the model never sees them"
+        fix = "Name a template that does with --template."
+        return finding("undescribed-tools", "warning", why, undescribed, fix), []
+    if undescribed.count:
+        return [], [Unchecked(what="whether the chat template writes the tools", why="no model was named")]
+    return [], []
+
+
+def _leaks(
+    repeats: Repeats, held_out: str | Path | None, prompt_column: str | None, completion_column: str | None
+) -> Seen:
+    if held_out is None:
+        return [], [Unchecked(what="leakage into other files", why="no held-out file was named")]
+    other = Reading(held_out, prompt_column=prompt_column, completion_column=completion_column, skip_bad=True)
+    found = repeats.leaks(other)
+    if not other.skipped:
+        return found, []
+    why = f"they cannot be read; the first, {other.skipped_rows[0].place}: {other.skipped_rows[0].reason}"
+    return found, [Unchecked(what=f"{other.skipped} rows of the held-out file", why=why)]
+
+
+def _lengths(tokens: TokenLengths | None, context: int | None) -> Seen:
+    if tokens is None:
+        return [], [Unchecked(what="tokens, context, special tokens", why="no model was named to count with")]
+    unknown = (
+        [] if context is not None else [Unchecked(what="rows longer than the context", why="no context was given")]
+    )
+    return tokens.findings(), unknown
 
 
 def _first_of(reading: Reading) -> str:
