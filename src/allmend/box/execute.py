@@ -20,6 +20,10 @@ MOST_MESSAGE = 128 * 2**20
 WAITING_MESSAGES = 8
 READY_SECONDS = 60.0
 _POLL_MS = 100
+_IDLE_SECONDS = 5
+"""For outputs that come after the kernel's answer."""
+_STOP_SECONDS = 10
+"""For a cell to stop once it was interrupted."""
 
 Status = Literal["ok", "error", "interrupted", "died"]
 
@@ -37,6 +41,55 @@ class Outcome:
 
 class KernelGone(Exception):
     """The kernel ended, or the run was stopped, while it was waited for."""
+
+
+@dataclass
+class _Cell:
+    """A cell that runs: `request` is the id of the message that asked for it."""
+
+    request: str
+    outputs: Outputs
+    typing: Typing | None
+    outcome: Outcome = field(default_factory=lambda: Outcome("ok"))
+    started: float = field(default_factory=time.monotonic)
+    replied: bool = False
+    idle: bool = False
+    interrupted: bool = False
+    _idle_by: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the kernel has answered, and said that it is idle or had time enough to."""
+        return self.replied and (self.idle or time.monotonic() > self._idle_by)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was asked for."""
+        return time.monotonic() - self.started
+
+    def content_of(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """What a message says of this cell; None where it is about another, or says nothing."""
+        parent, content = message.get("parent_header"), message.get("content")
+        ours = isinstance(parent, dict) and parent.get("msg_id") == self.request
+        return content if ours and isinstance(content, dict) else None
+
+    def take_reply(self, content: dict[str, Any]) -> None:
+        """The kernel's answer; outputs may still come after it."""
+        self.replied, self._idle_by = True, time.monotonic() + _IDLE_SECONDS
+        count = content.get("execution_count")
+        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9:
+            self.outcome.execution_count = count
+        if content.get("status") != "ok":
+            self.outcome.status = "error"
+            name, value = content.get("ename"), content.get("evalue")
+            self.outcome.error = f"{str(name)[:200]}: {str(value)[:2000]}"
+            if name == "KeyboardInterrupt":
+                self.outcome.status = "interrupted"
+
+    def closed(self) -> Outcome:
+        """What it came to."""
+        self.outcome.outputs, self.outcome.seconds = self.outputs.cells(), self.seconds
+        return self.outcome
 
 
 class Kernel:
@@ -120,66 +173,57 @@ class Kernel:
                 "stop_on_error": True,
             },
         )
-        asked = sent["header"]["msg_id"]
-        outputs = Outputs(show)
-        typing = Typing(typed) if typed is not None else None
-        outcome = Outcome("ok")
-        started, uncounted = time.monotonic(), waited()
-        replied = idle = interrupted = False
-        idle_by = 0.0
-        while not (replied and (idle or time.monotonic() > idle_by)):
+        cell = _Cell(sent["header"]["msg_id"], Outputs(show), Typing(typed) if typed is not None else None)
+        uncounted = waited()
+        while not cell.over:
             if self.gone():
-                self._take_rest(asked, outputs)
-                outcome.status, outcome.outputs = "died", outputs.cells()
-                outcome.seconds = time.monotonic() - started
-                return outcome
-            took = time.monotonic() - started - (waited() - uncounted)
-            late = seconds is not None and took > seconds
-            if late and not interrupted:
-                self.interrupt()
-                interrupted = True
-                outputs.note("allmend: this cell ran longer than its limit and was interrupted\n")
-            elif late and seconds is not None and took > seconds + 10:
-                raise KernelGone("the cell did not stop when it was interrupted")
-            if typing is not None and typing.settled:
-                self._answer(typing, outputs)
+                self._take_rest(cell)
+                cell.outcome.status = "died"
+                return cell.closed()
+            if seconds is not None:
+                self._hold_to(cell, cell.seconds - (waited() - uncounted) - seconds)
+            if cell.typing is not None and cell.typing.settled:
+                self._answer(cell.typing, cell.outputs)
             for sock, message in self._messages(_POLL_MS):
-                parent = message.get("parent_header")
-                if not isinstance(parent, dict) or parent.get("msg_id") != asked:
-                    continue
-                kind, content = message["header"].get("msg_type"), message.get("content")
-                if not isinstance(content, dict):
-                    continue
-                if sock is self.shell and kind == "execute_reply":
-                    replied, idle_by = True, time.monotonic() + 5
-                    _take_reply(outcome, content)
-                elif sock is self.stdin and kind == "input_request" and typing is not None:
-                    typing.ask(message)
-                elif sock is self.iopub and kind == "status":
-                    idle = idle or content.get("execution_state") == "idle"
-                elif sock is self.iopub and isinstance(kind, str):
-                    outputs.take(kind, content)
-        if not idle:
-            outputs.note(
+                self._hear(cell, sock, message)
+        if not cell.idle:
+            cell.outputs.note(
                 f"allmend: output of this cell is missing: a message was larger than {MOST_MESSAGE // 2**20} MiB\n"
             )
-        outcome.outputs = outputs.cells()
-        outcome.seconds = time.monotonic() - started
-        if interrupted:
-            outcome.status = "interrupted"
-        return outcome
+        if cell.interrupted:
+            cell.outcome.status = "interrupted"
+        return cell.closed()
 
-    def _take_rest(self, asked: str, outputs: Outputs) -> None:
+    def _hold_to(self, cell: _Cell, late: float) -> None:
+        """Interrupt a cell that is late by so many seconds; raises `KernelGone` where that does not help."""
+        if late > 0 and not cell.interrupted:
+            self.interrupt()
+            cell.interrupted = True
+            cell.outputs.note("allmend: this cell ran longer than its limit and was interrupted\n")
+        elif late > _STOP_SECONDS:
+            raise KernelGone("the cell did not stop when it was interrupted")
+
+    def _hear(self, cell: _Cell, sock: Any, message: dict[str, Any]) -> None:
+        kind, content = message["header"].get("msg_type"), cell.content_of(message)
+        if content is None:
+            return
+        if sock is self.shell and kind == "execute_reply":
+            cell.take_reply(content)
+        elif sock is self.stdin and kind == "input_request" and cell.typing is not None:
+            cell.typing.ask(message)
+        elif sock is self.iopub and kind == "status":
+            cell.idle = cell.idle or content.get("execution_state") == "idle"
+        elif sock is self.iopub and isinstance(kind, str):
+            cell.outputs.take(kind, content)
+
+    def _take_rest(self, cell: _Cell) -> None:
         """What a kernel said before it ended and nobody has read yet; a bounded number of looks."""
         for _ in range(20):
             found = self._messages(0)
             for sock, message in found:
-                parent, content = message.get("parent_header"), message.get("content")
-                kind = message["header"].get("msg_type")
-                if not isinstance(parent, dict) or parent.get("msg_id") != asked or not isinstance(content, dict):
-                    continue
-                if sock is self.iopub and isinstance(kind, str) and kind != "status":
-                    outputs.take(kind, content)
+                kind, content = message["header"].get("msg_type"), cell.content_of(message)
+                if content is not None and sock is self.iopub and isinstance(kind, str) and kind != "status":
+                    cell.outputs.take(kind, content)
             if not found:
                 return
 
@@ -226,15 +270,3 @@ class Kernel:
     def close(self) -> None:
         """Close the sockets without waiting."""
         self.context.destroy(linger=0)
-
-
-def _take_reply(outcome: Outcome, content: dict[str, Any]) -> None:
-    count = content.get("execution_count")
-    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9:
-        outcome.execution_count = count
-    if content.get("status") != "ok":
-        outcome.status = "error"
-        name, value = content.get("ename"), content.get("evalue")
-        outcome.error = f"{str(name)[:200]}: {str(value)[:2000]}"
-        if name == "KeyboardInterrupt":
-            outcome.status = "interrupted"
