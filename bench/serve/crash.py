@@ -17,18 +17,15 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 from against import machine
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-from sides import _free_port
-from soak import children
+from processes import Isolated
 
 HERE = Path(__file__).parent
 TOKENS = 8
@@ -68,37 +65,16 @@ class Users:
         await self._http.aclose()
 
 
-def start(model: str) -> tuple[subprocess.Popen[bytes], str, float]:
-    """A server, its address, and the seconds that its engine's process took from its beginning to readiness."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "allmend", "serve", model, "--port", str(port), "--isolate", "--context", "1024"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    child = 0.0
-    while True:
-        if not child and children(server.pid):
-            child = time.monotonic()
-        try:
-            if httpx.get(f"{url}/ready").status_code == 200:
-                return server, url, time.monotonic() - child
-        except httpx.TransportError:
-            pass
-        if server.poll() is not None:
-            raise SystemExit("the server ended")
-        time.sleep(0.01)
-
-
 async def rounds(asked: argparse.Namespace) -> dict[str, Any]:
     """All rounds."""
-    server, url, loading = start(asked.model)
+    server = Isolated(asked.model)
     try:
-        model = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
-        users = Users(url, model)
+        users = Users(server.url, server.model)
         tasks = [asyncio.ensure_future(users.one(number)) for number in range(asked.users)]
         await asyncio.sleep(asked.calm)
         back, told = [], []
         for _ in range(asked.rounds):
-            (engine,) = children(server.pid)
+            (engine,) = server.engines()
             before = users.statuses[503]
             os.kill(engine, signal.SIGKILL)
             killed = time.monotonic()
@@ -112,19 +88,18 @@ async def rounds(asked: argparse.Namespace) -> dict[str, Any]:
         await asyncio.gather(*tasks)
         await users.close()
     finally:
-        server.terminate()
-        server.wait(60)
+        server.close()
     return {
         "users": asked.users,
-        "loading_seconds": round(loading, 2),
+        "loading_seconds": round(server.loading, 2),
         "seconds_from_kill_to_answer": [round(each, 2) for each in back],
         "told_503_each_round": told,
         "answers": len(users.answers),
         "statuses": {str(status): count for status, count in sorted(users.statuses.items())},
         "requests_that_failed_in_the_end": users.failed,
         "goals": {
-            "seconds_beyond_loading": round(statistics.median(back) - loading, 2),
-            "most_seconds_beyond_loading": round(max(back) - loading, 2),
+            "seconds_beyond_loading": round(statistics.median(back) - server.loading, 2),
+            "most_seconds_beyond_loading": round(max(back) - server.loading, 2),
             "failed_in_the_end": len(users.failed),
         },
     }

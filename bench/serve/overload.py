@@ -18,7 +18,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,40 +26,17 @@ from typing import Any
 
 import httpx
 from against import machine
-from clients import wait_until
-from sides import _family, _free_port, _memory
+from processes import Isolated
 
 HERE = Path(__file__).parent
 TOKENS = 24
 PROMPT = "Write a sentence about the sea and the people who live beside it, number "
 
 
-class Server:
-    """The server that is measured, in a process of its own."""
-
-    def __init__(self, model: str, parallel: int, wait: str | None) -> None:
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "allmend", "serve", model, "--port", str(port), "--isolate", "--context",
-                   "1024", "--parallel", str(parallel), *(("--wait", wait) if wait else ())]  # fmt: skip
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: httpx.get(f"{self.url}/ready").status_code == 200)
-        self.model = httpx.get(f"{self.url}/v1/models").json()["data"][0]["id"]
-
-    def memory(self) -> int:
-        """MiB of the server and its engine."""
-        return sum(_memory(process) for process in _family(self._process.pid))
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(60)
-
-
 class Clients:
     """Requests, and what became of them."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Isolated) -> None:
         self.server = server
         self.statuses: Counter[int] = Counter()
         self.seconds: list[float] = []
@@ -130,7 +106,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
-async def phase(server: Server, *, rate: float, seconds: float) -> dict[str, Any]:
+async def phase(server: Isolated, *, rate: float, seconds: float) -> dict[str, Any]:
     """Offer a rate, and say what became of it."""
     clients = Clients(server)
     memory = await clients.offered(rate, seconds)
@@ -151,7 +127,7 @@ async def phase(server: Server, *, rate: float, seconds: float) -> dict[str, Any
 
 async def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """All phases."""
-    server = Server(asked.model, asked.parallel, None)
+    server = Isolated(asked.model, "--parallel", str(asked.parallel))
     try:
         clients = Clients(server)
         await clients.closed(asked.parallel, 5)
@@ -164,7 +140,7 @@ async def measure(asked: argparse.Namespace) -> dict[str, Any]:
         server.close()
     # Whoever would wait longer than half of what an answer takes is told to come again.
     wait = f"{max(unloaded['seconds_p50'] / 2, 0.02):.3f}s"
-    server = Server(asked.model, asked.parallel, wait)
+    server = Isolated(asked.model, "--parallel", str(asked.parallel), "--wait", wait)
     try:
         warm = Clients(server)
         await warm.closed(asked.parallel, 5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from clients import wait_until
+from processes import family, free_port, memory
 
 
 class Side:
@@ -23,7 +24,7 @@ class Side:
         self, folder: Path, adapters: dict[str, Path], gguf: Path, loras: dict[str, Path], threads: int
     ) -> None:
         self.adapters, self.gguf, self.loras, self.threads = adapters, gguf, loras, threads
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (folder / f"{self.name}.log").open("w")
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
@@ -49,7 +50,7 @@ class Side:
 
     def memory(self) -> int:
         """MiB it holds now, shared pages counted in part, with the processes it started."""
-        return sum(_memory(process) for process in _family(self._process.pid))
+        return sum(memory(process) for process in family(self._process.pid))
 
     def close(self) -> None:
         """End it."""
@@ -149,33 +150,3 @@ class Mistral(Side):
     def body(self, prompt: str, tokens: int, adapter: str | None) -> dict[str, Any]:
         """The adapter by its name."""
         return {"prompt": prompt, "max_tokens": tokens, "adapter": adapter}
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _family(pid: int) -> list[int]:
-    found, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        found.append(one)
-        try:
-            todo.extend(int(each) for each in Path(f"/proc/{one}/task/{one}/children").read_text().split())
-        except OSError:
-            continue
-    return found
-
-
-def _memory(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) // 1024
-    except OSError:
-        pass
-    return 0

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from processes import children, memory
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
@@ -157,10 +158,8 @@ def make_model(folder: Path) -> tuple[Path, dict[str, Path]]:
 
 def state(pid: int) -> dict[str, int]:
     """What a process holds now."""
-    from sides import _memory
-
     return {
-        "memory_mib": _memory(pid),
+        "memory_mib": memory(pid),
         "files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
     }
@@ -171,12 +170,6 @@ def database_kib(file: Path, run: Soak) -> dict[str, int]:
     size = lambda path: path.stat().st_size // 1024 if path.exists() else 0
     journal = size(file.with_name(f"{file.name}-wal"))
     return {"answers": len(run.told), "database_kib": size(file), "journal_kib": journal}
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [int(word) for word in text.split()]
 
 
 def soak(seconds: float, model: str | None, crash: float, look: float, kill: bool = False) -> dict[str, Any]:
