@@ -18,7 +18,7 @@ from allmend.verbs.settings import Settings
 if TYPE_CHECKING:
     from allmend.box.box import Box
     from allmend.box.environment import Environment
-    from allmend.box.job import Later, Progress
+    from allmend.box.job import Job, Later, Progress
     from allmend.box.owner import Operator
     from allmend.box.pool import Pool
     from allmend.box.questions import Ask, Type
@@ -138,8 +138,6 @@ def carry_out(
     """
     from allmend.box import owner, page
     from allmend.box import run as running
-    from allmend.box.job import Job
-    from allmend.planning.permissions import hosts_of, serving
     from allmend.runs import record
 
     if prepared.lock is not None and held is None:
@@ -154,24 +152,7 @@ def carry_out(
         running.write_atomically(settings.save_permissions, permissions.to_toml())
     grants = held.operator if held else owner.read()
     box_settings = _box_settings(prepared, permissions, grants, ask=ask, held=held, web=web is not None, to=progress)
-    job = Job(
-        notebook=document.content,
-        path=document.path.name,
-        sha256=document.sha256,
-        settings=box_settings,
-        executed=prepared.folder / f"{document.path.stem}.ipynb",
-        receipt=prepared.folder / "receipt.json",
-        parameters={name: _shown(name, value) for name, value in prepared.values.items()},
-        plan=prepared.plan,
-        planned_hosts=list(hosts_of(prepared.plan)),
-        serving_hosts=serving(hosts_of(prepared.plan)),
-        keep_going=settings.keep_going,
-        operator_grants=grants.grants,
-        web=web,
-        stay=stay,
-        pool=None if held else pool,
-        typed=typed,
-    )
+    job = _job(prepared, box_settings, web=web, stay=stay, pool=None if held else pool, typed=typed)
     shown = settings.model_dump(mode="json") | {"parameters": job.parameters}
     with record("run", settings=shown, subject=document.path.name) as made:
         made.input(document.path, sha256=document.sha256)
@@ -192,6 +173,39 @@ def carry_out(
         made.output("executed notebook", job.executed)
         made.output("receipt", job.receipt)
     return receipt
+
+
+def _job(
+    prepared: Prepared,
+    box_settings: BoxSettings,
+    *,
+    web: Web | None,
+    stay: Callable[[Box, Later], None] | None,
+    pool: Pool | None,
+    typed: Type | None,
+) -> Job:
+    from allmend.box.job import Job
+    from allmend.planning.permissions import hosts_of, serving
+
+    document, hosts = prepared.document, hosts_of(prepared.plan)
+    return Job(
+        notebook=document.content,
+        path=document.path.name,
+        sha256=document.sha256,
+        settings=box_settings,
+        executed=prepared.folder / f"{document.path.stem}.ipynb",
+        receipt=prepared.folder / "receipt.json",
+        parameters={name: _shown(name, value) for name, value in prepared.values.items()},
+        plan=prepared.plan,
+        planned_hosts=list(hosts),
+        serving_hosts=serving(hosts),
+        keep_going=prepared.settings.keep_going,
+        operator_grants=box_settings.operator.grants,
+        web=web,
+        stay=stay,
+        pool=pool,
+        typed=typed,
+    )
 
 
 def make_ready(prepared: Prepared, permissions: Permissions, pool: Pool, *, web: bool) -> None:
