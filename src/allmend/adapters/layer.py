@@ -63,7 +63,7 @@ class LoraLinear(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer."""
+        """Apply the layer: x (…, in) to (…, out); the base alone where the adapter is switched off."""
         if not self.enabled:
             return cast(Tensor, self.base(x))
         kept = dropout(x, self.dropout, self.training) if self.dropout else x

@@ -37,7 +37,16 @@ class Settled:
 
 
 def settle(limits: Limits, *, cgroup: str, level: str, root: bool, scratch: Path) -> Settled:
-    """The limits that will hold; raises `Unavailable` when one that a person wrote cannot be kept."""
+    """The limits that will hold; one that nobody wrote is lowered to what this machine has.
+
+    Args:
+        cgroup: what control groups can be had, as `probe` says.
+        level: of the box, A to D.
+        scratch: the folder whose disk is counted.
+
+    Raises:
+        Unavailable: one that a person wrote cannot be kept.
+    """
     grouped = cgroup != "none" and level != "D"
     total = _total_memory()
     memory = limits.memory or int(total * 0.8)

@@ -61,7 +61,14 @@ class Record:
         operator: bool = False,
         cell: int | None = None,
     ) -> None:
-        """Count one event. Texts come from inside and are cleaned here."""
+        """Count one event. Texts come from inside and are cleaned here.
+
+        Args:
+            source: who saw it: the box, or what inside said it.
+            advice: what a person could do about a denial.
+            operator: this machine's owner granted it.
+            cell: the cell it belongs to; the one that runs where none is named.
+        """
         target, detail = clean(target), clean(detail)
         note = "operator's grant" if operator else detail
         with self._lock:

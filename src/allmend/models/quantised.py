@@ -97,7 +97,7 @@ class QuantisedLinear(nn.Linear):
         return unpack_weight(self.codes, self.scale, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer."""
+        """Apply the layer: x (…, in) to (…, out) of its dtype; the weights are unpacked for the product alone."""
         return cast(Tensor, _Product.apply(x, self))  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:

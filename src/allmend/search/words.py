@@ -9,7 +9,13 @@ from allmend.search.space import Space, first_points
 
 
 def planned(space: Space, count: int, seconds: float, costs: Costs, rows: int) -> list[str]:
-    """The plan of trials, before it begins: a line for each rung and for each point that is known by now."""
+    """The plan of trials, before it begins: a line for each rung and for each point that is known by now.
+
+    Args:
+        count: trials of the first bracket.
+        seconds: for all trials together.
+        rows: training rows.
+    """
     most = max(1, round(max(space.epochs) * rows))
     counts = halve(count)
     ends = fit(counts, seconds * SLACK, costs, most)

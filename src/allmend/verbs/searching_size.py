@@ -29,7 +29,14 @@ def why_no_search(trials: int | None, rate: float | None, select: int) -> str:
 
 
 def how_many(seconds: float, costs: Costs, rows: int, space: Space, asked: int | None) -> tuple[int, str]:
-    """Trials of the first bracket, and why: as many as can see enough rows to be told apart."""
+    """Trials of the first bracket, and why: as many as can see enough rows to be told apart.
+
+    Args:
+        seconds: for all trials together.
+        costs: predicted, for a trial of the middle sort.
+        rows: training rows.
+        asked: what a person asked for.
+    """
     if space.size() == 1:
         return 1, "every setting was named"
     if asked is not None:

@@ -20,7 +20,7 @@ _AT_A_TIME = 2_000_000
 
 
 def bootstrap_interval(differences: Floats, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
-    """Interval of the mean of paired differences."""
+    """Interval of the mean of paired differences, one a row, by percentiles of so many resamples."""
     values, counts = np.unique(differences, return_counts=True)
     return _percentiles(_drawn(counts, resamples, seed, lambda draws: draws @ values / len(differences)), confidence)
 

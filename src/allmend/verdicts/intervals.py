@@ -61,7 +61,12 @@ def is_yes_no(values: Floats) -> bool:
 
 
 def yes_no_interval(gained: int, lost: int, rows: int, confidence: float = 0.95) -> Interval:
-    """Interval of the difference of two shares on the same rows, of which `gained` and `lost` changed."""
+    """Interval of the difference of two shares on the same rows, by Tango's score.
+
+    Args:
+        gained, lost: rows that changed from no to yes, and from yes to no.
+        rows: all of them.
+    """
     z = float(norm.ppf(0.5 + confidence / 2))
     seen = (gained - lost) / rows
     low = _where(lambda delta: _score(gained, lost, rows, delta) > z, -1.0, seen)
@@ -134,7 +139,12 @@ def f1_interval(
     seed: int = 0,
     resamples: int = 0,
 ) -> Interval | None:
-    """Interval of macro F1 of tuned less that of base; None where the rarest label has too few rows."""
+    """Interval of macro F1 of tuned less that of base; None where the rarest label has too few rows.
+
+    Args:
+        base, tuned, expected: a label a row, the same rows in the same order; an answer may be no label.
+        resamples: of a paired bootstrap; 0 takes the formula.
+    """
     counts = [list(expected).count(label) for label in set(expected)]
     if not counts or min(counts) < FEWEST_OF_A_LABEL:
         return None

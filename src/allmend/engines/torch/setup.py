@@ -156,7 +156,15 @@ def _threads(runner: NativeRunner) -> Choice:
 
 
 def page_count(model: Any, context: int, cache_bytes: int, limits: Limits, size: int) -> int:
-    """Pages that fit in `cache_bytes`, but no more than all running sequences can fill."""
+    """Pages that fit in `cache_bytes`, but no more than all running sequences can fill.
+
+    Args:
+        context: most tokens of a sequence.
+        size: tokens of a page.
+
+    Raises:
+        DoesNotFit: not two of them fit.
+    """
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

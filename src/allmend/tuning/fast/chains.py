@@ -48,7 +48,7 @@ class Chains(Protocol):
         """`h = resid + norm(delta) * post`, `out = norm(h) * next`; h and both inverse roots (T,) fp32."""
 
     def norm_grad(self, dy: Tensor, x: Tensor, root: Tensor, weight: Tensor, add: Tensor | None, out: Tensor) -> Tensor:
-        """`out = add +` the gradient of `norm(x) * weight`."""
+        """`out = add +` the gradient of `norm(x) * weight`; dy, x, add and out (T, D), root (T,) fp32."""
 
     def glu(self, both: Tensor, out: Tensor, kind: Kind) -> Tensor:
         """(T, 2F) gate and up to `act(gate) * up`."""
@@ -60,13 +60,13 @@ class Chains(Protocol):
         """(T, K * G * W) at `index` (N, L), -1 for zeros, to (N * K, G * L, W), normed and rotated."""
 
     def scatter_heads(self, source: Tensor, index: Tensor, heads: tuple[int, int, int], out: Tensor) -> None:
-        """Back into rows of `out`, without rotation."""
+        """(N * K, G * L, W) back into rows of `out` (T, K * G * W), without rotation."""
 
     def add_heads(self, source: Tensor, index: Tensor, heads: tuple[int, int, int], total: Tensor) -> None:
         """Added to rows of `total` (T, K * W) fp32; a row may be added to many times."""
 
     def heads_grad(self, grad: Tensor, before: Tensor, heads: tuple[int, int, int], turn: Turn) -> None:
-        """In place: gradient after norm and rotation to the one before."""
+        """In place in `grad` (N * K, G * L, W): from after norm and rotation to `before` them."""
 
     def softmax(
         self, scores: Tensor, length: int, first_query: int, first_key: int, window: int, scale: float
@@ -74,7 +74,7 @@ class Chains(Protocol):
         """In place: (B, G * length, keys) scores to causal probabilities; window 0 is none."""
 
     def softmax_grad(self, share: Tensor, grad: Tensor, scale: float) -> Tensor:
-        """In place in `grad`: from probabilities' gradient to scores'."""
+        """In place in `grad` (B, G * length, keys): from the gradient of probabilities `share` to that of scores."""
 
     def unpack(self, codes: Tensor, scale: Tensor, out: Tensor) -> None:
         """Quantised weights (see `models.quantised`) into `out` (out, in)."""

@@ -80,7 +80,12 @@ class Stack:
     def run(
         self, ids: Tensor, segments: Segments, predict: Tensor, keep: bool, drop: bool = False
     ) -> tuple[Tensor, Record]:
-        """Forward; `keep` keeps what `back` needs, `drop` puts dropout to work."""
+        """(1, T) ids to hidden states (P, D) after the final norm, at the places `predict` (P,), and what `back` needs.
+
+        Args:
+            keep: keep that; without it the record is empty.
+            drop: put dropout to work.
+        """
         x = self.embed(ids)[0].contiguous()
         width = x.shape[1]
         turns = self._turns(segments)
@@ -115,7 +120,7 @@ class Stack:
         return (room if self.top_where_learned else room.index_select(0, predict)), record
 
     def back(self, record: Record, dhidden: Tensor) -> list[Tensor | None]:
-        """Gradients of `parameters`, from that of the hidden states."""
+        """Gradients of `parameters`, in order, from that of the hidden states (P, D); None where none is learned."""
         assert record.x is not None and record.root is not None
         if not self.top_where_learned:
             dhidden = dhidden.new_zeros(record.x.shape).index_add_(0, record.predict, dhidden)
