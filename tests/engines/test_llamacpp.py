@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +19,6 @@ from allmend.engines.torch.setup import build_engine
 from allmend.errors import DoesNotFit, NotFound, Unavailable, UsageError
 
 GREEDY = Sampling(max_tokens=8, temperature=0, logprobs=3)
-
-
-@pytest.fixture(scope="module")
-def model(model_cache: Path) -> Iterator[Any]:
-    """The default model, for llama.cpp and loaded by transformers."""
-    before = os.environ.get("ALLMEND_HOME")
-    os.environ["ALLMEND_HOME"] = str(model_cache)
-    from allmend.models.loading import load
-    from allmend.models.resolve import resolve
-
-    try:
-        yield load(resolve("gemma-3-270m"), dtype="float32")
-    finally:
-        os.environ.pop("ALLMEND_HOME")
-        if before is not None:
-            os.environ["ALLMEND_HOME"] = before
 
 
 def adapter(model: Any, seed: int) -> AdapterWeights:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,22 +18,6 @@ TEXT = """The film begins slowly, with a long walk through an empty town, and fo
 could be told. Then a door opens. What follows is one of the finest scenes of the year: two people who have not seen
 each other in a decade try to agree on what they once agreed on, and fail, and laugh. I left the cinema happier than
 I had come, although I could not say why."""
-
-
-@pytest.fixture(scope="module")
-def model(model_cache: Path) -> Iterator[Any]:
-    """The default model in float32."""
-    before = os.environ.get("ALLMEND_HOME")
-    os.environ["ALLMEND_HOME"] = str(model_cache)
-    from allmend.models.loading import load
-    from allmend.models.resolve import resolve
-
-    try:
-        yield load(resolve("gemma-3-270m"), dtype="float32")
-    finally:
-        os.environ.pop("ALLMEND_HOME")
-        if before is not None:
-            os.environ["ALLMEND_HOME"] = before
 
 
 def test_eight_bits_and_bf16_keep_the_best_token_and_the_loss(model: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import numpy as np
 import peft
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import tiny
 import training
@@ -55,22 +53,9 @@ def plain_losses(kind: str, rows: list[Tokens], plan: Plan, lora: LoraConfig = C
     optimiser = torch.optim.AdamW(weights.values(), lr=0, betas=(0.9, 0.99), weight_decay=0)
     model.train()
     losses = []
-    per_epoch = math.ceil(len(rows) / plan.batch_rows)
     for step in range(plan.steps):
-        epoch, inside = divmod(step, per_epoch)
-        order = np.random.default_rng([plan.seed, epoch]).permutation(len(rows))
-        batch = [rows[place] for place in order[inside * plan.batch_rows : (inside + 1) * plan.batch_rows]]
-        longest = max(map(len, batch))
-        ids = torch.tensor([row.ids + [0] * (longest - len(row)) for row in batch])
-        attended = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
-        labels = torch.full_like(ids, -100)
-        for place, row in enumerate(batch):
-            for token in range(1, len(row)):
-                if row.mask[token]:
-                    labels[place, token] = row.ids[token]
         torch.manual_seed(plan.seed * 1_000_003 + step)
-        logits = model(input_ids=ids, attention_mask=attended).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss = training.plain_loss(model, rows, plan, step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), plan.clip)
         climb = max(1, round(plan.steps * plan.warmup))
