@@ -20,6 +20,13 @@ _MODEL_FLAG = re.compile(
 _DATASET_FLAG = re.compile(r"^--(?:dataset_name|hf_dataset|dataset-name)$")
 
 
+_TUNNELS = {
+    "--ngrok": "ngrok", "--ngrok_token": "ngrok", "--ngrok-token": "ngrok", "--ngrok_authtoken": "ngrok",
+    "--cloudflared": "cloudflared", "--cloudflare": "cloudflared", "--localtunnel": "localtunnel",
+}  # fmt: skip
+"""Flags that show what is served to everybody, and by whom."""
+
+
 def flags(session: Session, words: list[str]) -> None:
     """Flags that mean something whoever takes them."""
     for at, word in enumerate(words):
@@ -28,12 +35,8 @@ def flags(session: Session, words: list[str]) -> None:
         low = value.strip("\"'").lower()
         if head in ("--share", "--is_share", "--gradio-share") and (not sign or low not in ("false", "0")):
             session.add("serve", "gradio-share", literal=True, detail={"public": "yes"})
-        elif head in ("--ngrok", "--ngrok_token", "--ngrok-token", "--ngrok_authtoken"):
-            session.add("serve", "ngrok", literal=True, detail={"public": "yes"})
-        elif head in ("--cloudflared", "--cloudflare"):
-            session.add("serve", "cloudflared", literal=True, detail={"public": "yes"})
-        elif head in ("--localtunnel",):
-            session.add("serve", "localtunnel", literal=True, detail={"public": "yes"})
+        elif head in _TUNNELS:
+            session.add("serve", _TUNNELS[head], literal=True, detail={"public": "yes"})
         elif re.match(r"--(?:disable-safe-unpickle|no-safe-unpickle|allow-unsafe-load|disable_safe_unpickle)", head):
             session.add("unpickle", "flag:" + head.lstrip("-"), literal=True)
         elif head in ("--push_to_hub", "--push-to-hub") and low not in ("false", "0"):

@@ -33,18 +33,16 @@ def make(session: Session, line: Line) -> None:
         line.add("foreign_code", 0, session.world.resolve(folder, line.cwd) or ".", pinned=bool(clone and clone.pinned))
 
 
+def _notebook(session: Session, line: Line, at: int) -> None:
+    """Another notebook runs, named by word `at`."""
+    script(session, line.words[at], line.cwd, literal=line.exact(at), at_line=line.command.line, quiet=True)
+
+
 def papermill(session: Session, line: Line) -> None:
     """`papermill notebook.ipynb`."""
     places = line.positional(("-p", "-f", "-k", "-r", "-y"))
     if places:
-        script(
-            session,
-            line.words[places[0]],
-            line.cwd,
-            literal=line.exact(places[0]),
-            at_line=line.command.line,
-            quiet=True,
-        )
+        _notebook(session, line, places[0])
 
 
 def jupyter(session: Session, line: Line) -> None:
@@ -56,14 +54,7 @@ def jupyter(session: Session, line: Line) -> None:
     elif "--execute" in line.words:
         places = line.positional(("--to", "--output", "--ExecutePreprocessor.timeout"), 2)
         if places:
-            script(
-                session,
-                line.words[places[0]],
-                line.cwd,
-                literal=line.exact(places[0]),
-                at_line=line.command.line,
-                quiet=True,
-            )
+            _notebook(session, line, places[0])
 
 
 def nvidia(session: Session, line: Line) -> None:
