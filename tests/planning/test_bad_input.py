@@ -97,7 +97,7 @@ def test_deep_nesting_is_named_as_unread(source: str) -> None:
 
 def _visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts expressions that are evaluated: work is bounded by visits, whatever the machine's speed."""
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
     counted = [0]
     plain = Python.eval

@@ -10,16 +10,9 @@ record        effects, one for each kind, target and cell
 world         the notebook's machine so far: working directory, environment, files
 following     scripts, modules and requirement files of clones, one level out
 
-Python as far as its values can be worked out (`python` says how its modules are divided):
+Code:
 
-values        what can be known of a variable; `holes` are the unknown pieces inside strings
-scope         names, and a journal so that both ways of a branch are followed and joined
-python        statements and expressions, one function a kind of node
-pure          calls whose result can be worked out
-salvage       Python that is broken or old
-
-Shell:
-
+evaluation/   Python as far as its values can be worked out
 shell         lists, pipes, loops, heredocs, `cd`; shell_words, its words
 substitution  what IPython puts into a `!` line before a shell sees it
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, MISSING, Made, Value
+from allmend.planning.evaluation.values import DERIVED, MISSING, Made, Value
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
 
 _PARSER = "ArgumentParser()"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allmend.errors import AllmendError
 from allmend.nouns.notebook import Cell, Notebook
-from allmend.planning.values import DERIVED
+from allmend.planning.evaluation.values import DERIVED
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session

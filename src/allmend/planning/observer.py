@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from allmend.planning import command_lines
 from allmend.planning.effects import code, commands, credentials, directories, hardware, imports, library, magics
-from allmend.planning.values import MISSING, Place, Unknown, Value, derived
+from allmend.planning.evaluation.values import MISSING, Place, Unknown, Value, derived
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.shell import Shell
     from allmend.planning.shell_words import Command

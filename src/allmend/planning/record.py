@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from allmend.nouns.plan import Effect, EffectKind
-from allmend.planning.holes import Holes
+from allmend.planning.evaluation.holes import Holes
+from allmend.planning.evaluation.values import DERIVED, Place, has_hole
 from allmend.planning.secrets import redact
-from allmend.planning.values import DERIVED, Place, has_hole
 
 _SPACES = re.compile(r"\s+")
 _MODES = {"read": 0, "write": 1}

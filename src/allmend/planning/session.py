@@ -11,15 +11,15 @@ from allmend.nouns.notebook import Cell, Notebook
 from allmend.nouns.plan import EffectKind, Unread
 from allmend.planning import tables
 from allmend.planning.effects import code, credentials, directories, hardware, library, magics
-from allmend.planning.functions import read_uncalled
-from allmend.planning.holes import Holes
+from allmend.planning.evaluation.functions import read_uncalled
+from allmend.planning.evaluation.holes import Holes
+from allmend.planning.evaluation.python import Python
+from allmend.planning.evaluation.salvage import parse
+from allmend.planning.evaluation.scope import Journal
+from allmend.planning.evaluation.values import Place, Symbol, Value, has_hole, options
 from allmend.planning.observer import Observer
-from allmend.planning.python import Python
 from allmend.planning.record import Record
-from allmend.planning.salvage import parse
-from allmend.planning.scope import Journal
 from allmend.planning.shell import Shell
-from allmend.planning.values import Place, Symbol, Value, has_hole, options
 from allmend.planning.world import Clone, World
 
 Reader = Callable[[str, str, "Clone | None", World], str | None]
@@ -84,7 +84,7 @@ class Session:
         line: int | None = None,
     ) -> list[dict[str, Any]]:
         """Add an effect for each alternative of `value`; the rows that were made or met."""
-        from allmend.planning.calls import segment
+        from allmend.planning.evaluation.calls import segment
 
         rows = []
         source = segment(self.python.place, node) if node is not None else ""
@@ -196,7 +196,7 @@ class Session:
         self.running.add(text)
         try:
             if separate:
-                from allmend.planning.scope import Scope
+                from allmend.planning.evaluation.scope import Scope
 
                 self.python.globals = self.python.scope = Scope()
             code = split(text)

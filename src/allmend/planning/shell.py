@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from allmend.planning.evaluation.values import DERIVED, Unknown
 from allmend.planning.shell_words import ROUNDS, Command, braces, text_of, words_of
-from allmend.planning.values import DERIVED, Unknown
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser

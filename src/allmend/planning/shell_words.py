@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, Either, Unknown, has_hole, options
+from allmend.planning.evaluation.values import DERIVED, Either, Unknown, has_hole, options
 
 if TYPE_CHECKING:
     from tree_sitter import Node

@@ -6,11 +6,11 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.attributes import attribute
-from allmend.planning.values import DERIVED, MISSING, Either, Unknown, Value, has_hole, options
+from allmend.planning.evaluation.attributes import attribute
+from allmend.planning.evaluation.values import DERIVED, MISSING, Either, Unknown, Value, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 _PIECE = re.compile(
     r"\$\$|\$(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)|\{\{|\}\}|(?P<dollar>\$?)\{(?P<expr>[^{}\n]{1,400})\}"
@@ -55,7 +55,7 @@ def _told_apart(texts: list[str]) -> list[str]:
 
 
 def _rows(values: list[Value]) -> list[list[Value]]:
-    from allmend.planning.values import agree
+    from allmend.planning.evaluation.values import agree
 
     rows: list[tuple[tuple[tuple[int, int], ...], list[Value]]] = [((), [])]
     for value in values:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from allmend.planning.values import DERIVED, HOLE_START
+from allmend.planning.evaluation.values import DERIVED, HOLE_START
 
 _ROOTS = ("/content/", "/kaggle/working/", "/notebooks/", "/workspace/", "/home/jovyan/")
 MAXIMUM = 20_000

@@ -6,7 +6,6 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.calls import segment
 from allmend.planning.effects.arguments import is_exact, list_effect, list_unknown, values_of
 from allmend.planning.effects.targets import (
     drive_host,
@@ -16,7 +15,8 @@ from allmend.planning.effects.targets import (
     loopback,
     plain,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import (
     DERIVED,
     Made,
     Member,
@@ -28,7 +28,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.calls import segment
 from allmend.planning.effects.targets import (
     plain,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import (
     DERIVED,
     MISSING,
     Class,
@@ -25,7 +25,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

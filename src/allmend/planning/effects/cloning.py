@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.effects.targets import host_of, pinned_name, plain, repository
-from allmend.planning.values import DERIVED, has_hole
+from allmend.planning.evaluation.values import DERIVED, has_hole
 from allmend.planning.world import Clone
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.calls import segment
-from allmend.planning.values import DERIVED, MISSING, Made, Unknown, Value, has_hole, options, strings
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import DERIVED, MISSING, Made, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
 
 _SHELL = frozenset({
@@ -236,7 +236,7 @@ def fetched_from(session: Session, value: Value, depth: int = 8) -> list[str]:
 def _magic(session: Session, call: Call) -> Value:
     from allmend.notebooks.syntax import Special, split
     from allmend.planning.effects import magics
-    from allmend.planning.values import Place
+    from allmend.planning.evaluation.values import Place
 
     texts = [session.holes.text(value) for value in call.args[:3]]
     last = call.path.rpartition(".")[2]

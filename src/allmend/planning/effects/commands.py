@@ -21,7 +21,7 @@ from allmend.planning.effects import (
     system_packages,
 )  # fmt: skip
 from allmend.planning.effects.line import Line
-from allmend.planning.values import DERIVED, has_hole
+from allmend.planning.evaluation.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.session import Session
@@ -216,7 +216,7 @@ def _xargs(session: Session, line: Line) -> None:
         at += 2 if words[at] in ("-n", "-I", "-P", "-L", "-d", "-a", "-s", "-i") and len(words[at]) == 2 else 1
     inner = line.command.tail(at)
     if inner.words:
-        from allmend.planning.values import Unknown
+        from allmend.planning.evaluation.values import Unknown
 
         before = line.command.before
         if inner.words[0] in ("rm",) or not before:

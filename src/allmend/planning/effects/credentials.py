@@ -6,12 +6,22 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.calls import segment
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import (
+    DERIVED,
+    MISSING,
+    Either,
+    Made,
+    Unknown,
+    Value,
+    derived,
+    has_hole,
+    options,
+)
 from allmend.planning.secrets import SHAPES, key_like, literal_kind, placeholder, real_looking
-from allmend.planning.values import DERIVED, MISSING, Either, Made, Unknown, Value, derived, has_hole, options
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
 
 _PROMPTS = frozenset(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, HOLE_START, Made, Value, has_hole, options, strings
+from allmend.planning.evaluation.values import DERIVED, HOLE_START, Made, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
 
 SYSTEM = re.compile(

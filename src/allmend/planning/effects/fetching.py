@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.effects.targets import drive_host, drive_id, host_of, is_url, loopback, plain
-from allmend.planning.values import DERIVED, has_hole
+from allmend.planning.evaluation.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from allmend.planning.calls import segment
 from allmend.planning.effects.arguments import is_exact
 from allmend.planning.effects.targets import (
     host_of,
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import (
     DERIVED,
     MISSING,
     Made,
@@ -22,7 +22,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.effects import directories
-from allmend.planning.values import has_hole
+from allmend.planning.evaluation.values import has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

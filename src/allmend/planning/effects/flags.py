@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allmend.planning.effects.targets import hub_name
-from allmend.planning.values import DERIVED
+from allmend.planning.evaluation.values import DERIVED
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import Member, Symbol, Value, options
+from allmend.planning.evaluation.values import Member, Symbol, Value, options
 
 if TYPE_CHECKING:
     from allmend.nouns.notebook import Cell, Notebook
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
 
 _DEVICES = frozenset({"device", "device_map", "map_location", "device_type"})
@@ -32,7 +32,7 @@ def from_metadata(session: Session, notebook: Notebook) -> None:
     if word not in ("GPU", "TPU"):
         return
     known = {"type": model} if isinstance(model, str) and model else {}
-    from allmend.planning.values import Place
+    from allmend.planning.evaluation.values import Place
 
     place, session.python.place = session.python.place, Place(-1, 0, ())
     session.add("hardware", word.lower(), literal=True, detail=known, line=1)
@@ -52,7 +52,7 @@ def hidden(session: Session, index: int, cell: Cell) -> None:
     """A code cell that the page shows without its source."""
     if not cell.hidden or not cell.source.strip():
         return
-    from allmend.planning.values import Place
+    from allmend.planning.evaluation.values import Place
 
     place, session.python.place = session.python.place, Place(index, 0, tuple(cell.source.split("\n")[:3]))
     session.add("hidden_code", "cell", literal=True, line=1)

@@ -6,7 +6,6 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.calls import segment
 from allmend.planning.effects.arguments import list_effect, list_unknown, values_of
 from allmend.planning.effects.targets import (
     host_of,
@@ -14,7 +13,8 @@ from allmend.planning.effects.targets import (
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import (
     HOLE_START,
     Made,
     Member,
@@ -26,7 +26,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

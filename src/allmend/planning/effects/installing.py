@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.effects.requirements import NAME, one, requirements_file
 from allmend.planning.effects.targets import package
-from allmend.planning.values import has_hole
+from allmend.planning.evaluation.values import has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from allmend.planning.effects import hubs, readers
-from allmend.planning.values import DERIVED, MISSING, Unknown, Value, has_hole, options, strings
+from allmend.planning.evaluation.values import DERIVED, MISSING, Unknown, Value, has_hole, options, strings
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

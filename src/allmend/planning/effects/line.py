@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import DERIVED
+from allmend.planning.evaluation.values import DERIVED
 
 if TYPE_CHECKING:
     from allmend.nouns.plan import EffectKind

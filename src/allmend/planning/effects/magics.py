@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import DERIVED, Place, Unknown, Value
+from allmend.planning.evaluation.values import DERIVED, Place, Unknown, Value
 
 if TYPE_CHECKING:
     from allmend.notebooks.syntax import CellCode, Special

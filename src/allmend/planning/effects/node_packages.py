@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import has_hole
+from allmend.planning.evaluation.values import has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

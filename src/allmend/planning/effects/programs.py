@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.scripts import run_own, script
-from allmend.planning.values import has_hole
+from allmend.planning.evaluation.values import has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

@@ -35,13 +35,13 @@ from allmend.planning.effects.targets import (
     plain,
 )  # fmt: skip
 from allmend.planning.effects.weights import keras_application, named, preset, weights
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     Symbol,
     has_hole,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

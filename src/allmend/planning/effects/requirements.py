@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from allmend.planning import following
 from allmend.planning.effects.targets import commit, host_of, package, plain, repository
-from allmend.planning.values import DERIVED, HOLE_START, has_hole
+from allmend.planning.evaluation.values import DERIVED, HOLE_START, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

@@ -11,7 +11,7 @@ from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.launchers import launched
 from allmend.planning.effects.scripts import ran, script, web_ui
 from allmend.planning.effects.targets import hub_name, is_url, plain
-from allmend.planning.values import DERIVED, has_hole
+from allmend.planning.evaluation.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line

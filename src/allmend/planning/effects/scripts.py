@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from allmend.planning import following
 from allmend.planning.effects.flags import arguments, flags
 from allmend.planning.effects.targets import is_url, plain
-from allmend.planning.values import DERIVED, has_hole
+from allmend.planning.evaluation.values import DERIVED, has_hole
 
 if TYPE_CHECKING:
     from allmend.planning.effects.line import Line
@@ -89,7 +89,7 @@ def script(
 
 def run_own(session: Session, path: str, text: str, cell: int, cwd: str, words: list[str]) -> None:
     saved = session.python.place
-    from allmend.planning.values import Place
+    from allmend.planning.evaluation.values import Place
 
     if path.endswith((".sh", ".bash")) or text.lstrip().startswith(("#!/bin/bash", "#!/bin/sh", "#!/usr/bin/env bash")):
         session.python.place = Place(cell, 0, tuple(text.split("\n")))

@@ -8,7 +8,7 @@ from allmend.planning.effects.targets import (
     host_of,
     loopback,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     DERIVED,
     Made,
     Unknown,
@@ -19,7 +19,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

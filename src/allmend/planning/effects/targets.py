@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from allmend.planning.values import DERIVED, HOLE_START
+from allmend.planning.evaluation.values import DERIVED, HOLE_START
 
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//(?:[^/@\s]*@)?(?P<host>\[[^\]]+\]|[^/:?#\s]+)", re.IGNORECASE)
 _SCP = re.compile(r"^[\w.-]+@(?P<host>[\w.-]+):(?P<path>.+)$")

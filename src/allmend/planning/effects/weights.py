@@ -10,7 +10,7 @@ from allmend.planning.effects.targets import (
     is_url,
     plain,
 )  # fmt: skip
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     Made,
     Symbol,
     Unknown,
@@ -18,7 +18,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
+    from allmend.planning.evaluation.calls import Call
     from allmend.planning.session import Session
     from allmend.planning.tables import Row
 

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.assignments import assign
-from allmend.planning.calls import segment
-from allmend.planning.scope import Scope
-from allmend.planning.values import (
+from allmend.planning.evaluation.assignments import assign
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.scope import Scope
+from allmend.planning.evaluation.values import (
     MISSING,
     Made,
     Member,
@@ -23,7 +23,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 
 def _list(python: Python, node: ast.List | ast.Set) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from allmend.planning.values import DERIVED, HOLE_END, HOLE_START, Either, Made, Symbol, Unknown, Value
+from allmend.planning.evaluation.values import DERIVED, HOLE_END, HOLE_START, Either, Made, Symbol, Unknown, Value
 
 _HOLE = re.compile(f"{HOLE_START}(\\d+){HOLE_END}")
 LONGEST = 200_000

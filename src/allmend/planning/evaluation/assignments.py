@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allmend.notebooks.parameters import choices_of
-from allmend.planning.calls import segment
-from allmend.planning.values import Class, Either, Made, Object, Symbol, Unknown, Value, either
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.values import Class, Either, Made, Object, Symbol, Unknown, Value, either
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 
 def assign(python: Python, target: ast.expr, value: Value, source: ast.expr) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allmend.planning.functions import call_function
-from allmend.planning.values import Bound, Function, Made, Unknown, Value, iterate, options
+from allmend.planning.evaluation.functions import call_function
+from allmend.planning.evaluation.values import Bound, Function, Made, Unknown, Value, iterate, options
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.calls import Call
+    from allmend.planning.evaluation.python import Python
 
 _OVER = frozenset({"map", "imap", "imap_unordered", "starmap", "filter", "thread_map", "process_map", "map_async"})
 _STARTED = frozenset({"Thread", "Process", "Timer", "submit", "apply", "apply_async", "register", "run_in_executor",

@@ -12,11 +12,11 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning import assignments, blocks, containers, definitions, expressions, invoking, operators
-from allmend.planning.calls import segment
-from allmend.planning.holes import Holes
-from allmend.planning.scope import Journal, Scope
-from allmend.planning.values import (
+from allmend.planning.evaluation import assignments, blocks, containers, definitions, expressions, invoking, operators
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.holes import Holes
+from allmend.planning.evaluation.scope import Journal, Scope
+from allmend.planning.evaluation.values import (
     MISSING,
     Bound,
     Class,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     MISSING,
     Place,
     Value,

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from allmend.planning.attributes import attribute
-from allmend.planning.values import (
+from allmend.planning.evaluation.attributes import attribute
+from allmend.planning.evaluation.values import (
     MISSING,
     Either,
     Made,
@@ -25,8 +25,8 @@ from allmend.planning.values import (
 )
 
 if TYPE_CHECKING:
-    from allmend.planning.calls import Call
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.calls import Call
+    from allmend.planning.evaluation.python import Python
 
 
 def pure_call(python: Python, call: Call) -> Value:

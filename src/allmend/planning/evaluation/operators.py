@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     Made,
     PathText,
     Unknown,
@@ -19,7 +19,7 @@ from allmend.planning.values import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allmend.notebooks.syntax import MARK
-from allmend.planning import callbacks
-from allmend.planning.calls import Call, segment
-from allmend.planning.functions import call_function
-from allmend.planning.pure import pure_call
-from allmend.planning.reasons import result_reason
-from allmend.planning.values import (
+from allmend.planning.evaluation import callbacks
+from allmend.planning.evaluation.calls import Call, segment
+from allmend.planning.evaluation.functions import call_function
+from allmend.planning.evaluation.pure import pure_call
+from allmend.planning.evaluation.reasons import result_reason
+from allmend.planning.evaluation.values import (
     MISSING,
     Arms,
     Bound,
@@ -30,7 +30,7 @@ from allmend.planning.values import (
 )
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 _HOLDERS = ("SimpleNamespace", "argparse.Namespace", "EasyDict", "edict", "AttrDict", "DotMap", "box.Box")
 """Classes that only hold what they are given, by attribute."""

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from allmend.planning.values import (
+from allmend.planning.evaluation.values import (
     Bound,
     Class,
     Either,
@@ -23,7 +23,7 @@ from allmend.planning.values import (
 )
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 _PATH_ATTRIBUTES: dict[str, Callable[[str], Value]] = {
     "name": posixpath.basename,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from allmend.planning.values import Either, Unknown, Value, either, options
+from allmend.planning.evaluation.values import Either, Unknown, Value, either, options
 
 Told = tuple[str, list[Value]]
 """A name and the constants that it was compared with."""

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.attributes import attribute
-from allmend.planning.functions import define
-from allmend.planning.names import BUILTINS, WELL_KNOWN
-from allmend.planning.values import MISSING, Symbol, Unknown, Value
+from allmend.planning.evaluation.attributes import attribute
+from allmend.planning.evaluation.functions import define
+from allmend.planning.evaluation.names import BUILTINS, WELL_KNOWN
+from allmend.planning.evaluation.values import MISSING, Symbol, Unknown, Value
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 
 def _constant(python: Python, node: ast.Constant) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from allmend.planning.values import LIMIT, Arms, Value, agree, either, options
+from allmend.planning.evaluation.values import LIMIT, Arms, Value, agree, either, options
 
 _MISSING = object()
 

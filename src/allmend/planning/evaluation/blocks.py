@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.assignments import assign
-from allmend.planning.calls import segment
-from allmend.planning.narrowing import Told, told, within, without
-from allmend.planning.scope import Scope
-from allmend.planning.values import Class, Function, Made, Symbol, Unknown, Value, iterate
+from allmend.planning.evaluation.assignments import assign
+from allmend.planning.evaluation.calls import segment
+from allmend.planning.evaluation.narrowing import Told, told, within, without
+from allmend.planning.evaluation.scope import Scope
+from allmend.planning.evaluation.values import Class, Function, Made, Symbol, Unknown, Value, iterate
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 ITERATIONS = 200
 """Rounds of a loop over known values."""

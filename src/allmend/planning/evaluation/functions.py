@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from allmend.planning.scope import Scope
-from allmend.planning.values import Class, Either, Function, Object, Unknown, Value
+from allmend.planning.evaluation.scope import Scope
+from allmend.planning.evaluation.values import Class, Either, Function, Object, Unknown, Value
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 INLINES = 60
 """Calls of one function that are followed."""

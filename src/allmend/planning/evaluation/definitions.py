@@ -6,12 +6,12 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allmend.planning.functions import define
-from allmend.planning.scope import Scope
-from allmend.planning.values import Class, Symbol
+from allmend.planning.evaluation.functions import define
+from allmend.planning.evaluation.scope import Scope
+from allmend.planning.evaluation.values import Class, Symbol
 
 if TYPE_CHECKING:
-    from allmend.planning.python import Python
+    from allmend.planning.evaluation.python import Python
 
 
 def _def(python: Python, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
