@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
+from allmend.hub.contents import contents
 from allmend.hub.objects import File
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ async def row_difference(hub: Hub, files: Changes) -> list[dict[str, Any]]:
     A row is *changed* where one that went and one that came share the value of a column named like an identity, or
     stand at the same place.
     """
-    from allmend.hub.routes.resolve import contents
-
     found: list[dict[str, Any]] = []
     for path, (was, now) in sorted(files.items()):
         if not path.lower().endswith(_DATA):
@@ -84,7 +83,8 @@ async def row_difference(hub: Hub, files: Changes) -> list[dict[str, Any]]:
             found.append({"path": path, "compared": False, "why": f"larger than {_LARGEST_DATA >> 20} MiB"})
             continue
         sides = [
-            b"" if side is None else b"".join([chunk async for chunk in contents(hub, side)]) for side in (was, now)
+            b"" if side is None else b"".join([chunk async for chunk in contents(hub.store, side)])
+            for side in (was, now)
         ]
         found.append(await run_in_threadpool(_compared, path, sides[0], sides[1]))
     return found

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from allmend import database
 from allmend.database.hub_repositories import hub_inspections, hub_refs
 from allmend.database.once import put_once
 from allmend.hub import commits, describing
+from allmend.hub.contents import contents
 from allmend.hub.looking import looking
 from allmend.hub.objects import File
 
@@ -149,15 +149,8 @@ async def _write_spans(hub: Hub, target: Path, file: File, spans: list[tuple[int
         await asyncio.to_thread(out.truncate, file.size)
         for start, end in spans:
             await asyncio.to_thread(out.seek, start)
-            async for chunk in _contents(hub, file, start, end):
+            async for chunk in contents(hub.store, file, start, end):
                 await asyncio.to_thread(out.write, chunk)
-
-
-async def _contents(hub: Hub, file: File, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
-    from allmend.hub.routes.resolve import contents
-
-    async for chunk in contents(hub, file, start, end):
-        yield chunk
 
 
 def _left() -> list[str]:

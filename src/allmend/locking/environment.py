@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from allmend.box.environment import Environment
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, NotFound, Refused, Unavailable
 from allmend.locking import build, clones, fetch, store
-from allmend.nouns.lock import Lock, LockedPackage
+from allmend.nouns.lock import Interpreter, Lock, LockedPackage
 
 _MADE = ("git", "folder", "sdist")
 
@@ -152,10 +153,18 @@ def in_front(chosen: Environment, folders: Sequence[str]) -> Environment:
     return replace(chosen, sites=(*folders, *chosen.sites), roots=(*chosen.roots, *folders))
 
 
+def interpreter() -> Interpreter:
+    """The interpreter and machine that this lock is for."""
+    platform = sysconfig.get_platform()
+    if sys.platform == "linux":
+        libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+        platform += f" {libc}" if libc else ""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Interpreter(implementation=sys.implementation.name, version=version, platform=platform)
+
+
 def check_interpreter(lock: Lock) -> None:
     """Raises `Unavailable` where the lock was made for another interpreter or kind of machine."""
-    from allmend.locking.make import interpreter
-
     here, there = interpreter(), lock.python
     if (here.implementation, here.version.rsplit(".", 1)[0]) != (
         there.implementation,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,10 @@ from allmend.box.owner import Operator
 from allmend.errors import NotFound, Refused, Unavailable
 from allmend.locking import clones, fetch, hub, store, system
 from allmend.locking.asks import Asks, Fetched, asks
-from allmend.locking.environment import bring_packages
+from allmend.locking.environment import bring_packages, interpreter
 from allmend.locking.gather import Gathered, gather
 from allmend.nouns.lock import (
     Base,
-    Interpreter,
     Lock,
     LockedClone,
     LockedFile,
@@ -57,18 +55,6 @@ class Wishes:
         """Whether any of the names is to be resolved anew."""
         wanted = {one.lower().removesuffix(".git") for one in self.update}
         return "all" in wanted or any(name.lower() in wanted for name in names)
-
-
-def interpreter() -> Interpreter:
-    """The interpreter and machine that this lock is for."""
-    platform = sysconfig.get_platform()
-    if sys.platform == "linux":
-        import os
-
-        libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-        platform += f" {libc}" if libc else ""
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Interpreter(implementation=sys.implementation.name, version=version, platform=platform)
 
 
 def code_digest(content: dict[str, Any]) -> str:

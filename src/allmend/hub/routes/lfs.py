@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from allmend import database
 from allmend.errors import AllmendError
 from allmend.hub import owned
+from allmend.hub.contents import contents
 from allmend.hub.faults import Fault, no_entry, of_error
 from allmend.hub.looking import looking
 from allmend.hub.objects import File
@@ -28,7 +29,6 @@ from allmend.hub.repositories import Repository
 from allmend.hub.routes import asking
 from allmend.hub.routes.asking import Who
 from allmend.hub.routes.committing import may_commit
-from allmend.hub.routes.resolve import contents
 from allmend.hub.state import Hub
 from allmend.hub.visitor import Visitor
 
@@ -189,7 +189,7 @@ def _add_transfers(router: APIRouter, hub: Hub) -> None:
         if have is None:
             raise no_entry(oid)
         headers = {"Content-Length": str(have.size), "ETag": f'"{oid}"'}
-        return StreamingResponse(contents(hub, have), headers=headers, media_type="application/octet-stream")
+        return StreamingResponse(contents(hub.store, have), headers=headers, media_type="application/octet-stream")
 
 
 async def _store(hub: Hub, claims: dict[str, Any], body: AsyncIterator[bytes]) -> None:

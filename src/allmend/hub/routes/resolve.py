@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -14,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from allmend.hub import commits, trees
+from allmend.hub.contents import Bodies, contents
 from allmend.hub.encoded import split_revision
 from allmend.hub.faults import Fault, no_entry
 from allmend.hub.looking import looking
@@ -36,7 +36,6 @@ _SAFE = {
 }
 
 
-Bodies = AsyncIterator[bytes | memoryview]
 """A body, piece by piece."""
 
 
@@ -112,7 +111,7 @@ async def _answer(hub: Hub, hit: _Hit, request: Request) -> Response:
         return Response(status_code=status, headers=headers)
     if not file.key:
         raise Fault(502, "This file of another hub has not been fetched, and no other hub is named now.")
-    stream = contents(hub, file, start, end)
+    stream = contents(hub.store, file, start, end)
     # What cannot be read is told before an answer begins.
     first = await anext(stream, b"")
     return StreamingResponse(_from(first, stream), status, headers=headers)
@@ -121,16 +120,6 @@ async def _answer(hub: Hub, hit: _Hit, request: Request) -> Response:
 async def _from(first: bytes | memoryview, rest: Bodies) -> Bodies:
     yield first
     async for chunk in rest:
-        yield chunk
-
-
-async def contents(hub: Hub, file: File, start: int = 0, end: int | None = None) -> Bodies:
-    """Bytes `start` to `end` of a file."""
-    if file.sha256 is None:
-        data = await hub.store.read_small(file.key)
-        yield data[start:end]
-        return
-    async for chunk in hub.store.read(file.key, start, end):
         yield chunk
 
 
