@@ -11,7 +11,7 @@ from allmend import adapters, data, runs
 from allmend.adapters import AdapterWeights, LoraConfig
 from allmend.errors import InputError, NotFound, UsageError
 from allmend.models import catalogue, resolve
-from allmend.models.loading import load
+from allmend.models.loading import Loaded, load
 from allmend.models.saving import NOTES, TEMPLATE
 from allmend.nouns.verdict import Verdict
 from allmend.releases import signing
@@ -24,6 +24,7 @@ from allmend.verbs.tuning_rows import read_dataset
 
 if TYPE_CHECKING:
     from allmend.data import Row
+    from allmend.nouns.model import Model
     from allmend.nouns.release import Release
     from allmend.nouns.run import Run
     from allmend.verbs.ship import ShipSettings
@@ -52,20 +53,7 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
         raise InputError("no chat template lies beside the weights, so what was tested is not known", where=folder)
     before = TuneSettings.of(tuned.settings)
     rows, labels, splits = _rows(tuned, before, settings)
-    watch.stage(f"Loading {before.model}")
-    model = resolve(before.model, watch.amount)
-    watch.model(model)
-    if weights.base_digest and weights.base_digest != model.digest:
-        what = "training began with" if whole else "the adapter was trained on"
-        raise InputError(
-            f"{before.model} is not the model that {what} (SHA-256 {model.digest[:12]}… "
-            f"instead of {weights.base_digest[:12]}…)",
-            hint="The model behind that name has changed; put the old one back.",
-        )
-    # In fp32, so that a difference is one of the weights and not of the processor's rounding.
-    loaded = load(resolve(folder) if whole else model, "float32", progress=watch.amount)
-    # Of a model whose weights were all learned the origin, its licence and its name are still those of its base.
-    loaded = replace(loaded, about=model)
+    model, loaded = _loaded(before.model, weights, folder if whole else None, watch)
     source = next((file for file in tuned.inputs if file.name == "data"), None)
     with runs.record("ship", settings=settings, subject=tuned.id) as run:
         run.input(folder, name="model" if whole else "adapter", sha256=weights.digest)
@@ -101,6 +89,28 @@ def work(reference: str, settings: ShipSettings, watch: Watch) -> Release:
             run.metric(step, {f"{agreement.artefact} loss difference": agreement.loss_difference})
         run.output("release", target, sha256=release.artefacts[0].sha256)
     return release
+
+
+def _loaded(name: str, weights: AdapterWeights, whole: str | None, watch: Watch) -> tuple[Model, Loaded]:
+    """The model that was tuned, and what is tested, in memory.
+
+    Args:
+        whole: the folder of the model itself, where all its weights were learned.
+    """
+    watch.stage(f"Loading {name}")
+    model = resolve(name, watch.amount)
+    watch.model(model)
+    if weights.base_digest and weights.base_digest != model.digest:
+        what = "training began with" if whole else "the adapter was trained on"
+        raise InputError(
+            f"{name} is not the model that {what} (SHA-256 {model.digest[:12]}… "
+            f"instead of {weights.base_digest[:12]}…)",
+            hint="The model behind that name has changed; put the old one back.",
+        )
+    # In fp32, so that a difference is one of the weights and not of the processor's rounding.
+    loaded = load(resolve(whole) if whole else model, "float32", progress=watch.amount)
+    # Of a model whose weights were all learned the origin, its licence and its name are still those of its base.
+    return model, replace(loaded, about=model)
 
 
 def _folder(tuned: Run, settings: ShipSettings, whole: bool) -> str:
