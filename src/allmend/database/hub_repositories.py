@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
 
-from allmend.database.schema import metadata
+from allmend.database.metadata import metadata
 
 _SHA1 = String(40)
 _SHA256 = String(64)

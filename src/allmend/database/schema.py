@@ -11,23 +11,17 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
 )
 
+# The hub's tables stand in a file of their own and register with the same metadata.
+from allmend.database import hub_repositories as _hub_repositories  # noqa: F401
+from allmend.database.metadata import metadata as metadata
+
 HEAD = "0005"
 """The newest migration; a database with this version needs no Alembic."""
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 
 def _of_run() -> Column[str]:
@@ -241,6 +235,3 @@ hub_file_xorbs = Table(
     Column("xorb_id", Integer, ForeignKey("hub_xorbs.id"), primary_key=True),
     Index(None, "xorb_id"),
 )
-
-# The hub's tables stand in a file of their own and register with the same metadata.
-from allmend.database import hub_repositories as _hub_repositories  # noqa: E402, F401
