@@ -12,14 +12,14 @@ import json
 import os
 import subprocess
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from listening import running
 
 STAMP = (2020, 1, 1, 0, 0, 0)
 
@@ -249,17 +249,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-@contextmanager
-def made(folder: Path) -> Iterator[World]:
-    server = World(folder)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def made(folder: Path) -> AbstractContextManager[World]:
+    return running(World(folder))
 
 
 def notebook(path: Path, *cells: str, **metadata: Any) -> Path:

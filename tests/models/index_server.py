@@ -6,16 +6,15 @@ import hashlib
 import io
 import random
 import tarfile
-import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from allmend.models.catalogue import Entry, PackagePart
+from listening import running
 
 
 def noise(size: int, seed: int) -> bytes:
@@ -161,14 +160,5 @@ class Handler(BaseHTTPRequestHandler):
             pass  # the client was killed, or had enough
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[Index]:
-    server = Index(folder)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving(folder: Path) -> AbstractContextManager[Index]:
+    return running(Index(folder))

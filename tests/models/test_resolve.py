@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +23,7 @@ from allmend.errors import AllmendError, InputError, NotFound, Unavailable, Usag
 from allmend.models import resolve
 from allmend.models.gguf import converted
 from allmend.models.loading import load, load_tokenizer
+from listening import running
 
 
 @pytest.fixture(scope="module")
@@ -235,14 +235,8 @@ class Hub(BaseHTTPRequestHandler):
 def hub(folder: Path) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"folder": folder}))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with running(server):
         yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 ASK = """

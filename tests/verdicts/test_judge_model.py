@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +13,7 @@ from allmend.data import Row
 from allmend.errors import UsageError
 from allmend.verdicts.metrics import Fault
 from allmend.verdicts.metrics.judge_model import KEY_VARIABLE, JudgeModel, grade_in
+from listening import running
 
 Answer = Callable[[dict[str, Any]], tuple[int, str]]
 
@@ -38,15 +38,8 @@ def server() -> Iterator[tuple[str, list[Any], Callable[[Answer], None]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    try:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as httpd:
         yield f"http://127.0.0.1:{httpd.server_address[1]}/v1", asked, behaviour.append
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
 
 
 def test_each_answer_gets_its_own_grade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
