@@ -116,6 +116,6 @@ def read_uncalled(python: Python) -> None:
             continue
         receiver = Object(function.owner) if function.owner is not None else None
         names = [*function.node.args.posonlyargs, *function.node.args.args]
-        if receiver is not None and (not names or names[0].arg not in ("python", "cls")):
+        if receiver is not None and (not names or names[0].arg not in ("self", "cls")):
             receiver = None
         call_function(python, function, [], {}, receiver, final=True)
