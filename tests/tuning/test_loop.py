@@ -174,8 +174,9 @@ def test_nan_stops_with_the_best_kept(tmp_path: Path) -> None:
     loaded = training.loaded()
     lora = attach(loaded.model, CONFIG)
     plan = replace(PLAN, evaluations=8)
-    # The fast path copies the LoRA after each step: what is written between two steps is seen one later.
-    with pytest.raises(TrainingDiverged, match=r"step [56]") as caught:
+    # The fast path copies the LoRA after each step: what is written between two steps is seen one later, or by a
+    # checkpoint that falls due right then, which is a matter of time.
+    with pytest.raises(TrainingDiverged, match=r"step [456]") as caught:
         train(loaded, lora, training.rows(18), training.rows(6, seed=9), plan, tmp_path, Poisoned(lora, 4))
     assert "--learning-rate" in (caught.value.hint or "")
     tensors, _, progress = checkpoint.load(tmp_path / BEST)
