@@ -65,3 +65,14 @@ def test_a_text_with_a_keys_full_shape_is_a_key(text: str, found: bool) -> None:
         any(kind == "credential" and target.startswith("literal:") for kind, target in effects_of(f"k = {text!r}"))
         is found
     )
+
+
+def test_a_method_that_nothing_calls_knows_what_it_put_into_its_object() -> None:
+    wrapper = (
+        "from transformers import AutoModel\n"
+        "class Wrapper:\n"
+        "    def load(self):\n"
+        "        self.name = 'some-owner/some-model'\n"
+        "        self.model = AutoModel.from_pretrained(self.name)\n"
+    )
+    assert ("model", "hf:some-owner/some-model") in effects_of(wrapper)
