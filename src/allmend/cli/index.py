@@ -83,8 +83,8 @@ def _show(done: Indexed, *, asked: bool) -> None:
         notes().print(f"  not read: {path}: {why}", markup=False)
     if len(done.not_read) > _SHOWN:
         notes().print(f"  and {len(done.not_read) - _SHOWN} more; --json names them all", markup=False)
-    for path in done.cut[:_SHOWN]:
-        notes().print(f"  only its beginning: {path}", markup=False)
+    for path, what in list(done.partly.items())[:_SHOWN]:
+        notes().print(f"  not all of {path}: {what}", markup=False)
     for passage in done.found:
         page = f", page {passage.page}" if passage.page is not None else ""
         show(f"{passage.score:.2f}  {passage.path}{page}", style="bold", markup=False, soft_wrap=True)
