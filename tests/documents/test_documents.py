@@ -147,7 +147,7 @@ def test_text_is_read_in_the_encoding_that_it_is_in(name: str, content: bytes, s
 
 def test_a_page_of_a_pdf_that_cannot_be_read_leaves_the_others() -> None:
     from pypdf import PdfWriter
-    from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, NumberObject
+    from pypdf.generic import DecodedStreamObject, DictionaryObject, EncodedStreamObject, NameObject
 
     font = DictionaryObject(
         {NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1"),
@@ -157,11 +157,12 @@ def test_a_page_of_a_pdf_that_cannot_be_read_leaves_the_others() -> None:
     for number in range(3):
         page = writer.add_blank_page(200, 200)
         fonts = DictionaryObject({NameObject("/F1"): font})
-        # The second page's fonts are a number.
-        resources = {NameObject("/Font"): fonts if number != 1 else NumberObject(7)}
-        page[NameObject("/Resources")] = DictionaryObject(resources)
-        stream = DecodedStreamObject()
-        stream.set_data(f"BT /F1 12 Tf 20 100 Td (page number {number + 1}) Tj ET".encode())
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        stream: Any = DecodedStreamObject()
+        if number == 1:
+            stream = EncodedStreamObject()
+            stream[NameObject("/Filter")] = NameObject("/Unheard-of")
+        stream._data = f"BT /F1 12 Tf 20 100 Td (page number {number + 1}) Tj ET".encode()
         page[NameObject("/Contents")] = writer._add_object(stream)
     out = io.BytesIO()
     writer.write(out)
