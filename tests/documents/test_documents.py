@@ -343,8 +343,7 @@ def test_a_folder_that_changes_while_it_is_read_and_files_that_cannot_be(home: P
     for name in ("a.txt", "b.txt", "c.txt", "sub/d.txt"):
         (notes / name).write_text(f"Text of {name[-5]}.")
     assert index(notes, model=model).documents == 4
-    with open(os.fsencode(notes) + b"/caf\xe9.txt", "w") as handle:
-        handle.write("Coffee.")
+    Path(os.fsdecode(os.fsencode(notes) + b"/caf\xe9.txt")).write_text("Coffee.")
     (notes / "e.txt").write_text("New.")
     (notes / "b.txt").write_text("Other text.")
 

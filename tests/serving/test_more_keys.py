@@ -163,6 +163,71 @@ def test_documents_need_their_own_scope_in_chat_too(server: Server) -> None:
         assert asking.chat.completions.create(**asked).model_extra["allmend"]["searched"]["results"]
 
 
+def test_a_key_that_is_narrowed_to_a_store_reaches_that_one_alone(server: Server) -> None:
+    with client(server, "anna", "serve:search", "serve:files") as all_of_it:
+        mine = all_of_it.vector_stores.create(name="mine")
+        other = all_of_it.vector_stores.create(name="other")
+        file = all_of_it.files.create(file=("a.txt", b"A secret."), purpose="assistants")
+        all_of_it.vector_stores.files.create(other.id, file_id=file.id)
+        with client(server, "anna", "serve:chat", f"serve:search:{mine.id}", "serve:search:notes") as narrow:
+            assert {store.id for store in narrow.vector_stores.list()} == {mine.id, "notes"}
+            assert narrow.vector_stores.update(mine.id, name="still mine").name == "still mine"
+            stores = narrow.vector_stores
+            for attempt in (
+                lambda: stores.create(name="more"),
+                lambda: stores.retrieve(other.id),
+                lambda: stores.update(other.id, name="x"),
+                lambda: stores.search(other.id, query="secret"),
+                lambda: stores.files.list(other.id),
+                lambda: stores.files.retrieve(file.id, vector_store_id=other.id),
+                lambda: stores.files.content(file.id, vector_store_id=other.id),
+                lambda: stores.files.update(file.id, vector_store_id=other.id, attributes={}),
+                lambda: stores.files.create(other.id, file_id=file.id),
+                lambda: stores.files.delete(file.id, vector_store_id=other.id),
+                lambda: stores.file_batches.create(other.id, file_ids=[file.id]),
+                lambda: stores.delete(other.id),
+            ):
+                with pytest.raises(openai.PermissionDeniedError):
+                    attempt()
+            asked: dict[str, Any] = {
+                "model": server.registry.bases()[0].name,
+                "messages": [{"role": "user", "content": "train"}],
+                "max_tokens": 2,
+            }
+            for store, allowed in (("notes", True), (other.id, False)):
+                tool = {"type": "file_search", "vector_store_ids": [store]}
+                if allowed:
+                    assert narrow.chat.completions.create(**asked, tools=[tool]).choices
+                else:
+                    with pytest.raises(openai.PermissionDeniedError):
+                        narrow.chat.completions.create(**asked, tools=[tool])
+        for store in (mine, other):
+            all_of_it.vector_stores.delete(store.id)
+
+
+def test_what_is_put_into_a_store_is_charged_and_within_the_limits(server: Server) -> None:
+    engine = server.registry.services.all()[0].engine
+    text = "The sea and the wind."
+    tokens = engine.rows([text]).count
+    limits = Limits(tokens_per_day=2 * tokens)
+    key = keys.create("anna", "narrow", scopes=["serve:search", "serve:files"], limits=limits).text
+    with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as asking:
+        ids = [asking.files.create(file=(f"{n}.txt", text.encode()), purpose="assistants").id for n in range(4)]
+        store = asking.vector_stores.create(name="sea")
+        asking.vector_stores.files.create(store.id, file_id=ids[0])
+        batch = asking.vector_stores.file_batches.create(store.id, file_ids=ids[1:])
+        assert (batch.file_counts.completed, batch.file_counts.failed) == (1, 2)
+        states = [asking.vector_stores.files.retrieve(each, vector_store_id=store.id) for each in ids]
+        assert [state.status for state in states] == ["completed", "completed", "failed", "failed"]
+        assert "Limit reached" in states[2].last_error.message
+        with pytest.raises(openai.RateLimitError):
+            asking.vector_stores.create(name="more", file_ids=ids[:1])
+        assert [each.id for each in asking.vector_stores.list() if each.id != "notes"] == [store.id]
+        used = [(row["route"], row["prompt"], row["state"]) for row in rows_of(asking) if row["prompt"]]
+        assert used == [("/v1/vector_stores/files", tokens, "settled")] * 2
+        asking.vector_stores.delete(store.id)
+
+
 def ended(asking: OpenAI, identity: str) -> Any:
     until = time.monotonic() + 300
     while (batch := asking.batches.retrieve(identity)).status not in ("completed", "failed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import stat
@@ -122,10 +123,8 @@ def update(index: Index, folder: Path, engine: EmbedEngine, told: Told = lambda 
     return changes
 
 
-def prepared(
-    reader: Reader, document: Document, content: bytes, engine: EmbedEngine
-) -> Prepared:
-    """A document's passages, each no longer than the model reads; without any, and with why, where it cannot be read."""
+def prepared(reader: Reader, document: Document, content: bytes, engine: EmbedEngine) -> Prepared:
+    """A document's passages, each no longer than the model reads; none, and a note why, where it cannot be read."""
     try:
         found, note = reader.passages(document.path, content)
     except InputError as error:
@@ -140,7 +139,7 @@ def embedded(engine: EmbedEngine, waiting: Sequence[Prepared], *, low: bool = Fa
     ends = [0]
     for each in waiting:
         ends.append(ends[-1] + len(each.rows))
-    return [vectors[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [vectors[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _files(folder: Path, changes: Changes) -> tuple[list[Path], tuple[str, ...]]:
@@ -208,7 +207,7 @@ def _content(path: Path) -> bytes:
     flags = os.O_RDONLY
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):  # Not every system has all of them.
         flags |= getattr(os, name, 0)
-    with open(os.open(path, flags), "rb") as handle:
+    with os.fdopen(os.open(path, flags), "rb") as handle:
         about = os.fstat(handle.fileno())
         if not stat.S_ISREG(about.st_mode):
             raise InputError("it is no file any more")
