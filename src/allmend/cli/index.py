@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from allmend.verbs.index import Indexed
 
 _SHOWN = 12
+_EVERY = 5.0
+"""Seconds between two lines of progress."""
 
 
 def command(
@@ -47,16 +51,25 @@ def command(
 
 
 class _Told:
-    """A line for every tenth of the files."""
+    """A line every few seconds: how far it is, and how long the rest may take."""
 
-    def __init__(self) -> None:
-        self._last = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
 
     def __call__(self, path: str, done: int, total: int) -> None:
-        tenth = 10 * done // total if total else 0
-        if tenth != self._last and total >= 50:
-            self._last = tenth
-            notes().print(f"  {done} of {total} files", style="dim", markup=False)
+        now = self._clock()
+        if now - self._last < _EVERY or not total or not path:
+            return
+        self._last = now
+        rate = done / (now - self._began)
+        left = f", {rate / 1000:.1f} kB a second, about {_spoken((total - done) / rate)} left" if done else ""
+        words = f"  {100 * done // total} % of {total / 1e6:.1f} MB{left}  ({path})"
+        notes().print(words, style="dim", markup=False)
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _list(json: bool) -> None:

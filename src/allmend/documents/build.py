@@ -32,7 +32,7 @@ _NAMED = 12
 """Pages that are named where they could not be read."""
 _TOO_LARGE = f"it has more than {MOST_BYTES >> 20} MiB"
 Told = Callable[[str, int, int], None]
-"""Called with (path, files done, files in all)."""
+"""Called with (path, bytes done, bytes in all) of the files that are not as they were."""
 
 
 @dataclass
@@ -92,12 +92,28 @@ def update(index: Index, folder: Path, engine: EmbedEngine, told: Told = lambda 
     changes = Changes()
     known = {document.path: document for document in index.documents() if document.file_id is None}
     files, closed = _files(folder, changes)
+    total = sum(_new_bytes(path, known.get(_name(path, folder))) for path in files)
     reader = Reader()
     waiting: list[Prepared] = []
+    done = 0
+
+    def store() -> None:
+        nonlocal done
+        size, count = sum(each.document.size for each in waiting), sum(len(each.rows) for each in waiting)
+        for made, vectors in zip(
+            waiting, embedded(engine, waiting, lambda rows: said(size * rows // count)), strict=True
+        ):
+            index.put(made.document, made.pieces, vectors)
+        done += size
+        waiting.clear()
+
+    def said(more: int = 0) -> None:
+        told(name, min(done + more, total), total)
+
     try:
-        for number, path in enumerate(files):
+        for path in files:
             name = _name(path, folder)
-            told(name, number, len(files))
+            said()
             try:
                 made = _looked_at(reader, path, name, known.get(name), engine)
             except FileNotFoundError:
@@ -111,15 +127,15 @@ def update(index: Index, folder: Path, engine: EmbedEngine, told: Told = lambda 
             else:
                 waiting.append(_told_of(made, before, changes))
             if sum(len(each.pieces) for each in waiting) >= _AT_ONCE:
-                _store(index, waiting, engine, changes)
-        _store(index, waiting, engine, changes)
+                store()
+        store()
     finally:
         reader.close()
     for name in known:
         if not name.startswith(closed):
             index.remove(name)
             changes.removed.append(name)
-    told("", len(files), len(files))
+    told("", total, total)
     return changes
 
 
@@ -133,13 +149,38 @@ def prepared(reader: Reader, document: Document, content: bytes, engine: EmbedEn
     return Prepared(replace(document, note=note), pieces, rows)
 
 
-def embedded(engine: EmbedEngine, waiting: Sequence[Prepared], *, low: bool = False) -> list[np.ndarray]:
-    """The vectors of each document's passages."""
-    vectors = engine.submit([row for each in waiting for row in each.rows], low=low).result()
+def embedded(
+    engine: EmbedEngine, waiting: Sequence[Prepared], told: Callable[[int], None] = lambda rows: None
+) -> list[np.ndarray]:
+    """The vectors of each document's passages.
+
+    Args:
+        told: called with how many passages are done, now and then.
+    """
+    import numpy as np
+
+    rows = [row for each in waiting for row in each.rows]
+    parts = [np.empty((0, engine.width), dtype=np.float32)]
+    for start in range(0, len(rows), _AT_ONCE):
+        parts.append(engine.submit(rows[start : start + _AT_ONCE]).result())
+        told(min(start + _AT_ONCE, len(rows)))
+    vectors = np.concatenate(parts)
     ends = [0]
     for each in waiting:
         ends.append(ends[-1] + len(each.rows))
     return [vectors[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _new_bytes(path: Path, before: Document | None) -> int:
+    """Bytes of a file that is to be read."""
+    try:
+        about = path.stat()
+    except OSError:
+        return 0
+    as_it_was = (
+        before is not None and before.passages and (before.size, before.modified) == (about.st_size, about.st_mtime_ns)
+    )
+    return 0 if as_it_was else about.st_size
 
 
 def _files(folder: Path, changes: Changes) -> tuple[list[Path], tuple[str, ...]]:
@@ -266,12 +307,6 @@ def _told_of(made: Prepared, before: Document | None, changes: Changes) -> Prepa
         changes.not_read[document.path] = document.note or ""
         changes.unchanged += before is not None and not before.passages and before.digest == document.digest
     return made
-
-
-def _store(index: Index, waiting: list[Prepared], engine: EmbedEngine, changes: Changes) -> None:
-    for made, vectors in zip(waiting, embedded(engine, waiting), strict=True):
-        index.put(made.document, made.pieces, vectors)
-    waiting.clear()
 
 
 def _read_as(piece: Passage) -> str:
