@@ -20,6 +20,7 @@ import tiny
 from allmend.engines.torch.embedding import encoder
 from allmend.engines.torch.embedding.engine import TorchEmbedder
 from allmend.engines.torch.embedding.packs import packs_of
+from allmend.engines.torch.embedding.pairs import PairScorer
 from allmend.engines.torch.embedding.pooling import Pooling
 from allmend.engines.torch.embedding.setup import build_embedder
 from allmend.errors import InputError
@@ -98,6 +99,20 @@ def test_a_model_that_sentence_transformers_wrote_is_read_with_its_prompts(tmp_p
         assert far.cut == (2,)
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_cross_encoder_scores_as_sentence_transformers_does(tmp_path: Path, kind: str) -> None:
+    from sentence_transformers import CrossEncoder
+
+    folder = encoders.ranker(tmp_path / kind, kind)
+    scorer = PairScorer(resolve(str(folder)))
+    assert scorer.limit == 80
+    documents = ["one", "another thing", "x" * 500, "", "Gr\u00fcezi"]
+    whole = CrossEncoder(str(folder), device="cpu", max_length=80)
+    wanted = whole.predict([("what is it?", document) for document in documents])
+    assert np.abs(np.array(scorer.scores("what is it?", documents)[0]) - wanted).max() < 1e-5
+    scorer.close()
 
 
 @cache

@@ -47,7 +47,13 @@ class Ear:
     """Hears one word in every recording, which it takes for 16-bit samples, 8000 a second."""
 
     def hear(self, recording: bytes, hearing: Hearing) -> Heard:
+        if recording.startswith(b"worse"):
+            return Heard("en", len(recording) / 16000, self._failing())
         return Heard("en", len(recording) / 16000, iter([Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))]))
+
+    def _failing(self) -> Iterator[Segment]:
+        yield Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))
+        raise RuntimeError("a secret")
 
     def close(self) -> None: ...
 
@@ -122,6 +128,15 @@ def test_what_is_no_text_is_counted_in_its_own_unit(server: Server) -> None:
         assert [row["cost"] for row in rows_of(asking) if row["model"] == "voice"] == ["0.00018"]
     sums = {(row.group["model"], row.unit, row.prompt) for row in usage.summary(["model"])}
     assert {("voice", "characters", 12), ("norms", "characters", 17), ("ear", "seconds", 12)} <= sums
+
+
+def test_a_transcription_that_fails_on_the_way_says_so_in_its_stream(server: Server) -> None:
+    with client(server, "anna", "serve:audio") as asking:
+        events = asking.audio.transcriptions.create(model="ear", file=("a.wav", b"worse" * 3200), stream=True)
+        assert next(events).delta == "Hello."
+        with pytest.raises(openai.APIError, match="inside the server") as failed:
+            list(events)
+        assert "secret" not in str(failed.value)
 
 
 def test_limits_of_tokens_hold_for_embeddings_at_once(server: Server) -> None:
@@ -255,3 +270,40 @@ def test_a_batch_is_on_its_makers_account_and_within_its_scopes(server: Server, 
             no.files.retrieve(ends[may].output_file_id)
         with pytest.raises(openai.NotFoundError):
             no.batches.retrieve(ends[may].id)
+
+
+def test_what_a_forwarded_user_leaves_here_is_theirs_on_every_route_and_in_batches(server: Server) -> None:
+    limits = Limits(forwarded_users=True)
+    key = keys.create("anna", "front", scopes=["serve:files", "serve:search", "serve:chat"], limits=limits).text
+
+    def user(name: str) -> OpenAI:
+        headers = {"X-OpenWebUI-User-Id": name}
+        return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, default_headers=headers)
+
+    with user("one") as one, user("two") as two:
+        file = one.files.create(file=("a.txt", b"A secret of one."), purpose="assistants")
+        store = one.vector_stores.create(name="mine", file_ids=[file.id])
+        assert [each.id for each in one.files.list()] == [file.id] and one.files.content(file.id).read()
+        assert store.id in {each.id for each in one.vector_stores.list()}
+        for ask in (
+            lambda: two.files.retrieve(file.id),
+            lambda: two.files.delete(file.id),
+            lambda: two.vector_stores.retrieve(store.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                ask()
+        body = {
+            "model": server.registry.bases()[0].name,
+            "messages": [{"role": "user", "content": "secret"}],
+            "tools": [{"type": "file_search", "vector_store_ids": [store.id]}],
+            "max_tokens": 2,
+        }
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        given = one.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch")
+        made = one.batches.create(input_file_id=given.id, endpoint="/v1/chat/completions", completion_window="24h")
+        done = ended(one, made.id)
+        assert (done.request_counts.completed, done.request_counts.failed) == (1, 0)
+        assert "secret of one" in one.files.content(done.output_file_id).text
+        rows = [row for row in usage.rows() if row["key_id"] == key.split("_")[1]]
+        assert {row["user"] for row in rows} == {"one"} and "/v1/chat/completions" in {row["route"] for row in rows}
+        assert one.vector_stores.delete(store.id).deleted and one.files.delete(file.id).deleted

@@ -371,5 +371,7 @@ def test_what_speech_produced_is_transcribed_over_http(
         assert "morning" in translated.text.lower()
         with pytest.raises(openai.BadRequestError, match="no voice 'nobody'"):
             client.audio.speech.create(model="piper-joe", voice="nobody", input="hi")
+        with pytest.raises(openai.BadRequestError, match="nothing to say"):
+            client.audio.speech.create(model="piper-joe", voice="alloy", input="---")
         with pytest.raises(openai.BadRequestError, match="no recording"):
             client.audio.transcriptions.create(model="whisper-base", file=("a.wav", b"no sound"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -16,6 +17,8 @@ MOST_TEXT = 4 << 20
 """Characters of a document; the rest is left out, and said."""
 MOST_BYTES = 64 << 20
 """Bytes of a file."""
+MOST_SECONDS = 40.0
+"""After which no further page of a file is begun: a book's first half is worth more than nothing of it."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HEADING = re.compile(r"^#{1,6} +(\S.{0,119})$", re.MULTILINE)
@@ -47,6 +50,7 @@ def read(given: bytes) -> bytes:
     parts: list[tuple[int | None, str]] = []
     missing: list[int] = []
     size, cut = 0, False
+    until = time.monotonic() + MOST_SECONDS
     for page, text in _each(reader, content):
         if text is None:
             missing.append(page or 0)
@@ -57,6 +61,7 @@ def read(given: bytes) -> bytes:
         size += len(clean)
         if clean.strip():
             parts.append((page, clean))
+        cut = cut or time.monotonic() > until
         if cut:
             break
     if missing and not parts:

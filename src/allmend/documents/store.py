@@ -111,6 +111,7 @@ class Index:
             raise NotFound("there is no index here", where=str(folder), hint="Make one with: allmend index FOLDER")
         self._writing = threading.Lock()
         self._graph: tuple[str, Any] | None = None
+        self._asked = ""
         self._matrix: tuple[str, Any, Any] | None = None
         with self._open() as database:
             self.about = self._described(self._value(database))
@@ -329,7 +330,10 @@ class Index:
             return self._matrix
 
     def _graph_of(self, version: str, ids: Any, matrix: Any) -> Any | None:
-        """The graph over these vectors, from disk where it is of this version; None without usearch."""
+        """The graph over these vectors, from disk where it is of this version.
+
+        None without usearch, and for the first question after a change.
+        """
         try:
             from usearch.index import Index as Graph
         except ImportError:
@@ -342,6 +346,10 @@ class Index:
                 graph = Graph.restore(str(path), view=True) if path.is_file() else None
             except (RuntimeError, ValueError):
                 graph = None
+            if graph is None and self._asked != version:
+                # While an index grows, every question meets another version; making a graph for each takes longer.
+                self._asked = version
+                return None
             if graph is None:
                 graph = Graph(ndim=self.about.width, metric="cos", dtype="f16")
                 graph.add(ids, matrix)

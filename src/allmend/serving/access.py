@@ -89,7 +89,7 @@ class Access:
 
     async def _visit(self, scope: Scope, headers: Headers) -> Visit:
         if (who := scope.get(MARK)) is not None:
-            return await self._inside(who, scope["path"])
+            return await self._inside(who, scope["path"], headers)
         self._check_host(headers)
         self._check_size(headers)
         path = scope["path"]
@@ -110,9 +110,11 @@ class Access:
             except BaseException:
                 await visit.close()
                 raise
+        else:
+            visit.on_behalf(headers)
         return visit
 
-    async def _inside(self, who: Any, path: str) -> Visit:
+    async def _inside(self, who: Any, path: str, headers: Headers) -> Visit:
         """A request of a batch: on the account of whoever made the batch, behind everybody else."""
         principal = who if isinstance(who, Principal) else OPEN
         needed = next((each for start, each in SCOPES if path.startswith(start)), "serve:admin")
@@ -120,7 +122,7 @@ class Access:
             raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
         visit = Visit(self._desk, principal)
         try:
-            await visit.enter(path, {})
+            await visit.enter(path, headers)
         except BaseException:
             await visit.close()
             raise

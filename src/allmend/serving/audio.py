@@ -209,6 +209,8 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
         spoken = await run_in_threadpool(
             lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
         )
+        if not spoken.samples:  # Players take a file without a sound for a broken one.
+            raise Fault(400, "There is nothing to say in this text.", param="input", code="invalid_value")
     try:
         made = await asyncio.to_thread(sound.encoded, spoken, form)
     except ImportError:

@@ -223,7 +223,7 @@ class Runner:
 
     async def _answered(self, work: _Work, line: Line) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
-        key = await run_in_threadpool(self._batches.key, work.batch.id)
+        key, user = await run_in_threadpool(self._batches.maker, work.batch.id)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:
@@ -237,7 +237,7 @@ class Runner:
                 return inside.Answered(401, {}, json.dumps(gone.body()).encode())
             self._running += 1
             try:
-                answered = await inside.post(self._app, line.url, body, principal)
+                answered = await inside.post(self._app, line.url, body, principal, user)
             finally:
                 self._running -= 1
             if self._closing():

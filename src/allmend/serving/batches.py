@@ -59,7 +59,8 @@ class Batches:
         )
         self._root.mkdir(parents=True, exist_ok=True)
         keep = body.output_expires_after.model_dump() if body.output_expires_after else None
-        self._write({"owner": owner, "key": getattr(principal, "key", None), "keep": keep}, made)
+        who = {"key": getattr(principal, "key", None), "user": getattr(principal, "user", None)}
+        self._write({"owner": owner, **who, "keep": keep}, made)
         return made
 
     def get(self, identity: str, owner: str | None = None) -> Batch:
@@ -74,10 +75,10 @@ class Batches:
         found = self._read(identity)
         return str(found["owner"]) if found else ""
 
-    def key(self, identity: str) -> str | None:
-        """Public name of the key that made it."""
-        found = self._read(identity)
-        return found.get("key") if found else None
+    def maker(self, identity: str) -> tuple[str | None, str | None]:
+        """Public name of the key that made it, and the user behind that."""
+        found = self._read(identity) or {}
+        return found.get("key"), found.get("user")
 
     def page(self, owner: str, page: Page) -> Listed[Batch]:
         """An owner's batches."""
