@@ -271,6 +271,20 @@ def test_a_field_of_a_form_that_is_not_known_is_named(more: Server, client: Open
     assert client.files.delete(file.id).deleted
 
 
+def test_a_large_file_is_taken_and_a_missing_one_is_no_missing_model(more: Server, client: OpenAI) -> None:
+    large = client.files.create(file=("large.bin", bytes(17 << 20)), purpose="user_data")
+    assert large.bytes == 17 << 20 and client.files.delete(large.id).deleted
+    for ask in (
+        lambda: client.files.retrieve(large.id),
+        lambda: client.batches.retrieve("batch_" + "0" * 24),
+        lambda: client.vector_stores.retrieve("vs_" + "0" * 24),
+        lambda: client.vector_stores.files.retrieve("nothing", vector_store_id="notes"),
+    ):
+        with pytest.raises(openai.NotFoundError) as missing:
+            ask()
+        assert missing.value.code == "not_found" and missing.value.param is None
+
+
 def test_every_answer_is_what_the_stock_clients_types_say(more: Server, client: OpenAI) -> None:
     def get(path: str) -> Any:
         return httpx.get(f"{more.url}/v1/{path}").json()

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from allmend.serving import inside
-from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts, Line
-from allmend.serving.batches import Batches, Invalid
+from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts
+from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, bug
 from allmend.serving.registry import Registry
 
@@ -42,7 +42,7 @@ class _Work:
 
     batch: Batch
     counts: Counts
-    todo: list[Line]
+    todo: list[Place]
     """The next one last."""
     tasks: set[asyncio.Task[bool | None]] = field(default_factory=set)
     stopped: bool = False
@@ -201,7 +201,7 @@ class Runner:
                 return False
         return self._running < (_AT_ONCE if others <= 0 else 1)
 
-    async def _one(self, work: _Work, line: Line) -> bool | None:
+    async def _one(self, work: _Work, line: Place) -> bool | None:
         """Whether a request was answered well; None where it was not answered for good."""
         try:
             answered = await self._answered(work, line)
@@ -221,9 +221,10 @@ class Runner:
             self._batches.note, work.batch, line.custom_id, answered.status, request_id, said
         )
 
-    async def _answered(self, work: _Work, line: Line) -> inside.Answered | None:
+    async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
         key, user = await run_in_threadpool(self._batches.maker, work.batch.id)
+        line = await run_in_threadpool(self._batches.line, work.batch, place)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:

@@ -9,11 +9,13 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from allmend.errors import InputError, NotFound, UsageError
+from allmend.errors import InputError, UsageError
 from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchRequest, Line, Status, used
+from allmend.serving.faults import Missing
 from allmend.serving.files import Expiry, Files
 from allmend.serving.lists import Listed, Page
 
@@ -24,6 +26,15 @@ _MOST_LINE = 4 << 20
 _SHOWN_ERRORS = 50
 _MOST_OPEN = 1000
 """Of one owner."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request stands in a batch's file, in bytes."""
+
+    custom_id: str
+    start: int
+    length: int
 
 
 class Batches:
@@ -38,7 +49,7 @@ class Batches:
         """Take a batch on; its file is looked at before its first request.
 
         Raises:
-            NotFound: there is no such file.
+            Missing: there is no such file.
             UsageError: the file is for something else, or too many batches are open.
         """
         about = self.files.get(body.input_file_id, owner)
@@ -64,10 +75,10 @@ class Batches:
         return made
 
     def get(self, identity: str, owner: str | None = None) -> Batch:
-        """A batch; raises `NotFound` for one that is not there or is somebody else's."""
+        """A batch; raises `Missing` for one that is not there or is somebody else's."""
         found = self._read(identity) if _ID.match(identity) else None
         if found is None or owner not in (None, found["owner"]):
-            raise NotFound(f"there is no batch {identity[:80]!r}")
+            raise Missing(f"there is no batch {identity[:80]!r}")
         return Batch.model_validate(found["batch"])
 
     def owner(self, identity: str) -> str:
@@ -106,7 +117,7 @@ class Batches:
         with self._lock:
             found = self._read(identity)
             if found is None:
-                raise NotFound(f"there is no batch {identity!r}")
+                raise Missing(f"there is no batch {identity!r}")
             batch = Batch.model_validate(found["batch"])
             if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
                 changes.pop("status")
@@ -114,21 +125,24 @@ class Batches:
             self._write(found, made)
             return made
 
-    def lines(self, batch: Batch) -> list[Line]:
-        """The file's requests.
+    def lines(self, batch: Batch) -> list[Place]:
+        """Where the file's requests stand: it may be larger than memory should hold.
 
         Raises:
             Invalid: some are not requests; says which.
         """
         problems: list[BatchError] = []
-        found: list[Line] = []
+        found: list[Place] = []
         seen: set[str] = set()
-        with self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb") as handle:
+        start = 0
+        with self._input(batch) as handle:
             for number, raw in enumerate(iter(lambda: handle.readline(_MOST_LINE + 1), b""), 1):
+                start += len(raw)
                 if not raw.strip():
                     continue
                 try:
-                    found.append(_line(raw, batch.endpoint, seen))
+                    line = _line(raw, batch.endpoint, seen)
+                    found.append(Place(line.custom_id, start - len(raw), len(raw)))
                 except InputError as error:
                     problems.append(BatchError(code="invalid_json_line", message=error.message, line=number))
                 if len(problems) >= _SHOWN_ERRORS:
@@ -142,6 +156,15 @@ class Batches:
         if problems:
             raise Invalid(problems)
         return found
+
+    def line(self, batch: Batch, place: Place) -> Line:
+        """One of them."""
+        with self._input(batch) as handle:
+            handle.seek(place.start)
+            return _line(handle.read(place.length), batch.endpoint, set())
+
+    def _input(self, batch: Batch) -> IO[bytes]:
+        return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
         """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""

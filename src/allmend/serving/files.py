@@ -14,7 +14,7 @@ from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from allmend.errors import DoesNotFit, NotFound
+from allmend.serving.faults import Fault, Missing
 from allmend.serving.lists import Deleted, Listed, Page
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
@@ -23,6 +23,10 @@ MOST_BYTES = 256 << 20
 """Of one file."""
 _MOST_FILES = 10_000
 """Of one owner."""
+_MOST_TOGETHER = 64 << 30
+"""Bytes of one owner's files."""
+_LEAST_FREE = 256 << 20
+"""Bytes of the disk that files leave to everything else."""
 
 Purpose = Literal["batch", "batch_output", "assistants", "user_data", "fine-tune", "vision", "evals"]
 
@@ -75,10 +79,10 @@ class Files:
             ours: it was made here, and limits are for what comes from outside.
 
         Raises:
-            DoesNotFit: it is too large, or there are too many.
+            Fault: it is too large, or its owner has too many, or the disk is nearly full.
         """
-        if not ours and sum(1 for _ in self._of(owner)) >= _MOST_FILES:
-            raise DoesNotFit(f"{_MOST_FILES} files are kept here; delete some first")
+        if not ours:
+            self._check_room(owner, content)
         identity = f"file-{secrets.token_hex(12)}"
         made = self._root / f".{identity}"
         made.mkdir(parents=True)
@@ -88,7 +92,7 @@ class Files:
                 while chunk := content.read(_CHUNK):
                     size += len(chunk)
                     if size > MOST_BYTES and not ours:
-                        raise DoesNotFit(f"a file has at most {MOST_BYTES >> 20} MiB")
+                        raise Fault(413, f"A file has at most {MOST_BYTES >> 20} MiB.", code="file_too_large")
                     handle.write(chunk)
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -108,10 +112,10 @@ class Files:
         return about
 
     def get(self, identity: str, owner: str) -> FileObject:
-        """A file; raises `NotFound` for one that is not there or is somebody else's."""
+        """A file; raises `Missing` for one that is not there or is somebody else's."""
         found = self._read(self._root / identity) if _ID.match(identity) else None
         if found is None or found[0] != owner:
-            raise NotFound(f"there is no file {identity[:80]!r}")
+            raise Missing(f"there is no file {identity[:80]!r}")
         return found[1]
 
     def content(self, identity: str, owner: str) -> Path:
@@ -122,12 +126,29 @@ class Files:
         """Delete a file."""
         about = self.get(identity, owner)
         if not self._remove(about.id):  # Somebody else did at the same time.
-            raise NotFound(f"there is no file {identity[:80]!r}")
+            raise Missing(f"there is no file {identity[:80]!r}")
         return Deleted(id=about.id, object="file")
 
     def page(self, owner: str, page: Page, purpose: str | None = None) -> Listed[FileObject]:
         """An owner's files."""
         return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)])
+
+    def _check_room(self, owner: str, content: IO[bytes]) -> None:
+        size = needed = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        count = 0
+        for about in self._of(owner):
+            count, size = count + 1, size + about.bytes
+        words = ""
+        if count >= _MOST_FILES:
+            words = f"{_MOST_FILES} files are kept here; delete some first."
+        elif size > _MOST_TOGETHER:
+            words = f"{_MOST_TOGETHER >> 30} GiB of files are kept here; delete some first."
+        if words:
+            raise Fault(400, words, code="storage_limit_exceeded")
+        self._root.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
+            raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
 
     def _remove(self, identity: str) -> bool:
         gone = self._root / f".{identity}.gone"

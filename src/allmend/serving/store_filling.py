@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from allmend.digests import bytes_digest
 from allmend.documents import build
+from allmend.documents.reading import MOST_BYTES
 from allmend.documents.store import Document, Index
 from allmend.serving import visit as visits
 from allmend.serving.charge import charged
@@ -80,6 +81,8 @@ def _empty(about: FileObject, body: AddFile, why: str) -> build.Prepared:
 
 
 def _read(reader: build.Reader, about: FileObject, path: Path, body: AddFile, engine: EmbedEngine) -> build.Prepared:
+    if about.bytes > MOST_BYTES:
+        return _empty(about, body, f"it has more than {MOST_BYTES >> 20} MiB")
     content = path.read_bytes()
     return build.prepared(reader, _document(about, body, bytes_digest(content)), content, engine)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from allmend.documents.store import About, Document, Index
-from allmend.errors import AllmendError, NotFound, Refused, UsageError, nearest
-from allmend.serving.faults import Fault, unsupported
+from allmend.errors import AllmendError, Refused, UsageError, nearest
+from allmend.serving.faults import Fault, Missing, unsupported
 from allmend.serving.files import FileObject, Files
 from allmend.serving.lists import Deleted, Listed, Page
 from allmend.serving.services import Service, Services
@@ -52,7 +52,7 @@ class Stores:
         self._lock = threading.Lock()
 
     def find(self, identity: str, owner: str) -> Index:
-        """A store that its owner, or everybody, may search; raises `NotFound`."""
+        """A store that its owner, or everybody, may search; raises `Missing`."""
         if identity in self.shared:
             return self.shared[identity]
         with self._lock:
@@ -65,7 +65,7 @@ class Stores:
                 self._open.popitem(last=False)
         if found is None or found.about.owner != owner:
             hint = nearest(identity, self.shared) or None
-            raise NotFound(f"there is no vector store {identity[:80]!r}", hint=hint)
+            raise Missing(f"there is no vector store {identity[:80]!r}", hint=hint)
         return found
 
     def own(self, identity: str, owner: str) -> Index:
@@ -109,7 +109,7 @@ class Stores:
             try:
                 (self._root / identity).rename(gone)
             except OSError:  # Somebody else did at the same time.
-                raise NotFound(f"there is no vector store {identity!r}") from None
+                raise Missing(f"there is no vector store {identity!r}") from None
         shutil.rmtree(gone, ignore_errors=True)
         return Deleted(id=identity, object="vector_store.deleted")
 
@@ -169,7 +169,7 @@ class Stores:
             found: dict[str, Any] = json.loads((self._root / identity / f"{batch}.json").read_text("utf-8"))
             return found
         except (OSError, ValueError):
-            raise NotFound(f"this store has no file batch {batch[:80]!r}") from None
+            raise Missing(f"this store has no file batch {batch[:80]!r}") from None
 
     def file(self, identity: str, file_id: str, owner: str) -> StoreFile:
         """One of them."""
@@ -230,7 +230,7 @@ class Stores:
         for document in index.documents():
             if file_id in (document.file_id, document.path):
                 return document
-        raise NotFound(f"this store has no file {file_id[:80]!r}")
+        raise Missing(f"this store has no file {file_id[:80]!r}")
 
     def _embedder(self, asked: str | None) -> Service:
         here = [service for service in self._services.all() if service.kind == "embed"]
