@@ -184,9 +184,14 @@ def test_listings_keep_their_lines_and_their_comments_are_no_headings() -> None:
         code = reader.passages("a.py", source.encode())[0]
         guide = f"# Guide\n\nBefore.\n\n```sh\n# not a heading\n{listing}\n```\n\n## After\n\n{'Words. ' * 200}"
         marked = reader.passages("a.md", guide.encode())[0]
+        rows = "\n".join(f"2025-01-{n % 28 + 1:02},Bern,{n}" for n in range(300))
+        table = reader.passages("a.CSV", f"date,town,units\n{rows}".encode())[0]
     finally:
         reader.close()
     assert len(code) > 3 and {piece.heading for piece in code} == {None}
+    assert table[0].text.startswith("date,town,units\n") and {piece.heading for piece in table[1:]} == {
+        "date,town,units"
+    }
     assert set("\n".join(piece.text for piece in code).splitlines()) == set(source.splitlines())
     assert marked[0].heading == "Guide" and marked[1].heading == "Guide" and marked[-1].heading == "After"
     assert {piece.heading for piece in marked} == {"Guide", "After"}

@@ -28,6 +28,8 @@ _AT_ONCE = 256
 """Passages that are embedded together."""
 _SHORTEST = 40
 """Characters of a passage that is not cut again, however many tokens they come to."""
+_COLUMNS = 120
+"""Characters of a table's first line that go with its other lines."""
 _NAMED = 12
 """Pages that are named where they could not be read."""
 _TOO_LARGE = f"it has more than {MOST_BYTES >> 20} MiB"
@@ -80,6 +82,9 @@ class Reader:
         found = [piece for page, text in answer["parts"] for piece in passages(text, page=page, headings=headings)]
         if not found:
             raise InputError("there is no text in it")
+        if name.lower().endswith((".csv", ".tsv")):
+            columns = found[0].text.partition("\n")[0][:_COLUMNS]
+            found = [found[0], *(replace(piece, heading=columns) for piece in found[1:])]
         return found, _left_out(answer["missing"], bool(answer["cut"]))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ class Passage:
     text: str
     page: int | None = None
     heading: str | None = None
-    """The heading above its beginning."""
+    """The heading above its beginning, or the first line of its table."""
 
 
 def passages(

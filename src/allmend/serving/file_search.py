@@ -112,10 +112,17 @@ def _marks(registry: Registry) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, longest))) if longest else None
 
 
+def _where(hit: SearchedPassage) -> str:
+    """A passage's file, its page, and the heading or the columns above it."""
+    page, heading = hit.attributes.get("page"), hit.attributes.get("heading")
+    about = hit.filename if page is None else f"{hit.filename}, page {page}"
+    return about if heading is None else f"{about}\n{heading}"
+
+
 def _shown(found: Sequence[SearchedPassage], question: str, marks: re.Pattern[str] | None) -> str:
     if not found:
         return question
-    passages = "\n\n".join(f"[{number}] {hit.filename}\n{hit.text}" for number, hit in enumerate(found, 1))
+    passages = "\n\n".join(f"[{number}] {_where(hit)}\n{hit.text}" for number, hit in enumerate(found, 1))
     if marks is not None:
         # A document that holds the mark of a message's end must not end the user's.
         passages = marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", passages)

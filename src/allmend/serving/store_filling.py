@@ -83,7 +83,10 @@ def _empty(about: FileObject, body: AddFile, why: str) -> build.Prepared:
 def _read(reader: build.Reader, about: FileObject, path: Path, body: AddFile, engine: EmbedEngine) -> build.Prepared:
     if about.bytes > MOST_BYTES:
         return _empty(about, body, f"it has more than {MOST_BYTES >> 20} MiB")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # It was deleted while others were read.
+        return _empty(about, body, "it was deleted")
     return build.prepared(reader, _document(about, body, bytes_digest(content)), content, engine)
 
 

@@ -79,12 +79,20 @@ class _Question:
                 file_id=found.file_id or found.path,
                 filename=shown_name(found.path, found.file_id),
                 score=found.score,
-                attributes={**found.attributes, **({"page": found.page} if found.page is not None else {})},
+                attributes=_attributes(found),
                 content=[TextContent(text=found.text)],
             )
             for found in kept[:most]
         ]
         return SearchPage(search_query=_queries(body), data=hits)
+
+
+def _attributes(found: Found) -> dict[str, Any]:
+    """Those of its file, with where the passage stands in it."""
+    place: dict[str, Any] = {} if found.page is None else {"page": found.page}
+    if found.heading is not None and found.heading not in found.text:
+        place["heading"] = found.heading
+    return {**place, **found.attributes}
 
 
 def _queries(body: SearchRequest) -> list[str]:
