@@ -450,3 +450,5 @@ def test_what_is_no_index_is_said(home: Path) -> None:
     (index_folder("broken") / "index.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 500)
     with pytest.raises(InputError, match="broken"):
         Index(index_folder("broken"))
+    (listed,) = indexes().indexes
+    assert listed.name == "broken" and "broken" in listed.not_read["index.sqlite"]

@@ -80,6 +80,8 @@ def _list(json: bool) -> None:
     for each in found.indexes:
         words = f"{each.name}  {each.documents} documents, {each.passages} passages, {each.model}  {each.folder or ''}"
         out().print(words, markup=False)
+        for path, why in each.not_read.items():
+            notes().print(f"  not read: {path}: {why}", markup=False)
     if not found.indexes:
         out().print("There are no indexes yet: allmend index FOLDER makes one.", markup=False)
 

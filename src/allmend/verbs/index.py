@@ -203,12 +203,17 @@ def _lasting(model: Model) -> str:
 
 
 def indexes() -> Indexes:
-    """Every index that `allmend index` made."""
+    """Every index that `allmend index` made; a broken one holds nothing, and says so."""
     from allmend.documents.store import Index
 
     found = []
     for file in sorted((root() / "indexes").glob("*/index.sqlite")):
-        opened = Index(file.parent)
+        try:
+            opened = Index(file.parent)
+        except InputError as error:
+            broken = {file.name: f"{error.message}; --rebuild makes it anew"}
+            found.append(Indexed(name=file.parent.name, model="unknown", documents=0, passages=0, not_read=broken))
+            continue
         good = [document for document in opened.documents() if document.passages]
         found.append(
             Indexed(
