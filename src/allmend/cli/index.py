@@ -47,7 +47,7 @@ def command(
     if json:
         print_json(done)
         return
-    _show(done, asked=settings.ask is not None)
+    _show(done, asked=settings.ask is not None, followed=folder is not None)
 
 
 class _Told:
@@ -86,13 +86,13 @@ def _list(json: bool) -> None:
         out().print("There are no indexes yet: allmend index FOLDER makes one.", markup=False)
 
 
-def _show(done: Indexed, *, asked: bool) -> None:
+def _show(done: Indexed, *, asked: bool, followed: bool) -> None:
     show = out().print
     if done.folder is not None:
-        words = (
-            f"{done.name}: {done.documents} documents, {done.passages} passages "
-            f"({done.indexed} read, {done.unchanged} as before, {done.removed} gone)  {done.seconds:.1f} s"
-        )
+        words = f"{done.name}: {done.documents} documents, {done.passages} passages"
+        if followed:
+            words += f" ({done.indexed} read, {done.unchanged} as before, {done.removed} gone)"
+        words += f"  {done.seconds:.1f} s"
         (notes().print if asked else show)(words, markup=False)
     for path, why in list(done.not_read.items())[:_SHOWN]:
         notes().print(f"  not read: {path}: {why}", markup=False)
