@@ -56,10 +56,15 @@ def folder(at: Path, kind: str = "bert", *, mode: str = "mean", normalise: bool 
     return at
 
 
-def ranker(at: Path) -> Path:
+def ranker(at: Path, kind: str = "bert") -> Path:
     """A cross-encoder's folder."""
     torch.manual_seed(3)
-    config = transformers.BertConfig(**_SHAPE, num_labels=1)
-    transformers.BertForSequenceClassification(config).save_pretrained(at)
+    if kind == "roberta":
+        shape = _SHAPE | {"max_position_embeddings": 80 + 259, "type_vocab_size": 1}
+        config: Any = transformers.RobertaConfig(**shape, num_labels=1)
+        transformers.RobertaForSequenceClassification(config).save_pretrained(at)
+    else:
+        config = transformers.BertConfig(**_SHAPE, num_labels=1)
+        transformers.BertForSequenceClassification(config).save_pretrained(at)
     tiny.tokenizer().save_pretrained(at)
     return at

@@ -14,6 +14,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def bytes_digest(content: bytes) -> str:
+    """SHA-256 of bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def folder_digest(folder: Path, suffixes: frozenset[str] | None = None) -> str:
     """SHA-256 over a folder: of the lines `digest, two spaces, relative path` of its files, sorted by path.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,10 @@ from hypothesis import strategies as st
 import encoders
 import tiny
 from allmend.engines.torch.embedding import encoder
+from allmend.engines.torch.embedding.engine import TorchEmbedder
 from allmend.engines.torch.embedding.packs import packs_of
+from allmend.engines.torch.embedding.pairs import PairScorer
+from allmend.engines.torch.embedding.pooling import Pooling
 from allmend.engines.torch.embedding.setup import build_embedder
 from allmend.errors import InputError
 from allmend.models.kind import kind_of
@@ -77,6 +81,38 @@ def test_every_family_and_pooling_gives_what_sentence_transformers_gives(
     engine.close()
     assert chosen["pass"] == expected
     assert np.abs(got - wanted).max() < 1e-4 * max(1.0, float(np.abs(wanted).max()))
+
+
+def test_a_model_that_sentence_transformers_wrote_is_read_with_its_prompts(tmp_path: Path) -> None:
+    whole = reference(encoders.folder(tmp_path / "made", normalise=False))
+    whole.prompts = {"query": "ask: ", "passage": "say: ", "all": "so: "}
+    whole.default_prompt_name = "all"
+    whole.save(str(tmp_path / "saved"))
+    engine = build_embedder(resolve(str(tmp_path / "saved")), dtype="float32")
+    texts = ["the quick brown fox", "Gr\u00fcezi", " " * 5000 + "far away"]
+    try:
+        for use, name in (("query", "query"), ("document", "passage"), ("plain", None)):
+            wanted = whole.encode(texts[:2], prompt_name=name)
+            got = engine.submit(engine.rows(texts[:2], use).tokens).result()
+            assert np.abs(got - wanted).max() < 1e-4
+        far = engine.rows(texts, "plain")
+        assert far.cut == (2,)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_cross_encoder_scores_as_sentence_transformers_does(tmp_path: Path, kind: str) -> None:
+    from sentence_transformers import CrossEncoder
+
+    folder = encoders.ranker(tmp_path / kind, kind)
+    scorer = PairScorer(resolve(str(folder)))
+    assert scorer.limit == 80
+    documents = ["one", "another thing", "x" * 500, "", "Gr\u00fcezi"]
+    whole = CrossEncoder(str(folder), device="cpu", max_length=80)
+    wanted = whole.predict([("what is it?", document) for document in documents])
+    assert np.abs(np.array(scorer.scores("what is it?", documents)[0]) - wanted).max() < 1e-5
+    scorer.close()
 
 
 @cache
@@ -146,6 +182,25 @@ def test_a_failing_row_fails_its_caller_alone(engine: Any) -> None:
     bad = engine.submit([[10_000_000]])
     assert bad.exception(timeout=60) is not None
     assert engine.submit([[1, 2]]).result(timeout=60).shape == (1, 32)
+
+
+def test_a_caller_that_gives_up_at_the_last_moment_ends_nobody_elses_work() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(rows: Any) -> torch.Tensor:
+        begun.set()
+        assert go_on.wait(60)
+        return torch.ones(sum(map(len, rows)), 4)
+
+    engine = TorchEmbedder(run, Pooling(), tiny.tokenizer(), limit=64, width=4)
+    late: Any = engine.submit([[1, 2]])
+    assert begun.wait(60)
+    # As if it were given up between the last look at it and its answer.
+    late.done = lambda: False
+    assert late.cancel()
+    go_on.set()
+    assert engine.submit([[1, 2]]).result(timeout=60).shape == (1, 4)
+    engine.close()
 
 
 def test_what_a_model_asks_for_and_is_not_done_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -17,8 +18,11 @@ from openai import OpenAI
 
 import encoders
 from allmend.errors import NotFound
-from allmend.serving.batches import Batches, BatchRequest, Invalid
-from allmend.serving.files import Files, Page
+from allmend.serving.batch_api import Batch, BatchRequest
+from allmend.serving.batch_runner import Runner
+from allmend.serving.batches import Batches, Invalid
+from allmend.serving.files import Expiry, Files
+from allmend.serving.lists import Page
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
@@ -73,6 +77,7 @@ def test_a_batch_is_answered_with_errors_beside(begin: Begin) -> None:
         )
         batch = ended(client, made.id)
         assert batch.status == "completed" and batch.metadata == {"for": "test"}
+        assert batch.usage.output_tokens == 10 and batch.usage.total_tokens == batch.usage.input_tokens + 10 > 15
         assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (6, 5, 1)
         answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
         assert sorted(answer["custom_id"] for answer in answers) == [f"r{n}" for n in range(5)]
@@ -175,3 +180,110 @@ def test_files_and_batches_are_their_owners_alone(tmp_path: Path) -> None:
     assert batches.files.page("ben", Page()).data == [] and batches.page("ben", Page()).data == []
     with pytest.raises(Invalid):
         batches.lines(batch)
+
+
+class Counter:
+    """What the runner asks of a registry: nobody else is served."""
+
+    closing = False
+
+    def bases(self) -> list[Any]:
+        return []
+
+
+async def answering(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the status that the request names, as a limit would say it."""
+    asked = json.loads((await receive())["body"])
+    headers = [(name.encode(), value.encode()) for name, value in asked.get("headers", {}).items()]
+    await send({"type": "http.response.start", "status": asked["status"], "headers": headers})
+    body = {"usage": {"prompt_tokens": 3, "total_tokens": 3}, "said": asked["status"]}
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+def kept(batches: Batches, owner: str, count: int, body: dict[str, Any], **options: Any) -> Batch:
+    file = batches.files.add(io.BytesIO(lines(count, "/v1/embeddings", body)), name="b", purpose="batch", owner=owner)
+    request = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "24h", **options}
+    return batches.create(BatchRequest.model_validate(request), owner)
+
+
+def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    later = {"status": 429, "headers": {"retry-after": "3600"}}
+    never = {"status": 429, "headers": {"x-should-retry": "false"}}
+    anna = kept(batches, "anna", 20, later)
+    broken = kept(batches, "broken", 3, {"status": 200})
+    (tmp_path / "batches" / f"{broken.id}.out").mkdir()  # what it is answered cannot be written
+    ben, second = kept(batches, "ben", 20, {"status": 200}), kept(batches, "ben", 2, never)
+
+    async def work() -> None:
+        runner = Runner(answering, Counter(), batches)  # type: ignore[arg-type]
+        running = asyncio.create_task(runner.run())
+        try:
+            async with asyncio.timeout(120):
+                while batches.get(second.id).status != "completed":
+                    assert not running.done()
+                    await asyncio.sleep(0.02)
+                assert batches.get(anna.id).status == batches.get(broken.id).status == "in_progress"
+                batches.cancel(anna.id, "anna")
+                while batches.get(anna.id).status != "cancelled":
+                    await asyncio.sleep(0.02)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(work())
+    done = batches.get(ben.id)
+    assert (done.status, done.request_counts.completed) == ("completed", 20)
+    assert done.usage is not None and (done.usage.input_tokens, done.usage.total_tokens) == (60, 60)
+    assert batches.get(second.id).request_counts.failed == 2  # waiting would not have helped
+
+
+def test_what_was_not_asked_in_time_is_said_and_files_go_when_they_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    week = {"anchor": "created_at", "seconds": 7 * 24 * 3600}
+    made = kept(batches, "anna", 30, {"status": 429}, output_expires_after=week)
+    batches.note(made, "r0", 200, "id", {"usage": {"prompt_tokens": 1}})
+    batches.update(made.id, expires_at=int(time.time()) - 1)
+
+    async def work() -> None:
+        running = asyncio.create_task(Runner(answering, Counter(), batches).run())  # type: ignore[arg-type]
+        async with asyncio.timeout(120):
+            while batches.get(made.id).status != "expired":
+                await asyncio.sleep(0.02)
+        running.cancel()
+
+    asyncio.run(work())
+    ended = batches.get(made.id)
+    assert ended.error_file_id is not None and ended.output_file_id is not None
+    said = batches.files.content(ended.error_file_id, "anna").read_text().splitlines()
+    assert sorted(json.loads(line)["custom_id"] for line in said) == sorted(f"r{n}" for n in range(1, 30))
+    assert {json.loads(line)["error"]["code"] for line in said} == {"batch_expired"}
+    kept_until = batches.files.get(ended.output_file_id, "anna").expires_at
+    assert kept_until is not None and abs(kept_until - time.time() - week["seconds"]) < 300
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+    with pytest.raises(NotFound):
+        batches.files.get(ended.output_file_id, "anna")
+    assert [each.purpose for each in batches.files.page("anna", Page()).data] == ["batch"]
+    assert not list((tmp_path / "files").glob(f"*{ended.output_file_id}*"))
+
+
+def test_pages_of_a_list_go_both_ways(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    soon = Expiry(anchor="created_at", seconds=3600)
+    for number in range(7):
+        files.add(io.BytesIO(b"x"), name=f"{number}", purpose="user_data", owner="me", expires=soon)
+    whole = [each.id for each in files.page("me", Page()).data]
+    found: list[str] = []
+    while True:
+        page = files.page("me", Page(limit=3, after=found[-1] if found else None))
+        found += [each.id for each in page.data]
+        if not page.has_more:
+            break
+    assert found == whole and len(whole) == 7
+    back = files.page("me", Page(limit=3, before=whole[5]))
+    assert [each.id for each in back.data] == whole[2:5] and back.has_more
+    assert [each.id for each in files.page("me", Page(limit=3, before=whole[2])).data] == whole[:2]
+    assert files.page("me", Page(order="asc")).data[0].id == whole[-1]

@@ -26,6 +26,7 @@ MORE = {
     "/v1/vector_stores": "embed",
     "/v1/vector_stores/{store_id}/search": "",
     "/v1/vector_stores/{store_id}/files": "",
+    "/v1/vector_stores/{store_id}/file_batches": "",
 }
 """Routes beside text, and the kind of the model that is named in half of the bodies."""
 MODE = schemathesis.GenerationMode

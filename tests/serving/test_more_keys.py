@@ -47,7 +47,13 @@ class Ear:
     """Hears one word in every recording, which it takes for 16-bit samples, 8000 a second."""
 
     def hear(self, recording: bytes, hearing: Hearing) -> Heard:
+        if recording.startswith(b"worse"):
+            return Heard("en", len(recording) / 16000, self._failing())
         return Heard("en", len(recording) / 16000, iter([Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))]))
+
+    def _failing(self) -> Iterator[Segment]:
+        yield Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))
+        raise RuntimeError("a secret")
 
     def close(self) -> None: ...
 
@@ -124,6 +130,15 @@ def test_what_is_no_text_is_counted_in_its_own_unit(server: Server) -> None:
     assert {("voice", "characters", 12), ("norms", "characters", 17), ("ear", "seconds", 12)} <= sums
 
 
+def test_a_transcription_that_fails_on_the_way_says_so_in_its_stream(server: Server) -> None:
+    with client(server, "anna", "serve:audio") as asking:
+        events = asking.audio.transcriptions.create(model="ear", file=("a.wav", b"worse" * 3200), stream=True)
+        assert next(events).delta == "Hello."
+        with pytest.raises(openai.APIError, match="inside the server") as failed:
+            list(events)
+        assert "secret" not in str(failed.value)
+
+
 def test_limits_of_tokens_hold_for_embeddings_at_once(server: Server) -> None:
     limits = Limits(tokens_per_day=100)
     key = keys.create("anna", "narrow", scopes=["serve:embeddings"], limits=limits).text
@@ -163,6 +178,71 @@ def test_documents_need_their_own_scope_in_chat_too(server: Server) -> None:
         assert asking.chat.completions.create(**asked).model_extra["allmend"]["searched"]["results"]
 
 
+def test_a_key_that_is_narrowed_to_a_store_reaches_that_one_alone(server: Server) -> None:
+    with client(server, "anna", "serve:search", "serve:files") as all_of_it:
+        mine = all_of_it.vector_stores.create(name="mine")
+        other = all_of_it.vector_stores.create(name="other")
+        file = all_of_it.files.create(file=("a.txt", b"A secret."), purpose="assistants")
+        all_of_it.vector_stores.files.create(other.id, file_id=file.id)
+        with client(server, "anna", "serve:chat", f"serve:search:{mine.id}", "serve:search:notes") as narrow:
+            assert {store.id for store in narrow.vector_stores.list()} == {mine.id, "notes"}
+            assert narrow.vector_stores.update(mine.id, name="still mine").name == "still mine"
+            stores = narrow.vector_stores
+            for attempt in (
+                lambda: stores.create(name="more"),
+                lambda: stores.retrieve(other.id),
+                lambda: stores.update(other.id, name="x"),
+                lambda: stores.search(other.id, query="secret"),
+                lambda: stores.files.list(other.id),
+                lambda: stores.files.retrieve(file.id, vector_store_id=other.id),
+                lambda: stores.files.content(file.id, vector_store_id=other.id),
+                lambda: stores.files.update(file.id, vector_store_id=other.id, attributes={}),
+                lambda: stores.files.create(other.id, file_id=file.id),
+                lambda: stores.files.delete(file.id, vector_store_id=other.id),
+                lambda: stores.file_batches.create(other.id, file_ids=[file.id]),
+                lambda: stores.delete(other.id),
+            ):
+                with pytest.raises(openai.PermissionDeniedError):
+                    attempt()
+            asked: dict[str, Any] = {
+                "model": server.registry.bases()[0].name,
+                "messages": [{"role": "user", "content": "train"}],
+                "max_tokens": 2,
+            }
+            for store, allowed in (("notes", True), (other.id, False)):
+                tool = {"type": "file_search", "vector_store_ids": [store]}
+                if allowed:
+                    assert narrow.chat.completions.create(**asked, tools=[tool]).choices
+                else:
+                    with pytest.raises(openai.PermissionDeniedError):
+                        narrow.chat.completions.create(**asked, tools=[tool])
+        for store in (mine, other):
+            all_of_it.vector_stores.delete(store.id)
+
+
+def test_what_is_put_into_a_store_is_charged_and_within_the_limits(server: Server) -> None:
+    engine = server.registry.services.all()[0].engine
+    text = "The sea and the wind."
+    tokens = engine.rows([text]).count
+    limits = Limits(tokens_per_day=2 * tokens)
+    key = keys.create("anna", "narrow", scopes=["serve:search", "serve:files"], limits=limits).text
+    with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as asking:
+        ids = [asking.files.create(file=(f"{n}.txt", text.encode()), purpose="assistants").id for n in range(4)]
+        store = asking.vector_stores.create(name="sea")
+        asking.vector_stores.files.create(store.id, file_id=ids[0])
+        batch = asking.vector_stores.file_batches.create(store.id, file_ids=ids[1:])
+        assert (batch.file_counts.completed, batch.file_counts.failed) == (1, 2)
+        states = [asking.vector_stores.files.retrieve(each, vector_store_id=store.id) for each in ids]
+        assert [state.status for state in states] == ["completed", "completed", "failed", "failed"]
+        assert "Limit reached" in states[2].last_error.message
+        with pytest.raises(openai.RateLimitError):
+            asking.vector_stores.create(name="more", file_ids=ids[:1])
+        assert [each.id for each in asking.vector_stores.list() if each.id != "notes"] == [store.id]
+        used = [(row["route"], row["prompt"], row["state"]) for row in rows_of(asking) if row["prompt"]]
+        assert used == [("/v1/vector_stores/files", tokens, "settled")] * 2
+        asking.vector_stores.delete(store.id)
+
+
 def ended(asking: OpenAI, identity: str) -> Any:
     until = time.monotonic() + 300
     while (batch := asking.batches.retrieve(identity)).status not in ("completed", "failed"):
@@ -190,3 +270,40 @@ def test_a_batch_is_on_its_makers_account_and_within_its_scopes(server: Server, 
             no.files.retrieve(ends[may].output_file_id)
         with pytest.raises(openai.NotFoundError):
             no.batches.retrieve(ends[may].id)
+
+
+def test_what_a_forwarded_user_leaves_here_is_theirs_on_every_route_and_in_batches(server: Server) -> None:
+    limits = Limits(forwarded_users=True)
+    key = keys.create("anna", "front", scopes=["serve:files", "serve:search", "serve:chat"], limits=limits).text
+
+    def user(name: str) -> OpenAI:
+        headers = {"X-OpenWebUI-User-Id": name}
+        return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, default_headers=headers)
+
+    with user("one") as one, user("two") as two:
+        file = one.files.create(file=("a.txt", b"A secret of one."), purpose="assistants")
+        store = one.vector_stores.create(name="mine", file_ids=[file.id])
+        assert [each.id for each in one.files.list()] == [file.id] and one.files.content(file.id).read()
+        assert store.id in {each.id for each in one.vector_stores.list()}
+        for ask in (
+            lambda: two.files.retrieve(file.id),
+            lambda: two.files.delete(file.id),
+            lambda: two.vector_stores.retrieve(store.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                ask()
+        body = {
+            "model": server.registry.bases()[0].name,
+            "messages": [{"role": "user", "content": "secret"}],
+            "tools": [{"type": "file_search", "vector_store_ids": [store.id]}],
+            "max_tokens": 2,
+        }
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        given = one.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch")
+        made = one.batches.create(input_file_id=given.id, endpoint="/v1/chat/completions", completion_window="24h")
+        done = ended(one, made.id)
+        assert (done.request_counts.completed, done.request_counts.failed) == (1, 0)
+        assert "secret of one" in one.files.content(done.output_file_id).text
+        rows = [row for row in usage.rows() if row["key_id"] == key.split("_")[1]]
+        assert {row["user"] for row in rows} == {"one"} and "/v1/chat/completions" in {row["route"] for row in rows}
+        assert one.vector_stores.delete(store.id).deleted and one.files.delete(file.id).deleted

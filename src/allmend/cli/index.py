@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from allmend.verbs.index import Indexed
 
 _SHOWN = 12
+_EVERY = 5.0
+"""Seconds between two lines of progress."""
 
 
 def command(
@@ -43,20 +47,29 @@ def command(
     if json:
         print_json(done)
         return
-    _show(done, asked=settings.ask is not None)
+    _show(done, asked=settings.ask is not None, followed=folder is not None)
 
 
 class _Told:
-    """A line for every tenth of the files."""
+    """A line every few seconds: how far it is, and how long the rest may take."""
 
-    def __init__(self) -> None:
-        self._last = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
 
     def __call__(self, path: str, done: int, total: int) -> None:
-        tenth = 10 * done // total if total else 0
-        if tenth != self._last and total >= 50:
-            self._last = tenth
-            notes().print(f"  {done} of {total} files", style="dim", markup=False)
+        now = self._clock()
+        if now - self._last < _EVERY or not total or not path:
+            return
+        self._last = now
+        rate = done / (now - self._began)
+        left = f", {rate / 1000:.1f} kB a second, about {_spoken((total - done) / rate)} left" if done else ""
+        words = f"  {100 * done // total} % of {total / 1e6:.1f} MB{left}  ({path})"
+        notes().print(words, style="dim", markup=False)
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _list(json: bool) -> None:
@@ -67,24 +80,26 @@ def _list(json: bool) -> None:
     for each in found.indexes:
         words = f"{each.name}  {each.documents} documents, {each.passages} passages, {each.model}  {each.folder or ''}"
         out().print(words, markup=False)
+        for path, why in each.not_read.items():
+            notes().print(f"  not read: {path}: {why}", markup=False)
     if not found.indexes:
         out().print("There are no indexes yet: allmend index FOLDER makes one.", markup=False)
 
 
-def _show(done: Indexed, *, asked: bool) -> None:
+def _show(done: Indexed, *, asked: bool, followed: bool) -> None:
     show = out().print
     if done.folder is not None:
-        words = (
-            f"{done.name}: {done.documents} documents, {done.passages} passages "
-            f"({done.indexed} read, {done.unchanged} as before, {done.removed} gone)  {done.seconds:.1f} s"
-        )
+        words = f"{done.name}: {done.documents} documents, {done.passages} passages"
+        if followed:
+            words += f" ({done.indexed} read, {done.unchanged} as before, {done.removed} gone)"
+        words += f"  {done.seconds:.1f} s"
         (notes().print if asked else show)(words, markup=False)
     for path, why in list(done.not_read.items())[:_SHOWN]:
         notes().print(f"  not read: {path}: {why}", markup=False)
     if len(done.not_read) > _SHOWN:
         notes().print(f"  and {len(done.not_read) - _SHOWN} more; --json names them all", markup=False)
-    for path in done.cut[:_SHOWN]:
-        notes().print(f"  only its beginning: {path}", markup=False)
+    for path, what in list(done.partly.items())[:_SHOWN]:
+        notes().print(f"  not all of {path}: {what}", markup=False)
     for passage in done.found:
         page = f", page {passage.page}" if passage.page is not None else ""
         show(f"{passage.score:.2f}  {passage.path}{page}", style="bold", markup=False, soft_wrap=True)

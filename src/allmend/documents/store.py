@@ -7,12 +7,13 @@ from the vectors when it is missing or older than they are, and may be deleted a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from allmend.documents.passages import Passage
-from allmend.errors import InputError, NotFound
+from allmend.errors import AllmendError, InputError, NotFound, Unavailable
 from allmend.nouns.noun import Part
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class About(Part):
     """Whose it is; everybody's where none is named."""
     created: int = 0
     metadata: dict[str, str] = Field(default_factory=dict)
+    changes: int = 0
+    """How often what it holds was changed."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,15 @@ class Index:
         if not self._file.is_file():
             raise NotFound("there is no index here", where=str(folder), hint="Make one with: allmend index FOLDER")
         self._writing = threading.Lock()
-        self._graph: tuple[int, Any] | None = None
-        self._matrix: tuple[int, Any, Any] | None = None
-        try:
-            with self._open() as database:
-                (value,) = database.execute("SELECT value FROM about").fetchone()
-            self.about = About.model_validate_json(value)
-        except (sqlite3.DatabaseError, TypeError, ValueError):
-            raise InputError("this is not an index, or a broken one", where=str(self._file)) from None
+        self._graph: tuple[str, Any] | None = None
+        self._asked = ""
+        self._matrix: tuple[str, Any, Any] | None = None
+        with self._open() as database:
+            self.about = self._described(self._value(database))
 
     @classmethod
     def create(cls, folder: Path, about: About) -> Index:
-        """A new, empty one."""
+        """A new, empty one; in place of one that is there, which stays as it is until then."""
         folder.mkdir(parents=True, exist_ok=True)
         hidden = folder / ".index.sqlite.new"
         hidden.unlink(missing_ok=True)
@@ -129,19 +129,56 @@ class Index:
             database.commit()
         finally:
             database.close()
+        # What an old one left to be undone must not be done to the new one.
+        (folder / "index.sqlite-journal").unlink(missing_ok=True)
         hidden.replace(folder / "index.sqlite")
         return cls(folder)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        database = sqlite3.connect(self._file, timeout=60)
         try:
-            database.execute("PRAGMA foreign_keys = ON")
-            database.execute("PRAGMA synchronous = FULL")
-            with database:
-                yield database
-        finally:
-            database.close()
+            # Without `rw` SQLite makes an empty file where the index was deleted.
+            database = sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=rw", uri=True, timeout=60)
+            try:
+                database.execute("PRAGMA foreign_keys = ON")
+                database.execute("PRAGMA synchronous = FULL")
+                with database:
+                    yield database
+            finally:
+                database.close()
+        except sqlite3.DatabaseError as error:
+            raise self._wrong(error) from None
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes what is found; the count of changes tells everybody who has read it before."""
+        with self._writing, self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            about = self._described(self._value(database))
+            self._describe(database, about.model_copy(update={"changes": about.changes + 1}))
+
+    def _wrong(self, error: sqlite3.DatabaseError) -> AllmendError:
+        where = str(self._file)
+        if not self._file.is_file():
+            return NotFound("this index was deleted", where=where)
+        if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+            return Unavailable(f"the index cannot be used now: {error}", where=where)
+        return InputError("this is not an index, or a broken one", where=where)
+
+    def _value(self, database: sqlite3.Connection) -> str:
+        found = database.execute("SELECT value FROM about").fetchone()
+        return str(found[0]) if found else ""
+
+    def _described(self, value: str) -> About:
+        try:
+            return About.model_validate_json(value)
+        except ValueError:
+            raise InputError("this is not an index, or a broken one", where=str(self._file)) from None
+
+    def _describe(self, database: sqlite3.Connection, about: About) -> None:
+        database.execute("UPDATE about SET value = ?", (about.model_dump_json(),))
+        self.about = about
 
     def documents(self) -> list[Document]:
         """All that were looked at, by path."""
@@ -165,7 +202,7 @@ class Index:
 
         if vectors.shape != (len(pieces), self.about.width):
             raise ValueError(f"{len(pieces)} passages and vectors of shape {vectors.shape}")
-        with self._writing, self._open() as database:
+        with self._change() as database:
             database.execute("DELETE FROM documents WHERE path = ?", (document.path,))
             number = database.execute(
                 "INSERT INTO documents (path, file_id, digest, size, modified, added, note, attributes) "
@@ -191,29 +228,56 @@ class Index:
 
     def remove(self, path: str) -> bool:
         """Forget a document; whether it was there."""
-        with self._writing, self._open() as database:
+        with self._change() as database:
             return database.execute("DELETE FROM documents WHERE path = ?", (path,)).rowcount > 0
 
-    def by_word(self, text: str, most: int) -> list[int]:
+    def label(self, path: str, attributes: dict[str, Any]) -> bool:
+        """Note other attributes of a document; whether it was there."""
+        with self._change() as database:
+            changed = database.execute(
+                "UPDATE documents SET attributes = ? WHERE path = ?", (json.dumps(attributes), path)
+            )
+            return changed.rowcount > 0
+
+    def within(self, test: Callable[[dict[str, Any]], bool]) -> set[int]:
+        """Passages of the documents whose attributes pass `test`."""
+        with self._open() as database:
+            rows = database.execute("SELECT id, attributes FROM documents").fetchall()
+            good = json.dumps([number for number, attributes in rows if test(json.loads(attributes))])
+            found = database.execute(
+                "SELECT id FROM passages WHERE document IN (SELECT value FROM json_each(?))", (good,)
+            ).fetchall()
+        return {row[0] for row in found}
+
+    def by_word(self, text: str, most: int, among: Collection[int] | None = None) -> list[int]:
         """Passages that share words with `text`, best first (BM25)."""
         words = list(dict.fromkeys(_WORD.findall(text.lower())))[:32]
         if not words:
             return []
         query = " OR ".join(f'"{word}"' for word in words)
+        only = "" if among is None else "AND rowid IN (SELECT value FROM json_each(?)) "
+        given = [query, *([] if among is None else [json.dumps(list(among))]), most]
         with self._open() as database:
-            rows = database.execute("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?", (query, most))
+            rows = database.execute(f"SELECT rowid FROM words WHERE words MATCH ? {only}ORDER BY rank LIMIT ?", given)
             return [int(row[0]) for row in rows]
 
-    def by_meaning(self, vector: np.ndarray, most: int) -> list[tuple[int, float]]:
-        """(passage, cosine), best first."""
+    def by_meaning(
+        self, vector: np.ndarray, most: int, among: Collection[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """(passage, cosine), best first; of the passages `among` alone where they are given."""
         import numpy as np
 
         unit = np.asarray(vector, dtype=np.float32)
         unit = unit / (float(np.linalg.norm(unit)) or 1.0)
         version, ids, matrix = self._loaded()
+        if matrix.shape[1] != len(unit):
+            raise InputError("the index was made anew with another model", where=str(self._file))
+        if among is not None:
+            chosen = np.isin(ids, np.fromiter(among, dtype=np.int64, count=len(among)))
+            ids, matrix = ids[chosen], matrix[chosen]
         if not len(ids):
             return []
-        graph = self._graph_of(version, ids, matrix) if len(ids) >= GRAPH_FROM else None
+        graph = self._graph_of(version, ids, matrix) if among is None and len(ids) >= GRAPH_FROM else None
         if graph is not None:
             hits = graph.search(unit, min(most, len(ids)))
             return [(int(key), 1.0 - float(distance)) for key, distance in zip(hits.keys, hits.distances, strict=True)]
@@ -242,18 +306,21 @@ class Index:
 
     def describe(self, **changes: Any) -> None:
         """Change what the index says of itself."""
-        self.about = self.about.model_copy(update=changes)
         with self._writing, self._open() as database:
-            database.execute("UPDATE about SET value = ?", (self.about.model_dump_json(),))
+            database.execute("BEGIN IMMEDIATE")
+            self._describe(database, self._described(self._value(database)).model_copy(update=changes))
 
-    def _loaded(self) -> tuple[int, Any, Any]:
+    def _loaded(self) -> tuple[str, Any, Any]:
         """(version of the data, ids, (N, D) float32 vectors of length 1), read anew where the data changed."""
         import numpy as np
 
         with self._writing, self._open() as database:
-            # The file changes with every commit, whoever makes it.
-            version = self._file.stat().st_mtime_ns ^ self._file.stat().st_size
+            database.execute("BEGIN")
+            # What an index says of itself counts its changes, whoever makes them; the file's time does not tell two
+            # changes within a tick of the system's clock apart.
+            version = self._value(database)
             if self._matrix is None or self._matrix[0] != version:
+                self.about = self._described(version)
                 rows = database.execute("SELECT id, vector FROM passages ORDER BY id").fetchall()
                 ids = np.array([row[0] for row in rows], dtype=np.int64)
                 flat = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float16)
@@ -262,8 +329,11 @@ class Index:
                 self._matrix = version, ids, matrix / np.where(lengths > 0, lengths, 1)
             return self._matrix
 
-    def _graph_of(self, version: int, ids: Any, matrix: Any) -> Any | None:
-        """The graph over these vectors, from disk where it is of this version; None without usearch."""
+    def _graph_of(self, version: str, ids: Any, matrix: Any) -> Any | None:
+        """The graph over these vectors, from disk where it is of this version.
+
+        None without usearch, and for the first question after a change.
+        """
         try:
             from usearch.index import Index as Graph
         except ImportError:
@@ -271,11 +341,15 @@ class Index:
         with self._writing:
             if self._graph is not None and self._graph[0] == version:
                 return self._graph[1]
-            path = self._folder / f"graph-{version:x}.usearch"
+            path = self._folder / f"graph-{hashlib.sha256(version.encode()).hexdigest()[:16]}.usearch"
             try:
                 graph = Graph.restore(str(path), view=True) if path.is_file() else None
             except (RuntimeError, ValueError):
                 graph = None
+            if graph is None and self._asked != version:
+                # While an index grows, every question meets another version; making a graph for each takes longer.
+                self._asked = version
+                return None
             if graph is None:
                 graph = Graph(ndim=self.about.width, metric="cos", dtype="f16")
                 graph.add(ids, matrix)

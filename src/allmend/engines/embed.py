@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-Use = Literal["document", "query"]
-"""What a text is for; models that were trained with a prompt for queries get it."""
+Use = Literal["document", "query", "plain"]
+"""What a text is for; models that were trained with a prompt for each get it, or the one that stands before all."""
 
 
 @dataclass(frozen=True)

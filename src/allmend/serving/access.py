@@ -28,6 +28,11 @@ _OPEN = ("/health", "/ready")
 LAST = -10
 """Priority of what batches ask: behind everybody."""
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+FORMS: tuple[tuple[str, int], ...] = (
+    ("/v1/files", (256 << 20) + (64 << 10)),
+    ("/v1/audio/", (32 << 20) + (64 << 10)),
+)
+"""Beginning of a path: bytes that a form with a file may have there."""
 SCOPES: tuple[tuple[str, str], ...] = (
     ("/v1/chat/", "serve:chat"),
     ("/v1/completions", "serve:chat"),
@@ -82,16 +87,16 @@ class Access:
                 await _answer(faults.of_error(error), send)
                 return
             scope["allmend.visit"] = visit
-            await self._app(scope, self._counted(receive), _with_headers(send, visit))
+            await self._app(scope, self._counted(receive, self._most(scope, headers)), _with_headers(send, visit))
         finally:
             if visit is not None:
                 await visit.close()
 
     async def _visit(self, scope: Scope, headers: Headers) -> Visit:
         if (who := scope.get(MARK)) is not None:
-            return await self._inside(who, scope["path"])
+            return await self._inside(who, scope["path"], headers)
         self._check_host(headers)
-        self._check_size(headers)
+        self._check_size(headers, self._most(scope, headers))
         path = scope["path"]
         if path in _OPEN:
             return Visit(self._desk)
@@ -110,9 +115,11 @@ class Access:
             except BaseException:
                 await visit.close()
                 raise
+        else:
+            visit.on_behalf(headers)
         return visit
 
-    async def _inside(self, who: Any, path: str) -> Visit:
+    async def _inside(self, who: Any, path: str, headers: Headers) -> Visit:
         """A request of a batch: on the account of whoever made the batch, behind everybody else."""
         principal = who if isinstance(who, Principal) else OPEN
         needed = next((each for start, each in SCOPES if path.startswith(start)), "serve:admin")
@@ -120,7 +127,7 @@ class Access:
             raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
         visit = Visit(self._desk, principal)
         try:
-            await visit.enter(path, {})
+            await visit.enter(path, headers)
         except BaseException:
             await visit.close()
             raise
@@ -149,7 +156,13 @@ class Access:
             return await run_in_threadpool(keys.identify, given)
         return keys.identify(given)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _most(self, scope: Scope, headers: Headers) -> int:
+        """Bytes that a body may have: forms with files, which are kept on disk, more than what is held in memory."""
+        if headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            return next((most for start, most in FORMS if scope["path"].startswith(start)), self._largest)
+        return self._largest
+
+    def _counted(self, receive: Receive, most: int) -> Receive:
         """`receive`, failing once a body that stated no length has grown too large: its reader answers 400."""
         taken = 0
 
@@ -157,16 +170,16 @@ class Access:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._largest:
-                raise ValueError(f"the body has more than {self._largest} bytes")
+            if taken > most:
+                raise ValueError(f"the body has more than {most} bytes")
             return message
 
         return counted
 
-    def _check_size(self, headers: Headers) -> None:
+    def _check_size(self, headers: Headers, most: int) -> None:
         stated = headers.get("content-length", "0")
-        if stated.isdigit() and int(stated[:20]) > self._largest:
-            words = f"The body has {int(stated[:20])} bytes; at most {self._largest} are taken."
+        if stated.isdigit() and int(stated[:20]) > most:
+            words = f"The body has {int(stated[:20])} bytes; at most {most} are taken."
             raise Fault(413, words, code="body_too_large", headers={"connection": "close"})
 
     def _check_host(self, headers: Headers) -> None:

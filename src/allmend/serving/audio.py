@@ -20,6 +20,7 @@ from allmend.serving import services
 from allmend.serving.charge import charged
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.registry import Registry
+from allmend.serving.streams import fault_of
 
 TextFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
 _OPENAI_VOICES = frozenset(
@@ -43,6 +44,14 @@ _OPENAI_VOICES = frozenset(
 """What clients send when nobody chose: it means the model's own voice."""
 
 
+class VoiceName(BaseModel):
+    """A voice as an object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Field(max_length=256)]
+
+
 class Transcription(BaseModel):
     """The answer in the format `json`."""
 
@@ -56,7 +65,7 @@ class SpeechRequest(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=1024)]
     input: Annotated[str, Field(min_length=1, max_length=4096)]
-    voice: Annotated[str, Field(max_length=256)] | None = None
+    voice: Annotated[str, Field(max_length=256)] | VoiceName | None = None
     """A speaker of the model; OpenAI's names mean its only or first one."""
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
     """mp3 by default, as OpenAI has it; pcm is 24,000 16-bit samples a second, of one channel."""
@@ -160,10 +169,14 @@ def _streamed(heard: Heard) -> StreamingResponse:
 
     async def events() -> AsyncIterator[str]:
         said = ""
-        async for segment in iterate_in_threadpool(heard.segments):
-            delta = segment.text if said else segment.text.lstrip()
-            said += delta
-            yield _event({"type": "transcript.text.delta", "delta": delta})
+        try:
+            async for segment in iterate_in_threadpool(heard.segments):
+                delta = segment.text if said else segment.text.lstrip()
+                said += delta
+                yield _event({"type": "transcript.text.delta", "delta": delta})
+        except Exception as error:
+            yield _event(fault_of(error).body())
+            return
         usage = {"type": "duration", "seconds": _seconds(heard)}
         yield _event({"type": "transcript.text.done", "text": said.strip(), "usage": usage})
 
@@ -184,7 +197,8 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
     if body.stream_format == "sse":
         raise unsupported("stream_format 'sse'", "stream_format")
     engine: SpeakEngine = service.engine
-    voice = None if body.voice is None or body.voice in _OPENAI_VOICES else body.voice
+    asked = body.voice.id if isinstance(body.voice, VoiceName) else body.voice
+    voice = None if asked in _OPENAI_VOICES else asked
     own = (service.name, *engine.voices)
     if voice is not None and voice not in own:
         hint = nearest(voice, own)
@@ -195,10 +209,13 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
         spoken = await run_in_threadpool(
             lambda: engine.speak(body.input, speed=body.speed or 1.0, voice=voice if voice in engine.voices else None)
         )
+        if not spoken.samples:  # Players take a file without a sound for a broken one.
+            raise Fault(400, "There is nothing to say in this text.", param="input", code="invalid_value")
     try:
         made = await asyncio.to_thread(sound.encoded, spoken, form)
     except ImportError:
         words = f"Making {form} needs the package av; wav is there without it."
         raise Fault(400, words, param="response_format", code="unsupported_parameter") from None
-    headers = {"x-allmend-voice": (voice or service.name).encode("ascii", "replace").decode()}
+    which = voice or next(iter(engine.voices), service.name)
+    headers = {"x-allmend-voice": which.encode("ascii", "replace").decode()}
     return Response(made, media_type=sound.FORMATS[form][0], headers=headers)

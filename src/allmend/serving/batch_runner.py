@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from allmend.serving import inside
-from allmend.serving.batches import Batch, BatchErrors, Batches, Counts, Invalid, Line
-from allmend.serving.faults import Fault
+from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts
+from allmend.serving.batches import Batches, Invalid, Place
+from allmend.serving.faults import Fault, bug
 from allmend.serving.registry import Registry
 
+_log = logging.getLogger(__name__)
 _AT_ONCE = 8
 """Requests of batches that run beside each other while nobody else asks anything."""
+_BATCHES = 32
+"""Batches that are worked through beside each other, of different owners: none waits for another's limits."""
 _POLL = 0.05
 _LOOK = 1.0
 """Seconds between looks for new batches, where nothing says that there is one."""
+_AGAIN = 5.0
+"""Seconds after which a batch is tried again that something outside of it stopped, like a full disk."""
 _FEWER_COUNTS = 16
 """Answers after which the counts are written down."""
 _PAUSE = (429, 503)
-"""Answers that mean later, not no."""
+"""Answers that mean later, unless they say that waiting does not help."""
+_LONGEST = 60.0
+"""Seconds between two attempts at most."""
+
+
+@dataclass
+class _Work:
+    """A batch that is being worked through."""
+
+    batch: Batch
+    counts: Counts
+    todo: list[Place]
+    """The next one last."""
+    tasks: set[asyncio.Task[bool | None]] = field(default_factory=set)
+    stopped: bool = False
+    """Begin no more."""
+    left: list[str] = field(default_factory=list)
+    """Requests that were given up."""
 
 
 class Runner:
-    """Works through the open batches of `batches`, oldest first.
+    """Works through the open batches of `batches`: the oldest of every owner, those that came first before others.
 
     Args:
         app: the application, which answers their requests.
@@ -44,6 +69,8 @@ class Runner:
     ) -> None:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
         self._running = 0
+        self._active: dict[str, asyncio.Task[None]] = {}
+        """By owner."""
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -52,36 +79,50 @@ class Runner:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while not self._closing():
-            self._wake.clear()
-            for batch in await run_in_threadpool(self._batches.open):
-                await self._batch(batch)
-                if self._closing():
-                    return
-            try:
-                await asyncio.wait_for(self._wake.wait(), _LOOK)
-            except TimeoutError:
-                pass
+        try:
+            while not self._closing():
+                self._wake.clear()
+                for owner, batch in await self._open():
+                    if owner not in self._active and len(self._active) < _BATCHES:
+                        self._active[owner] = asyncio.create_task(self._whole(owner, batch))
+                try:
+                    await asyncio.wait_for(self._wake.wait(), _LOOK)
+                except TimeoutError:
+                    pass
+        finally:
+            for task in self._active.values():
+                task.cancel()
+            await asyncio.gather(*self._active.values(), return_exceptions=True)
+
+    async def _open(self) -> list[tuple[str, Batch]]:
+        try:
+            return await run_in_threadpool(self._batches.open)
+        except Exception as error:  # looked for again in a moment
+            _log.error("batches cannot be listed", exc_info=error)
+            return []
 
     def _closing(self) -> bool:
         return self._registry.closing
+
+    async def _whole(self, owner: str, batch: Batch) -> None:
+        try:
+            await self._batch(batch)
+        except Exception as error:  # a full disk must not end the work on every other batch
+            _log.error("batch %s stopped, and is tried again", batch.id, exc_info=error)
+            await asyncio.sleep(_AGAIN)
+        finally:
+            del self._active[owner]
+            self.wake()
 
     async def _batch(self, batch: Batch) -> None:
         batches = self._batches
         try:
             lines = await run_in_threadpool(batches.lines, batch)
         except Invalid as invalid:
-            errors = BatchErrors(data=invalid.problems)
-            await run_in_threadpool(
-                lambda: batches.update(batch.id, status="failed", failed_at=int(time.time()), errors=errors)
-            )
+            await self._fail(batch, invalid.problems)
             return
         except Exception as error:  # the file was deleted, or cannot be read
-            problem = Invalid([_problem(error)])
-            errors = BatchErrors(data=problem.problems)
-            await run_in_threadpool(
-                lambda: batches.update(batch.id, status="failed", failed_at=int(time.time()), errors=errors)
-            )
+            await self._fail(batch, [BatchError(code="unreadable_file", message=str(error)[:300])])
             return
         done, good, bad = await run_in_threadpool(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
@@ -89,55 +130,66 @@ class Runner:
         await run_in_threadpool(
             lambda: batches.update(batch.id, status="in_progress", in_progress_at=began, request_counts=counts)
         )
-        whole = await self._lines(batch, [line for line in lines if line.custom_id not in done], counts)
-        if whole is None:
+        todo = [line for line in reversed(lines) if line.custom_id not in done]
+        work = _Work(batch, counts, todo)
+        if not await self._lines(work):
             return
         await run_in_threadpool(
             lambda: batches.update(batch.id, status="finalizing", finalizing_at=int(time.time()), request_counts=counts)
         )
         now = await run_in_threadpool(batches.get, batch.id)
-        await run_in_threadpool(batches.finish, now, "completed" if whole else _why_not(now))
+        status: Any = "completed"
+        if work.stopped:
+            status = "cancelled" if now.status == "cancelling" else "expired"
+        if status == "expired":
+            await run_in_threadpool(batches.give_up, batch, work.left)
+        await run_in_threadpool(batches.finish, now, status)
 
-    async def _lines(self, batch: Batch, lines: list[Line], counts: Counts) -> bool | None:
-        """Whether all were answered; None where the server stops before."""
-        todo = list(reversed(lines))
-        tasks: set[asyncio.Task[bool | None]] = set()
+    async def _fail(self, batch: Batch, problems: list[BatchError]) -> None:
+        errors = BatchErrors(data=problems)
+        await run_in_threadpool(
+            lambda: self._batches.update(batch.id, status="failed", failed_at=int(time.time()), errors=errors)
+        )
+
+    async def _lines(self, work: _Work) -> bool:
+        """Whether it came to an end: all answered, or stopped; not where the server stops before."""
         told = 0
         try:
-            while todo or tasks:
-                if todo and not await self._goes_on(batch):
-                    todo.clear()
-                    await asyncio.gather(*tasks)
-                    self._count(tasks, counts)
-                    return None if self._registry.closing else False
-                while todo and self._room():
-                    tasks.add(asyncio.create_task(self._one(batch, todo.pop())))
-                    self._running += 1
-                if not tasks:
+            while work.todo or work.tasks:
+                if not work.stopped and not await self._goes_on(work.batch):
+                    work.stopped = True
+                    work.left += [line.custom_id for line in reversed(work.todo)]
+                    work.todo.clear()
+                if self._closing():
+                    return False
+                while work.todo and len(work.tasks) < self._share() and self._room():
+                    work.tasks.add(asyncio.create_task(self._one(work, work.todo.pop())))
+                if not work.tasks:
                     await asyncio.sleep(_POLL)
                     continue
-                finished, tasks = await asyncio.wait(tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
-                self._count(finished, counts)
-                if self._registry.closing:
-                    return None
-                if counts.completed + counts.failed - told >= _FEWER_COUNTS:
-                    told = counts.completed + counts.failed
-                    await run_in_threadpool(lambda: self._batches.update(batch.id, request_counts=counts))
+                finished, work.tasks = await asyncio.wait(
+                    work.tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in finished:
+                    good = task.result()
+                    work.counts.completed += good is True
+                    work.counts.failed += good is False
+                if work.counts.completed + work.counts.failed - told >= _FEWER_COUNTS:
+                    told = work.counts.completed + work.counts.failed
+                    await run_in_threadpool(lambda: self._batches.update(work.batch.id, request_counts=work.counts))
+            return not self._closing()
         finally:
-            for task in tasks:
+            for task in work.tasks:
                 task.cancel()
-        return True
-
-    def _count(self, finished: set[asyncio.Task[bool | None]], counts: Counts) -> None:
-        for task in finished:
-            self._running -= 1
-            good = task.result()
-            counts.completed += good is True
-            counts.failed += good is False
+            await asyncio.gather(*work.tasks, return_exceptions=True)
 
     async def _goes_on(self, batch: Batch) -> bool:
         now = await run_in_threadpool(self._batches.get, batch.id)
-        return now.status != "cancelling" and time.time() < (now.expires_at or 1e18) and not self._registry.closing
+        return now.status != "cancelling" and time.time() < (now.expires_at or 1e18)
+
+    def _share(self) -> int:
+        """Requests that one batch may have under way."""
+        return max(_AT_ONCE // max(len(self._active), 1), 1)
 
     def _room(self) -> bool:
         """Whether another request may begin: not while somebody waits, and only one beside others that run."""
@@ -149,37 +201,61 @@ class Runner:
                 return False
         return self._running < (_AT_ONCE if others <= 0 else 1)
 
-    async def _one(self, batch: Batch, line: Line) -> bool | None:
-        key = await run_in_threadpool(self._batches.key, batch.id)
-        principal = None
-        if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
-            said: Any = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key").body()
-            return await run_in_threadpool(self._batches.note, batch, line.custom_id, 401, "", said)
-        body = json.dumps(line.body).encode()
-        wait = 0.25
-        while True:
-            answered = await inside.post(self._app, line.url, body, principal)
-            if self._registry.closing:
-                return None  # It is asked again after the restart.
-            if answered.status not in _PAUSE:
-                break
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, 10)
-            if not await self._goes_on(batch):
-                return None
+    async def _one(self, work: _Work, line: Place) -> bool | None:
+        """Whether a request was answered well; None where it was not answered for good."""
+        try:
+            answered = await self._answered(work, line)
+        except Exception as error:  # this request's, whatever it is
+            _log.error("a request of batch %s failed", work.batch.id, exc_info=error)
+            answered = inside.Answered(500, {}, json.dumps(bug(error).body()).encode())
+        if answered is None:
+            if not self._closing():
+                work.left.append(line.custom_id)
+            return None
         try:
             said = json.loads(answered.body)
         except ValueError:
             said = answered.body.decode("utf-8", "replace")
         request_id = answered.headers.get("x-request-id", "")
-        return await run_in_threadpool(self._batches.note, batch, line.custom_id, answered.status, request_id, said)
+        return await run_in_threadpool(
+            self._batches.note, work.batch, line.custom_id, answered.status, request_id, said
+        )
+
+    async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
+        """The answer, asked for until there is one; None where the batch or the server stops before."""
+        key, user = await run_in_threadpool(self._batches.maker, work.batch.id)
+        line = await run_in_threadpool(self._batches.line, work.batch, place)
+        body = json.dumps(line.body).encode()
+        wait = 0.25
+        while True:
+            while not self._room():
+                if work.stopped or self._closing():
+                    return None
+                await asyncio.sleep(_POLL)
+            principal = None
+            if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
+                gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
+                return inside.Answered(401, {}, json.dumps(gone.body()).encode())
+            self._running += 1
+            try:
+                answered = await inside.post(self._app, line.url, body, principal, user)
+            finally:
+                self._running -= 1
+            if self._closing():
+                return None  # It is asked again after the restart.
+            if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
+                return answered
+            until = time.monotonic() + min(max(wait, _named(answered)), _LONGEST)
+            wait = 2 * wait
+            while time.monotonic() < until:
+                if work.stopped or self._closing():
+                    return None
+                await asyncio.sleep(_POLL)
 
 
-def _why_not(batch: Batch) -> Any:
-    return "cancelled" if batch.status == "cancelling" else "expired"
-
-
-def _problem(error: Exception) -> Any:
-    from allmend.serving.batches import BatchError
-
-    return BatchError(code="unreadable_file", message=str(error)[:300])
+def _named(answered: inside.Answered) -> float:
+    """Seconds that an answer asks to wait."""
+    try:
+        return float(answered.headers.get("retry-after", "0"))
+    except ValueError:
+        return 0.0

@@ -8,13 +8,16 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from allmend.errors import InputError, NotFound, UsageError
-from allmend.serving.files import Files, Page, paged
+from allmend.errors import InputError, UsageError
+from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchRequest, Line, Status, used
+from allmend.serving.faults import Missing
+from allmend.serving.files import Expiry, Files
+from allmend.serving.lists import Listed, Page
 
 _ID = re.compile(r"batch_[a-z0-9]{24}\Z")
 _DAY = 24 * 3600
@@ -22,98 +25,16 @@ _MOST_LINES = 50_000
 _MOST_LINE = 4 << 20
 _SHOWN_ERRORS = 50
 _MOST_OPEN = 1000
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations")
-"""Routes whose requests a batch may hold."""
-
-Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
-OPEN: tuple[Status, ...] = ("validating", "in_progress", "finalizing", "cancelling")
+"""Of one owner."""
 
 
-class BatchRequest(BaseModel):
-    """The body of `/v1/batches`."""
+@dataclass(frozen=True)
+class Place:
+    """Where a request stands in a batch's file, in bytes."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    input_file_id: Annotated[str, Field(min_length=1, max_length=200)]
-    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations"]
-    completion_window: Literal["24h"]
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-        ]
-        | None
-    ) = None
-    output_expires_after: dict[str, Any] | None = None
-
-
-class BatchError(BaseModel):
-    """What is wrong with the file."""
-
-    code: str
-    message: str
-    param: str | None = None
-    line: int | None = None
-
-
-class BatchErrors(BaseModel):
-    """All that is wrong with it."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchError]
-
-
-class Counts(BaseModel):
-    """Requests."""
-
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-
-
-class Batch(BaseModel):
-    """A batch, as OpenAI has it."""
-
-    id: str
-    object: Literal["batch"] = "batch"
-    endpoint: str
-    errors: BatchErrors | None = None
-    input_file_id: str
-    completion_window: str
-    status: Status
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    created_at: int
-    in_progress_at: int | None = None
-    expires_at: int | None = None
-    finalizing_at: int | None = None
-    completed_at: int | None = None
-    failed_at: int | None = None
-    expired_at: int | None = None
-    cancelling_at: int | None = None
-    cancelled_at: int | None = None
-    request_counts: Counts = Field(default_factory=Counts)
-    metadata: dict[str, str] | None = None
-
-
-class BatchList(BaseModel):
-    """Batches, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Batch]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
-
-
-class Line(BaseModel):
-    """A line of a batch's file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    custom_id: Annotated[str, Field(min_length=1, max_length=512)]
-    method: Literal["POST"]
-    url: str
-    body: dict[str, Any]
+    custom_id: str
+    start: int
+    length: int
 
 
 class Batches:
@@ -128,13 +49,13 @@ class Batches:
         """Take a batch on; its file is looked at before its first request.
 
         Raises:
-            NotFound: there is no such file.
+            Missing: there is no such file.
             UsageError: the file is for something else, or too many batches are open.
         """
         about = self.files.get(body.input_file_id, owner)
         if about.purpose != "batch":
             raise UsageError(f"the file's purpose is {about.purpose!r}, not 'batch'", where="input_file_id")
-        if len(self.open()) >= _MOST_OPEN:
+        if sum(1 for whose, _ in self.open() if whose == owner) >= _MOST_OPEN:
             raise UsageError(f"{_MOST_OPEN} batches are open; wait for some of them")
         now = int(time.time())
         made = Batch(
@@ -148,14 +69,16 @@ class Batches:
             metadata=body.metadata,
         )
         self._root.mkdir(parents=True, exist_ok=True)
-        self._write(owner, made, getattr(principal, "key", None))
+        keep = body.output_expires_after.model_dump() if body.output_expires_after else None
+        who = {"key": getattr(principal, "key", None), "user": getattr(principal, "user", None)}
+        self._write({"owner": owner, **who, "keep": keep}, made)
         return made
 
     def get(self, identity: str, owner: str | None = None) -> Batch:
-        """A batch; raises `NotFound` for one that is not there or is somebody else's."""
+        """A batch; raises `Missing` for one that is not there or is somebody else's."""
         found = self._read(identity) if _ID.match(identity) else None
         if found is None or owner not in (None, found["owner"]):
-            raise NotFound(f"there is no batch {identity[:80]!r}")
+            raise Missing(f"there is no batch {identity[:80]!r}")
         return Batch.model_validate(found["batch"])
 
     def owner(self, identity: str) -> str:
@@ -163,19 +86,15 @@ class Batches:
         found = self._read(identity)
         return str(found["owner"]) if found else ""
 
-    def key(self, identity: str) -> str | None:
-        """Public name of the key that made it."""
-        found = self._read(identity)
-        return found.get("key") if found else None
+    def maker(self, identity: str) -> tuple[str | None, str | None]:
+        """Public name of the key that made it, and the user behind that."""
+        found = self._read(identity) or {}
+        return found.get("key"), found.get("user")
 
-    def page(self, owner: str, page: Page) -> BatchList:
+    def page(self, owner: str, page: Page) -> Listed[Batch]:
         """An owner's batches."""
         values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
-        found = [Batch.model_validate(each["batch"]) for each in values if each and each["owner"] == owner]
-        part, more = paged(found, page)
-        return BatchList(
-            data=part, first_id=part[0].id if part else None, last_id=part[-1].id if part else None, has_more=more
-        )
+        return page.of([Batch.model_validate(each["batch"]) for each in values if each and each["owner"] == owner])
 
     def cancel(self, identity: str, owner: str) -> Batch:
         """Begin no more of its requests; raises `UsageError` where it has ended."""
@@ -185,40 +104,45 @@ class Batches:
                 raise UsageError(f"the batch is {batch.status}; it cannot be cancelled")
             return self.update(identity, status="cancelling", cancelling_at=int(time.time()))
 
-    def open(self) -> list[Batch]:
-        """Those that are not over, oldest first."""
+    def open(self) -> list[tuple[str, Batch]]:
+        """(owner, batch) of those that are not over, oldest first."""
         values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
-        found = [Batch.model_validate(each["batch"]) for each in values if each]
-        return sorted((each for each in found if each.status in OPEN), key=lambda each: (each.created_at, each.id))
+        found = [(str(each["owner"]), Batch.model_validate(each["batch"])) for each in values if each]
+        return sorted(
+            (each for each in found if each[1].status in OPEN), key=lambda each: (each[1].created_at, each[1].id)
+        )
 
     def update(self, identity: str, **changes: Any) -> Batch:
         """Write changes down; a batch that is being cancelled stays so until it is cancelled."""
         with self._lock:
             found = self._read(identity)
             if found is None:
-                raise NotFound(f"there is no batch {identity!r}")
+                raise Missing(f"there is no batch {identity!r}")
             batch = Batch.model_validate(found["batch"])
             if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
                 changes.pop("status")
             made = batch.model_copy(update=changes)
-            self._write(str(found["owner"]), made, found.get("key"))
+            self._write(found, made)
             return made
 
-    def lines(self, batch: Batch) -> list[Line]:
-        """The file's requests.
+    def lines(self, batch: Batch) -> list[Place]:
+        """Where the file's requests stand: it may be larger than memory should hold.
 
         Raises:
             Invalid: some are not requests; says which.
         """
         problems: list[BatchError] = []
-        found: list[Line] = []
+        found: list[Place] = []
         seen: set[str] = set()
-        with self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb") as handle:
+        start = 0
+        with self._input(batch) as handle:
             for number, raw in enumerate(iter(lambda: handle.readline(_MOST_LINE + 1), b""), 1):
+                start += len(raw)
                 if not raw.strip():
                     continue
                 try:
-                    found.append(_line(raw, batch.endpoint, seen))
+                    line = _line(raw, batch.endpoint, seen)
+                    found.append(Place(line.custom_id, start - len(raw), len(raw)))
                 except InputError as error:
                     problems.append(BatchError(code="invalid_json_line", message=error.message, line=number))
                 if len(problems) >= _SHOWN_ERRORS:
@@ -232,6 +156,15 @@ class Batches:
         if problems:
             raise Invalid(problems)
         return found
+
+    def line(self, batch: Batch, place: Place) -> Line:
+        """One of them."""
+        with self._input(batch) as handle:
+            handle.seek(place.start)
+            return _line(handle.read(place.length), batch.endpoint, set())
+
+    def _input(self, batch: Batch) -> IO[bytes]:
+        return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
         """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
@@ -258,28 +191,39 @@ class Batches:
         """Write an answer down, for good; whether it went well."""
         good = status == 200
         response = {"status_code": status, "request_id": request_id, "body": body}
-        line = {
-            "id": f"batch_req_{secrets.token_hex(12)}",
-            "custom_id": custom_id,
-            "response": response,
-            "error": None,
-        }
-        with (self._root / f"{batch.id}.{'out' if good else 'err'}").open("ab") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._append(batch, "out" if good else "err", [_answer(custom_id, response=response)])
+        return good
+
+    def give_up(self, batch: Batch, custom_ids: Sequence[str]) -> None:
+        """Write down that these were not asked before the batch expired."""
+        why = {"code": "batch_expired", "message": "This request was not asked before the batch expired."}
+        self._append(batch, "err", [_answer(custom_id, error=why) for custom_id in custom_ids])
+
+    def _append(self, batch: Batch, ending: str, lines: Sequence[dict[str, Any]]) -> None:
+        with (self._root / f"{batch.id}.{ending}").open("ab") as handle:
+            for line in lines:
+                handle.write(json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
-        return good
 
     def finish(self, batch: Batch, status: Status) -> Batch:
         """Make the answers into files and end the batch."""
-        owner = self.owner(batch.id)
+        found = self._read(batch.id) or {}
+        owner, keep = str(found.get("owner", "")), found.get("keep")
+        expires = Expiry.model_validate(keep) if keep else None
         changes: dict[str, Any] = {"status": status, f"{status}_at": int(time.time())}
         for ending, name in (("out", "output"), ("err", "error")):
             path = self._root / f"{batch.id}.{ending}"
             if path.is_file() and path.stat().st_size and getattr(batch, f"{name}_file_id") is None:
                 with path.open("rb") as handle:
-                    made = self.files.add(handle, name=f"{batch.id}_{name}.jsonl", purpose="batch_output", owner=owner)
+                    title = f"{batch.id}_{name}.jsonl"
+                    made = self.files.add(
+                        handle, name=title, purpose="batch_output", owner=owner, expires=expires, ours=True
+                    )
                 changes[f"{name}_file_id"] = made.id
+                if ending == "out":
+                    with path.open("rb") as handle:
+                        changes["usage"] = used(json.loads(line)["response"]["body"] for line in handle)
         ended = self.update(batch.id, **changes)
         for ending in ("out", "err"):
             (self._root / f"{batch.id}.{ending}").unlink(missing_ok=True)
@@ -292,10 +236,10 @@ class Batches:
         except (OSError, ValueError):
             return None
 
-    def _write(self, owner: str, batch: Batch, key: str | None) -> None:
+    def _write(self, found: dict[str, Any], batch: Batch) -> None:
         path = self._root / f"{batch.id}.json"
         hidden = path.with_name(f".{path.name}.new")
-        hidden.write_text(json.dumps({"owner": owner, "key": key, "batch": batch.model_dump()}), "utf-8")
+        hidden.write_text(json.dumps({**found, "batch": batch.model_dump()}), "utf-8")
         hidden.replace(path)
 
 
@@ -305,6 +249,10 @@ class Invalid(Exception):
     def __init__(self, problems: list[BatchError]) -> None:
         super().__init__("invalid")
         self.problems = problems
+
+
+def _answer(custom_id: str, *, response: Any = None, error: Any = None) -> dict[str, Any]:
+    return {"id": f"batch_req_{secrets.token_hex(12)}", "custom_id": custom_id, "response": response, "error": error}
 
 
 def _line(raw: bytes, endpoint: str, seen: set[str]) -> Line:

@@ -45,7 +45,7 @@ class EmbeddingRequest(BaseModel):
     dimensions: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Cut vectors to so many numbers and make them of length 1 again."""
     input_type: Literal["query", "document"] | None = None
-    """For models that were trained with a prompt for each."""
+    """For models that were trained with a prompt for each; without it, the one that stands before all texts, if any."""
     truncate: bool | None = None
     """Cut texts that are too long, which is what happens unless this is false; the answer says which were cut."""
     user: str | None = None
@@ -123,7 +123,7 @@ def _rows(engine: EmbedEngine, body: EmbeddingRequest) -> Rows:
         given = [given]
     try:
         if isinstance(given[0], str):
-            return engine.rows([str(text) for text in given], body.input_type or "document")
+            return engine.rows([str(text) for text in given], body.input_type or "plain")
         lists = [given] if isinstance(given[0], int) else given
         return engine.framed(lists)
     except InputError as error:

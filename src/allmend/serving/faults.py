@@ -51,6 +51,10 @@ class Fault(Exception):
         return FaultBody(error=self.detail).model_dump()
 
 
+class Missing(NotFound):
+    """A file, batch or store that is not there: no matter of a model."""
+
+
 def unsupported(what: str, param: str | None) -> Fault:
     """A part of the API that is known here and not offered."""
     return Fault(400, f"{what} is not supported by this server", param=param, code="unsupported_parameter")
@@ -69,6 +73,8 @@ def context_exceeded(tokens: int, context: int) -> Fault:
 def of_error(error: AllmendError, param: str | None = None) -> Fault:
     """One of allmend's own errors as an answer."""
     message = f"{error.message}. {error.hint}" if error.hint else error.message
+    if isinstance(error, Missing):
+        return Fault(404, message, param=param, code="not_found")
     if isinstance(error, NotFound):
         return Fault(404, message, param=param or "model", code="model_not_found")
     if isinstance(error, DoesNotFit):

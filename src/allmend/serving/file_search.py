@@ -7,6 +7,7 @@ Passages come from anywhere; they are put into the user's message, never among i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,11 @@ async def searched(body: ChatRequest, registry: Registry, request: Request) -> C
     tools = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     if not tools:
         return body
-    visits.of(request).require("serve:search")
+    principal = visits.of(request).principal
+    for identity in (identity for tool in tools for identity in tool.vector_store_ids):
+        if not principal.allows("serve:search", identity):
+            words = f"This key does not cover serve:search on {identity[:80]}."
+            raise Fault(403, words, type="permission_error", code="insufficient_scope")
     rest = [tool for tool in body.tools or () if not isinstance(tool, FileSearchTool)]
     changes: dict[str, Any] = {"tools": rest or None}
     if not rest and body.tool_choice == "required":
@@ -53,7 +58,8 @@ async def searched(body: ChatRequest, registry: Registry, request: Request) -> C
     if not question:
         raise Fault(400, "file_search needs text to search for.", param="messages")
     found = await search(tools, question, registry, owner_of(request))
-    asked = message.model_copy(update={"content": _shown(found, _text(message.content))})
+    marks = await run_in_threadpool(_marks, registry)
+    asked = message.model_copy(update={"content": _shown(found, _text(message.content), marks)})
     changes["messages"] = [*body.messages[:place], asked, *body.messages[place + 1 :]]
     made = body.model_copy(update=changes)
     made.found(question, found)
@@ -96,8 +102,28 @@ def _text(content: Any) -> str:
     return "\n".join(part.text or "" for part in content or ())
 
 
-def _shown(found: Sequence[SearchedPassage], question: str) -> str:
+def _marks(registry: Registry) -> re.Pattern[str] | None:
+    """What the models here take for the end of a message, the beginning of another one, and the like."""
+    found: set[str] = set()
+    for base in registry.bases():
+        tokens = getattr(base.tokenizer, "added_tokens_decoder", {}).values()
+        found.update(token.content for token in tokens if token.special and len(token.content) > 1)
+    longest = sorted(found, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest))) if longest else None
+
+
+def _where(hit: SearchedPassage) -> str:
+    """A passage's file, its page, and the heading or the columns above it."""
+    page, heading = hit.attributes.get("page"), hit.attributes.get("heading")
+    about = hit.filename if page is None else f"{hit.filename}, page {page}"
+    return about if heading is None else f"{about}\n{heading}"
+
+
+def _shown(found: Sequence[SearchedPassage], question: str, marks: re.Pattern[str] | None) -> str:
     if not found:
         return question
-    passages = "\n\n".join(f"[{number}] {hit.filename}\n{hit.text}" for number, hit in enumerate(found, 1))
+    passages = "\n\n".join(f"[{number}] {_where(hit)}\n{hit.text}" for number, hit in enumerate(found, 1))
+    if marks is not None:
+        # A document that holds the mark of a message's end must not end the user's.
+        passages = marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", passages)
     return f"Passages from documents, which may help:\n\n{passages}\n\n{question}"

@@ -10,11 +10,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from allmend.errors import DoesNotFit, NotFound
+from allmend.serving.faults import Fault, Missing
+from allmend.serving.lists import Deleted, Listed, Page
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
 _CHUNK = 1 << 20
@@ -22,6 +23,10 @@ MOST_BYTES = 256 << 20
 """Of one file."""
 _MOST_FILES = 10_000
 """Of one owner."""
+_MOST_TOGETHER = 64 << 30
+"""Bytes of one owner's files."""
+_LEAST_FREE = 256 << 20
+"""Bytes of the disk that files leave to everything else."""
 
 Purpose = Literal["batch", "batch_output", "assistants", "user_data", "fine-tune", "vision", "evals"]
 
@@ -39,33 +44,17 @@ class FileObject(BaseModel):
     purpose: Purpose
     status: Literal["processed"] = "processed"
     expires_at: int | None = None
-    """When it is deleted; files here stay until they are."""
+    """When it is deleted; without that it stays until somebody does so."""
 
 
-class FileList(BaseModel):
-    """Files, newest first."""
+class Expiry(BaseModel):
+    """When a file is deleted."""
 
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-
-class FileDeleted(BaseModel):
-    """A file that was deleted."""
-
-    id: str
-    object: Literal["file"] = "file"
-    deleted: bool = True
-
-
-class Page(BaseModel):
-    """Which part of a list is asked for."""
-
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
-    after: str | None = None
-    order: Literal["asc", "desc"] = "desc"
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=30 * 24 * 3600)]
+    """After it was made."""
 
 
 class Files:
@@ -74,14 +63,26 @@ class Files:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def add(self, content: IO[bytes], *, name: str, purpose: Purpose, owner: str) -> FileObject:
+    def add(
+        self,
+        content: IO[bytes],
+        *,
+        name: str,
+        purpose: Purpose,
+        owner: str,
+        expires: Expiry | None = None,
+        ours: bool = False,
+    ) -> FileObject:
         """Keep a file; it is there once it is there whole.
 
+        Args:
+            ours: it was made here, and limits are for what comes from outside.
+
         Raises:
-            DoesNotFit: it is too large, or there are too many.
+            Fault: it is too large, or its owner has too many, or the disk is nearly full.
         """
-        if sum(1 for _ in self._of(owner)) >= _MOST_FILES:
-            raise DoesNotFit(f"{_MOST_FILES} files are kept here; delete some first")
+        if not ours:
+            self._check_room(owner, content)
         identity = f"file-{secrets.token_hex(12)}"
         made = self._root / f".{identity}"
         made.mkdir(parents=True)
@@ -90,13 +91,19 @@ class Files:
             with (made / "content").open("wb") as handle:
                 while chunk := content.read(_CHUNK):
                     size += len(chunk)
-                    if size > MOST_BYTES:
-                        raise DoesNotFit(f"a file has at most {MOST_BYTES >> 20} MiB")
+                    if size > MOST_BYTES and not ours:
+                        raise Fault(413, f"A file has at most {MOST_BYTES >> 20} MiB.", code="file_too_large")
                     handle.write(chunk)
                 handle.flush()
                 os.fsync(handle.fileno())
+            now = int(time.time())
             about = FileObject(
-                id=identity, bytes=size, created_at=int(time.time()), filename=_shown(name), purpose=purpose
+                id=identity,
+                bytes=size,
+                created_at=now,
+                filename=_shown(name),
+                purpose=purpose,
+                expires_at=now + expires.seconds if expires else None,
             )
             (made / "about.json").write_text(json.dumps({"owner": owner, **about.model_dump()}), "utf-8")
             made.rename(self._root / identity)
@@ -105,31 +112,52 @@ class Files:
         return about
 
     def get(self, identity: str, owner: str) -> FileObject:
-        """A file; raises `NotFound` for one that is not there or is somebody else's."""
+        """A file; raises `Missing` for one that is not there or is somebody else's."""
         found = self._read(self._root / identity) if _ID.match(identity) else None
         if found is None or found[0] != owner:
-            raise NotFound(f"there is no file {identity[:80]!r}")
+            raise Missing(f"there is no file {identity[:80]!r}")
         return found[1]
 
     def content(self, identity: str, owner: str) -> Path:
         """Where a file's bytes lie."""
         return self._root / self.get(identity, owner).id / "content"
 
-    def delete(self, identity: str, owner: str) -> FileDeleted:
+    def delete(self, identity: str, owner: str) -> Deleted:
         """Delete a file."""
         about = self.get(identity, owner)
-        gone = self._root / f".{about.id}.gone"
-        (self._root / about.id).rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        return FileDeleted(id=about.id)
+        if not self._remove(about.id):  # Somebody else did at the same time.
+            raise Missing(f"there is no file {identity[:80]!r}")
+        return Deleted(id=about.id, object="file")
 
-    def page(self, owner: str, page: Page, purpose: str | None = None) -> FileList:
+    def page(self, owner: str, page: Page, purpose: str | None = None) -> Listed[FileObject]:
         """An owner's files."""
-        found = [about for about in self._of(owner) if purpose in (None, about.purpose)]
-        part, more = paged(found, page)
-        return FileList(
-            data=part, first_id=part[0].id if part else None, last_id=part[-1].id if part else None, has_more=more
-        )
+        return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)])
+
+    def _check_room(self, owner: str, content: IO[bytes]) -> None:
+        size = needed = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        count = 0
+        for about in self._of(owner):
+            count, size = count + 1, size + about.bytes
+        words = ""
+        if count >= _MOST_FILES:
+            words = f"{_MOST_FILES} files are kept here; delete some first."
+        elif size > _MOST_TOGETHER:
+            words = f"{_MOST_TOGETHER >> 30} GiB of files are kept here; delete some first."
+        if words:
+            raise Fault(400, words, code="storage_limit_exceeded")
+        self._root.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
+            raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
+
+    def _remove(self, identity: str) -> bool:
+        gone = self._root / f".{identity}.gone"
+        try:
+            (self._root / identity).rename(gone)
+        except OSError:
+            return False
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
 
     def _of(self, owner: str) -> Iterator[FileObject]:
         for folder in self._root.glob("file-*"):
@@ -140,18 +168,13 @@ class Files:
     def _read(self, folder: Path) -> tuple[str, FileObject] | None:
         try:
             values = json.loads((folder / "about.json").read_text("utf-8"))
-            return str(values.pop("owner")), FileObject.model_validate(values)
+            owner, about = str(values.pop("owner")), FileObject.model_validate(values)
         except (OSError, ValueError, KeyError):
             return None
-
-
-def paged(found: list[Any], page: Page) -> tuple[list[Any], bool]:
-    """(the part of a list that is asked for, whether there is more)."""
-    ordered = sorted(found, key=lambda each: (each.created_at, each.id), reverse=page.order == "desc")
-    if page.after is not None:
-        place = next((n for n, each in enumerate(ordered) if each.id == page.after), len(ordered))
-        ordered = ordered[place + 1 :]
-    return ordered[: page.limit], len(ordered) > page.limit
+        if about.expires_at is not None and about.expires_at <= time.time():
+            self._remove(about.id)
+            return None
+        return owner, about
 
 
 def _shown(name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,32 +14,23 @@ from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
+from allmend.errors import nearest
 from allmend.home import root
-from allmend.serving import audio, embeddings, moderations, rerank, store_search
+from allmend.serving import audio, embeddings, moderations, rerank, store_routes
 from allmend.serving.audio import SpeechRequest, TextFormat, Transcription
+from allmend.serving.batch_api import Batch, BatchRequest
 from allmend.serving.batch_runner import Runner
-from allmend.serving.batches import Batch, Batches, BatchList, BatchRequest
+from allmend.serving.batches import Batches
 from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
-from allmend.serving.faults import FaultBody
-from allmend.serving.files import FileDeleted, FileList, FileObject, Files, Page, Purpose
+from allmend.serving.faults import Fault, FaultBody
+from allmend.serving.files import Expiry, FileObject, Files, Purpose
 from allmend.serving.inside import owner_of, principal_of
+from allmend.serving.lists import Deleted, Listed, Page
 from allmend.serving.moderations import Moderation, ModerationRequest
 from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
 from allmend.serving.responses import ModelCard
-from allmend.serving.store_api import (
-    AddFile,
-    ChangeStore,
-    CreateStore,
-    Gone,
-    SearchPage,
-    SearchRequest,
-    StoreFile,
-    StoreFileList,
-    StoreList,
-    TextContent,
-    VectorStore,
-)
+from allmend.serving.store_api import CreateStore
 from allmend.serving.vector_stores import Stores
 
 if TYPE_CHECKING:
@@ -91,8 +83,7 @@ def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> No
     _audio(app, registry)
     _files(app, files)
     _batches(app, batches, runner)
-    _stores(app, stores)
-    _store_files(app, stores)
+    store_routes.add_routes(app, stores, _WRONG)
 
 
 def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable[[], None]:
@@ -184,8 +175,13 @@ def _audio(app: FastAPI, registry: Registry) -> None:
             list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]", max_length=2)
         ] = None,
         stream: Annotated[bool | None, Form()] = None,
+        chunking_strategy: Annotated[Literal["auto"] | None, Form()] = None,
     ) -> Response:
         """Speech to text, in the language spoken."""
+        await _only(
+            request, "file", "model", "language", "prompt", "response_format", "temperature",
+            "timestamp_granularities[]", "stream", "chunking_strategy",
+        )  # fmt: skip
         form = {
             "model": model, "language": language, "prompt": prompt, "response_format": response_format,
             "temperature": temperature, "granularities": granularities, "stream": stream,
@@ -202,6 +198,7 @@ def _audio(app: FastAPI, registry: Registry) -> None:
         temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
     ) -> Response:
         """Speech in any language to English text."""
+        await _only(request, "file", "model", "prompt", "response_format", "temperature")
         form = {
             "model": model, "prompt": prompt, "response_format": response_format, "temperature": temperature
         }  # fmt: skip
@@ -217,11 +214,20 @@ def _audio(app: FastAPI, registry: Registry) -> None:
 
 def _files(app: FastAPI, files: Files) -> None:
     @app.post("/v1/files", tags=["files"], responses=_WRONG)
-    def upload(
-        request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[Purpose, Form()]
+    async def upload(
+        request: Request,
+        file: Annotated[UploadFile, File()],
+        purpose: Annotated[Purpose, Form()],
+        anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
+        seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=30 * 24 * 3600)] = None,
     ) -> FileObject:
         """Leave a file here."""
-        return files.add(file.file, name=file.filename or "", purpose=purpose, owner=owner_of(request))
+        await _only(request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+        if (anchor is None) != (seconds is None):
+            raise Fault(400, "expires_after has an anchor and seconds.", param="expires_after", code="invalid_value")
+        expires = Expiry(anchor=anchor, seconds=seconds) if anchor is not None and seconds is not None else None
+        kept = partial(files.add, name=file.filename or "", purpose=purpose, owner=owner_of(request), expires=expires)
+        return await run_in_threadpool(kept, file.file)
 
     @app.get("/v1/files", tags=["files"], responses=_WRONG)
     def list_files(
@@ -230,7 +236,7 @@ def _files(app: FastAPI, files: Files) -> None:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
         after: Annotated[str | None, Query(max_length=200)] = None,
         order: Annotated[Literal["asc", "desc"], Query()] = "desc",
-    ) -> FileList:
+    ) -> Listed[FileObject]:
         """Your files."""
         return files.page(owner_of(request), Page(limit=limit, after=after, order=order), purpose)
 
@@ -240,7 +246,7 @@ def _files(app: FastAPI, files: Files) -> None:
         return files.get(file_id, owner_of(request))
 
     @app.delete("/v1/files/{file_id}", tags=["files"], responses=_WRONG)
-    def delete_file(request: Request, file_id: str) -> FileDeleted:
+    def delete_file(request: Request, file_id: str) -> Deleted:
         """Delete it."""
         return files.delete(file_id, owner_of(request))
 
@@ -252,6 +258,15 @@ def _files(app: FastAPI, files: Files) -> None:
     def file_content(request: Request, file_id: str) -> FileResponse:
         """What is in it."""
         return FileResponse(files.content(file_id, owner_of(request)), media_type="application/octet-stream")
+
+
+async def _only(request: Request, *known: str) -> None:
+    """Raise `Fault` for a field of a form that is not known: a misspelt one must not pass silently."""
+    for name in await request.form():
+        if name not in known:
+            hint = nearest(name, known, 1)
+            words = f"Unrecognized request argument supplied: {name[:80]}"
+            raise Fault(400, f"{words}. {hint}" if hint else words, param=name[:80], code="unknown_parameter")
 
 
 def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
@@ -267,7 +282,7 @@ def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         after: Annotated[str | None, Query(max_length=200)] = None,
-    ) -> BatchList:
+    ) -> Listed[Batch]:
         """Your batches."""
         return batches.page(owner_of(request), Page(limit=limit, after=after))
 
@@ -282,77 +297,3 @@ def _batches(app: FastAPI, batches: Batches, wake: Callable[[], None]) -> None:
         cancelled = await run_in_threadpool(batches.cancel, batch_id, owner_of(request))
         wake()
         return cancelled
-
-
-def _stores(app: FastAPI, stores: Stores) -> None:
-    @app.post("/v1/vector_stores", tags=["documents"], responses=_WRONG)
-    def create_store(request: Request, body: CreateStore) -> VectorStore:
-        """A store of files to search in."""
-        return stores.create(body, owner_of(request))
-
-    @app.get("/v1/vector_stores", tags=["documents"], responses=_WRONG)
-    def list_stores(
-        request: Request,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        after: Annotated[str | None, Query(max_length=200)] = None,
-        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
-    ) -> StoreList:
-        """Stores that you can search."""
-        return stores.page(owner_of(request), Page(limit=limit, after=after, order=order))
-
-    @app.get("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
-    def retrieve_store(request: Request, store_id: str) -> VectorStore:
-        """One of them."""
-        return stores.describe(store_id, stores.find(store_id, owner_of(request)))
-
-    @app.post("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
-    def change_store(request: Request, store_id: str, body: ChangeStore) -> VectorStore:
-        """Rename it."""
-        return stores.change(store_id, body, owner_of(request))
-
-    @app.delete("/v1/vector_stores/{store_id}", tags=["documents"], responses=_WRONG)
-    def delete_store(request: Request, store_id: str) -> Gone:
-        """Delete it."""
-        return stores.delete(store_id, owner_of(request))
-
-    @app.post("/v1/vector_stores/{store_id}/search", tags=["documents"], responses=_WRONG)
-    async def search_store(request: Request, store_id: str, body: SearchRequest) -> SearchPage:
-        """Passages that say something about a question."""
-        return await store_search.answer(request, stores, store_id, body)
-
-
-def _store_files(app: FastAPI, stores: Stores) -> None:
-    at = "/v1/vector_stores/{store_id}/files"
-
-    @app.post(at, tags=["documents"], responses=_WRONG)
-    def add_store_file(request: Request, store_id: str, body: AddFile) -> StoreFile:
-        """Put an uploaded file into a store."""
-        return stores.add(store_id, body, owner_of(request))
-
-    @app.get(at, tags=["documents"], responses=_WRONG)
-    def list_store_files(
-        request: Request,
-        store_id: str,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        after: Annotated[str | None, Query(max_length=4096)] = None,
-        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
-    ) -> StoreFileList:
-        """Files of a store."""
-        return stores.files(store_id, owner_of(request), Page(limit=limit, after=after, order=order))
-
-    @app.get(f"{at}/{{file_id}}", tags=["documents"], responses=_WRONG)
-    def retrieve_store_file(request: Request, store_id: str, file_id: str) -> StoreFile:
-        """One of them."""
-        return stores.file(store_id, file_id, owner_of(request))
-
-    @app.delete(f"{at}/{{file_id}}", tags=["documents"], responses=_WRONG)
-    def remove_store_file(request: Request, store_id: str, file_id: str) -> Gone:
-        """Take it out of the store."""
-        return stores.remove(store_id, file_id, owner_of(request))
-
-    @app.get(f"{at}/{{file_id}}/content", tags=["documents"], responses=_WRONG)
-    def store_file_content(request: Request, store_id: str, file_id: str) -> dict[str, Any]:
-        """What a file says, in passages."""
-        said = stores.text(store_id, file_id, owner_of(request))
-        data = [TextContent(text=text).model_dump() for text in said]
-        return {"object": "vector_store.file_content.page", "data": data, "has_more": False, "next_page": None}

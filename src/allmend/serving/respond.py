@@ -28,6 +28,7 @@ from allmend.serving.response_api import (
     Response,
     ResponseRequest,
     ResponseUsage,
+    SearchChoice,
 )
 from allmend.serving.responses import ToolCall
 from allmend.serving.running import Running, whole
@@ -76,7 +77,8 @@ def _as_chat(body: ResponseRequest) -> ChatRequest:
             else {"type": "function", "function": tool.model_dump(exclude={"type"})}
             for tool in body.tools
         ]
-    if body.tool_choice is not None:
+    # `file_search` is done whenever it is among the tools.
+    if body.tool_choice is not None and not isinstance(body.tool_choice, SearchChoice):
         choice = body.tool_choice
         named = None if isinstance(choice, str) else {"type": "function", "function": {"name": choice.name}}
         values["tool_choice"] = named or choice
@@ -113,7 +115,7 @@ def _add(messages: list[dict[str, Any]], item: InputItem, place: int) -> None:
             raise Fault(400, "It needs a call_id and an output.", param=where, code="invalid_messages")
         output = _text(item.output, f"{where}.output")
         messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
-    else:
+    elif item.type != "file_search_call":  # Clients send back what they were given; the search is made anew.
         raise unsupported(f"an item of type {item.type!r}", f"{where}.type")
 
 

@@ -58,6 +58,12 @@ class ResponseToolChoice(BaseModel):
     name: FunctionName
 
 
+class SearchChoice(BaseModel):
+    """Documents must be searched."""
+
+    type: Literal["file_search"]
+
+
 class TextFormat(BaseModel):
     """How the text must look."""
 
@@ -93,7 +99,7 @@ class ResponseRequest(_Body):
         Annotated[list[Annotated[ResponseTool | FileSearchTool, Field(discriminator="type")]], Field(max_length=128)]
         | None
     ) = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | SearchChoice | None = None
     parallel_tool_calls: bool | None = None
     lora: Annotated[list[LoraUse], Field(max_length=16)] | None = None
     """Adapters to apply to the model named."""

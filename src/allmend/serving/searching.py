@@ -6,7 +6,24 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+
+class Hybrid(BaseModel):
+    """How much each of the two orders counts."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    embedding_weight: Annotated[float, Field(ge=0, le=1000)]
+    """That of meaning."""
+    text_weight: Annotated[float, Field(ge=0, le=1000)]
+    """That of words."""
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Hybrid:
+        if not self.embedding_weight and not self.text_weight:
+            raise ValueError("one of embedding_weight and text_weight must be above 0")
+        return self
 
 
 class Ranking(BaseModel):
@@ -16,8 +33,14 @@ class Ranking(BaseModel):
 
     ranker: Literal["auto", "none", "default-2024-11-15"] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    hybrid_search: dict[str, JsonValue] | None = None
-    """Accepted; meaning and words count alike."""
+    hybrid_search: Hybrid | None = None
+    """How much meaning and words count; alike when not given."""
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of meaning and of words."""
+        found = self.hybrid_search
+        return (found.embedding_weight, found.text_weight) if found is not None else (1.0, 1.0)
 
 
 class FileSearchTool(BaseModel):
@@ -27,7 +50,7 @@ class FileSearchTool(BaseModel):
 
     type: Literal["file_search"]
     vector_store_ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=4)]
-    max_num_results: Annotated[int, Field(ge=1, le=20)] | None = None
+    max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
     """Passages of all stores together; 5 by default."""
     filters: dict[str, JsonValue] | None = None
     ranking_options: Ranking | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from allmend.serving.searching import Ranking
 
 MOST_RESULTS = 50
 """Passages of one search."""
+MOST_TOGETHER = 500
+"""Files of one request."""
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
@@ -50,6 +52,37 @@ class AddFile(_Body):
     file_id: Annotated[str, Field(min_length=1, max_length=200)]
     attributes: Attributes | None = None
     chunking_strategy: dict[str, JsonValue] | None = None
+
+
+class LabelFile(_Body):
+    """The body of `/v1/vector_stores/ID/files/ID`."""
+
+    attributes: Attributes | None
+
+
+class AddFiles(_Body):
+    """The body of `/v1/vector_stores/ID/file_batches`."""
+
+    file_ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=MOST_TOGETHER)] | None = None
+    files: Annotated[list[AddFile], Field(max_length=MOST_TOGETHER)] | None = None
+    """The same, with attributes of each."""
+    attributes: Attributes | None = None
+    """Of all in `file_ids`."""
+    chunking_strategy: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> AddFiles:
+        if bool(self.file_ids) == bool(self.files):
+            raise ValueError("give file_ids or files")
+        return self
+
+    @property
+    def each(self) -> list[AddFile]:
+        """All of them, each as if it came alone."""
+        if self.files:
+            return self.files
+        shared = {"attributes": self.attributes, "chunking_strategy": self.chunking_strategy}
+        return [AddFile(file_id=file_id, **shared) for file_id in self.file_ids or ()]
 
 
 class SearchRequest(_Body):
@@ -95,28 +128,10 @@ class VectorStore(BaseModel):
     """The embedding model."""
 
 
-class StoreList(BaseModel):
-    """Stores."""
-
-    object: Literal["list"] = "list"
-    data: list[VectorStore]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
-
-
-class Gone(BaseModel):
-    """What was deleted."""
-
-    id: str
-    object: str
-    deleted: bool = True
-
-
 class StoreFileError(BaseModel):
     """Why a file is not in the store."""
 
-    code: str = "invalid_file"
+    code: Literal["server_error", "unsupported_file", "invalid_file"] = "invalid_file"
     message: str
 
 
@@ -134,14 +149,15 @@ class StoreFile(BaseModel):
     filename: str
 
 
-class StoreFileList(BaseModel):
-    """Files of a store."""
+class StoreFileBatch(BaseModel):
+    """Files that were put into a store together."""
 
-    object: Literal["list"] = "list"
-    data: list[StoreFile]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
+    id: str
+    object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
+    created_at: int
+    vector_store_id: str
+    status: Literal["completed"] = "completed"
+    file_counts: FileCounts
 
 
 class TextContent(BaseModel):

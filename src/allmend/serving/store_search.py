@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +17,8 @@ from allmend.serving.charge import charged
 from allmend.serving.embeddings import vectors_of
 from allmend.serving.faults import Fault
 from allmend.serving.inside import owner_of
-from allmend.serving.store_api import MOST_RESULTS, Hit, SearchPage, SearchRequest, TextContent
+from allmend.serving.searching import Ranking
+from allmend.serving.store_api import Hit, SearchPage, SearchRequest, TextContent
 
 if TYPE_CHECKING:
     from allmend.serving.services import Service
@@ -57,23 +59,27 @@ class _Question:
 
     async def answer(self) -> SearchPage:
         """Passages, best first."""
-        body = self._body
+        body, index, ranking = self._body, self._index, self._body.ranking_options or Ranking()
         most = body.max_num_results or 10
+        among: set[int] | None = None
+        if body.filters is not None:
+            among = await run_in_threadpool(index.within, lambda attributes: _matches(attributes, body.filters))
         best: dict[int, Found] = {}
         for query, rows in zip(_queries(body), self.rows, strict=True):
             (vector,) = await vectors_of(self.service.engine, rows)
-            for found in await _nearest(self._index, query, vector, MOST_RESULTS if body.filters else most):
+            asked = partial(ask, index, query, vector, most=most, weights=ranking.weights, among=among)
+            for found in await run_in_threadpool(asked):
                 if found.id not in best or found.score > best[found.id].score:
                     best[found.id] = found
-        least = (body.ranking_options.score_threshold if body.ranking_options else None) or 0.0
-        kept = [found for found in best.values() if found.score >= least and _matches(found.attributes, body.filters)]
+        least = ranking.score_threshold or 0.0
+        kept = [found for found in best.values() if found.score >= least]
         kept.sort(key=lambda found: (-found.score, found.id))
         hits = [
             Hit(
                 file_id=found.file_id or found.path,
                 filename=shown_name(found.path, found.file_id),
                 score=found.score,
-                attributes={**found.attributes, **({"page": found.page} if found.page is not None else {})},
+                attributes=_attributes(found),
                 content=[TextContent(text=found.text)],
             )
             for found in kept[:most]
@@ -81,12 +87,16 @@ class _Question:
         return SearchPage(search_query=_queries(body), data=hits)
 
 
+def _attributes(found: Found) -> dict[str, Any]:
+    """Those of its file, with where the passage stands in it."""
+    place: dict[str, Any] = {} if found.page is None else {"page": found.page}
+    if found.heading is not None and found.heading not in found.text:
+        place["heading"] = found.heading
+    return {**place, **found.attributes}
+
+
 def _queries(body: SearchRequest) -> list[str]:
     return [body.query] if isinstance(body.query, str) else body.query
-
-
-async def _nearest(index: Index, query: str, vector: Any, most: int) -> list[Found]:
-    return await run_in_threadpool(lambda: ask(index, query, vector, most=most))
 
 
 def shown_name(path: str, file_id: str | None) -> str:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import JsonValue
-
-from allmend.digests import file_digest
-from allmend.documents import build
 from allmend.documents.store import About, Document, Index
-from allmend.errors import AllmendError, InputError, NotFound, Refused, UsageError, nearest
-from allmend.serving.faults import Fault, unsupported
-from allmend.serving.files import Files, Page, paged
+from allmend.errors import AllmendError, Refused, UsageError, nearest
+from allmend.serving.faults import Fault, Missing, unsupported
+from allmend.serving.files import FileObject, Files
+from allmend.serving.lists import Deleted, Listed, Page
 from allmend.serving.services import Service, Services
 from allmend.serving.store_api import (
-    AddFile,
     ChangeStore,
     CreateStore,
     FileCounts,
-    Gone,
     StoreFile,
+    StoreFileBatch,
     StoreFileError,
-    StoreFileList,
-    StoreList,
     VectorStore,
 )
 from allmend.serving.store_search import shown_name
 
-if TYPE_CHECKING:
-    from allmend.engines.embed import EmbedEngine
-
 _ID = re.compile(r"vs_[a-z0-9]{24}\Z")
+_BATCH = re.compile(r"vsfb_[a-z0-9]{24}\Z")
 _MOST_STORES = 1000
+_OPEN = 64
+"""Clients' stores that are held open, those used last: each keeps its vectors in memory."""
 
 
 class Stores:
@@ -51,20 +48,24 @@ class Stores:
     def __init__(self, root: Path, files: Files, services: Services, shared: dict[str, Index]) -> None:
         self._root, self._files, self._services = root, files, services
         self.shared = shared
-        self._open: dict[str, Index] = {}
+        self._open: OrderedDict[str, Index] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, identity: str, owner: str) -> Index:
-        """A store that its owner, or everybody, may search; raises `NotFound`."""
+        """A store that its owner, or everybody, may search; raises `Missing`."""
         if identity in self.shared:
             return self.shared[identity]
         with self._lock:
             found = self._open.get(identity)
             if found is None and _ID.match(identity) and (self._root / identity).is_dir():
                 found = self._open[identity] = Index(self._root / identity)
+            if found is not None:
+                self._open.move_to_end(identity)
+            while len(self._open) > _OPEN:
+                self._open.popitem(last=False)
         if found is None or found.about.owner != owner:
             hint = nearest(identity, self.shared) or None
-            raise NotFound(f"there is no vector store {identity[:80]!r}", hint=hint)
+            raise Missing(f"there is no vector store {identity[:80]!r}", hint=hint)
         return found
 
     def own(self, identity: str, owner: str) -> Index:
@@ -73,16 +74,13 @@ class Stores:
             raise Refused("this index follows a folder; it is changed there", hint="Run `allmend index` again.")
         return self.find(identity, owner)
 
-    def create(self, body: CreateStore, owner: str) -> VectorStore:
-        """An empty store, or one of files."""
-        _only_auto(body.chunking_strategy)
+    def create(self, body: CreateStore, owner: str) -> str:
+        """An empty store; its id."""
         if body.expires_after is not None:
             raise unsupported("expires_after", "expires_after")
-        if len(self._mine(owner)) >= _MOST_STORES:
+        if len(self.mine(owner)) >= _MOST_STORES:
             raise UsageError(f"{_MOST_STORES} stores are kept here; delete some first")
         service = self._embedder(body.model)
-        for file_id in body.file_ids or ():
-            self._files.get(file_id, owner)
         identity = f"vs_{secrets.token_hex(12)}"
         about = About(
             name=body.name or identity,
@@ -96,27 +94,24 @@ class Stores:
         hidden = self._root / f".{identity}"
         Index.create(hidden, about)
         hidden.rename(self._root / identity)
-        for file_id in body.file_ids or ():
-            self.add(identity, AddFile(file_id=file_id), owner)
-        return self.describe(identity, self.find(identity, owner))
+        return identity
 
-    def page(self, owner: str, page: Page) -> StoreList:
-        """Everybody's and the owner's."""
-        found = [self.describe(name, index) for name, index in self.shared.items()]
-        found += [self.describe(identity, self.find(identity, owner)) for identity in self._mine(owner)]
-        part, more = paged(found, page)
-        ends = (part[0].id, part[-1].id) if part else (None, None)
-        return StoreList(data=part, first_id=ends[0], last_id=ends[1], has_more=more)
+    def page(self, owner: str, names: Sequence[str], page: Page) -> Listed[VectorStore]:
+        """Those of `names` that are asked for."""
+        return page.of([self.describe(name, self.find(name, owner)) for name in names])
 
-    def delete(self, identity: str, owner: str) -> Gone:
+    def delete(self, identity: str, owner: str) -> Deleted:
         """Delete a store, with what it holds."""
         self.own(identity, owner)
+        gone = self._root / f".{identity}.gone"
         with self._lock:
             self._open.pop(identity, None)
-            gone = self._root / f".{identity}.gone"
-            (self._root / identity).rename(gone)
+            try:
+                (self._root / identity).rename(gone)
+            except OSError:  # Somebody else did at the same time.
+                raise Missing(f"there is no vector store {identity!r}") from None
         shutil.rmtree(gone, ignore_errors=True)
-        return Gone(id=identity, object="vector_store.deleted")
+        return Deleted(id=identity, object="vector_store.deleted")
 
     def change(self, identity: str, body: ChangeStore, owner: str) -> VectorStore:
         """Rename a store, or note something else about it."""
@@ -131,58 +126,74 @@ class Stores:
         index.describe(**changes)
         return self.describe(identity, index)
 
-    def add(self, identity: str, body: AddFile, owner: str) -> StoreFile:
-        """Put an uploaded file into a store; one that cannot be read is there too, and says why."""
-        _only_auto(body.chunking_strategy)
-        index = self.own(identity, owner)
-        about = self._files.get(body.file_id, owner)
-        path = self._files.content(body.file_id, owner)
-        engine = self.engine(index)
-        digest = file_digest(path)
-        attributes: dict[str, object] = dict(body.attributes or {})
+    def uploaded(self, file_id: str, owner: str) -> tuple[FileObject, Path]:
+        """A file that its owner uploaded, and where its bytes lie."""
+        return self._files.get(file_id, owner), self._files.content(file_id, owner)
+
+    def files(
+        self, identity: str, owner: str, page: Page, *, status: str | None = None, batch: str | None = None
+    ) -> Listed[StoreFile]:
+        """Files of a store: those in a state, or those of a batch."""
+        only = self._batch(identity, batch, owner)["file_ids"] if batch else None
+        found = [_file(identity, document) for document in self.find(identity, owner).documents()]
+        return page.of([each for each in found if status in (None, each.status) and (only is None or each.id in only)])
+
+    def note_batch(self, identity: str, owner: str, file_ids: Sequence[str]) -> StoreFileBatch:
+        """Note that files were put into a store together."""
+        self.own(identity, owner)
+        batch = f"vsfb_{secrets.token_hex(12)}"
+        states = [self.file(identity, file_id, owner).status for file_id in dict.fromkeys(file_ids)]
+        counts = {"completed": states.count("completed"), "failed": states.count("failed"), "total": len(states)}
+        about = {"created_at": int(time.time()), "file_ids": list(dict.fromkeys(file_ids)), "file_counts": counts}
+        path = self._root / identity / f"{batch}.json"
+        hidden = path.with_name(f".{path.name}")
+        hidden.write_text(json.dumps(about), "utf-8")
+        hidden.replace(path)
+        return self.batch(identity, batch, owner)
+
+    def batch(self, identity: str, batch: str, owner: str) -> StoreFileBatch:
+        """Files that were put into a store together."""
+        found = self._batch(identity, batch, owner)
+        return StoreFileBatch(
+            id=batch,
+            created_at=found["created_at"],
+            vector_store_id=identity,
+            file_counts=FileCounts.model_validate(found["file_counts"]),
+        )
+
+    def _batch(self, identity: str, batch: str, owner: str) -> dict[str, Any]:
+        self.find(identity, owner)
         try:
-            build.add_file(
-                index, about.filename, path.read_bytes(), engine,
-                digest=digest, file_id=about.id, attributes=attributes,
-            )  # fmt: skip
-        except InputError as error:
-            import numpy as np
-
-            failed = Document(
-                f"{about.id}/{about.filename}", digest, about.bytes, 0, error.message, about.id, attributes
-            )
-            index.put(failed, [], np.empty((0, index.about.width), dtype=np.float32))
-        return self.file(identity, body.file_id, owner)
-
-    def files(self, identity: str, owner: str, page: Page) -> StoreFileList:
-        """Files of a store."""
-        index = self.find(identity, owner)
-        part, more = paged([_file(identity, document) for document in index.documents()], page)
-        ends = (part[0].id, part[-1].id) if part else (None, None)
-        return StoreFileList(data=part, first_id=ends[0], last_id=ends[1], has_more=more)
+            if identity in self.shared or not _BATCH.match(batch):
+                raise FileNotFoundError
+            found: dict[str, Any] = json.loads((self._root / identity / f"{batch}.json").read_text("utf-8"))
+            return found
+        except (OSError, ValueError):
+            raise Missing(f"this store has no file batch {batch[:80]!r}") from None
 
     def file(self, identity: str, file_id: str, owner: str) -> StoreFile:
         """One of them."""
         return _file(identity, self._document(self.find(identity, owner), file_id))
 
-    def remove(self, identity: str, file_id: str, owner: str) -> Gone:
+    def label(self, identity: str, file_id: str, attributes: dict[str, Any], owner: str) -> StoreFile:
+        """Give a file other attributes."""
+        index = self.own(identity, owner)
+        index.label(self._document(index, file_id).path, attributes)
+        return self.file(identity, file_id, owner)
+
+    def remove(self, identity: str, file_id: str, owner: str) -> Deleted:
         """Take a file out of a store; the file itself stays."""
         index = self.own(identity, owner)
         index.remove(self._document(index, file_id).path)
-        return Gone(id=file_id, object="vector_store.file.deleted")
+        return Deleted(id=file_id, object="vector_store.file.deleted")
 
     def text(self, identity: str, file_id: str, owner: str) -> list[str]:
         """What a file says, in passages."""
         index = self.find(identity, owner)
         return index.texts(self._document(index, file_id).path)
 
-    def engine(self, index: Index) -> EmbedEngine:
-        """The served model that an index was made with; raises `Fault` where it is not served."""
-        engine: EmbedEngine = self.service(index).engine
-        return engine
-
     def service(self, index: Index) -> Service:
-        """The same, with its name."""
+        """The served model that an index was made with; raises `Fault` where it is not served."""
         for service in self._services.all():
             if service.kind == "embed" and service.digest == index.about.digest:
                 return service
@@ -204,7 +215,8 @@ class Stores:
             model=index.about.model,
         )
 
-    def _mine(self, owner: str) -> list[str]:
+    def mine(self, owner: str) -> list[str]:
+        """Ids of an owner's stores."""
         found = []
         for folder in self._root.glob("vs_*"):
             try:
@@ -218,7 +230,7 @@ class Stores:
         for document in index.documents():
             if file_id in (document.file_id, document.path):
                 return document
-        raise NotFound(f"this store has no file {file_id[:80]!r}")
+        raise Missing(f"this store has no file {file_id[:80]!r}")
 
     def _embedder(self, asked: str | None) -> Service:
         here = [service for service in self._services.all() if service.kind == "embed"]
@@ -241,8 +253,3 @@ def _file(identity: str, document: Document) -> StoreFile:
         attributes=document.attributes or {},
         filename=shown_name(document.path, document.file_id),
     )
-
-
-def _only_auto(strategy: dict[str, JsonValue] | None) -> None:
-    if strategy is not None and strategy.get("type") != "auto":
-        raise unsupported("a chunking_strategy other than 'auto'", "chunking_strategy")

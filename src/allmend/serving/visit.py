@@ -90,6 +90,11 @@ class Visit:
             raise exceeded(error) from None
         self.headers |= self._admission.headers()
 
+    def on_behalf(self, headers: Mapping[str, str]) -> None:
+        """Let it be the named user's, where the key allows that; for requests that are not counted."""
+        if self.principal.key is not None and self.desk.keys and self.principal.limits.forwarded_users:
+            self.principal = self.principal.behalf_of(users.named(headers))
+
     def require(self, scope: str, target: Target | None = None) -> None:
         """Raise `Fault` 403 where the key does not cover `scope` on what was asked for."""
         names: list[str | None] = [None]

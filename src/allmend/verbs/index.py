@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from allmend.nouns.noun import Noun, Part
 from allmend.verbs.settings import Settings
 
 if TYPE_CHECKING:
+    from allmend.documents.store import Index
     from allmend.models.fetch import Progress
     from allmend.nouns.model import Model
 
@@ -39,7 +39,7 @@ class IndexSettings(Settings):
     """Passages that a search gives."""
 
     rebuild: bool = False
-    """Throw the index away first and read everything anew."""
+    """Begin with an empty index and read everything anew."""
 
 
 class Passage(Part):
@@ -67,9 +67,9 @@ class Indexed(Noun):
     unchanged: int = 0
     removed: int = 0
     not_read: dict[str, str] = Field(default_factory=dict)
-    """Files that are not in it, with why not."""
-    cut: list[str] = Field(default_factory=list)
-    """Files of which only the beginning is in it."""
+    """Files that are not in it, with why not; folders that could not be opened."""
+    partly: dict[str, str] = Field(default_factory=dict)
+    """Files of which something is not in it, with what."""
     seconds: float = 0.0
     found: list[Passage] = Field(default_factory=list)
     """Where something was asked: the passages, best first."""
@@ -110,6 +110,8 @@ def index(
     settings = IndexSettings.of(given)
     if folder is None and settings.name is None:
         raise UsageError("name a folder, or an index with --name", hint="Like: allmend index notes/")
+    if folder is None and settings.rebuild:
+        raise UsageError("--rebuild needs the folder to read", hint="Like: allmend index notes/ --rebuild")
     path = None if folder is None else Path(folder).expanduser().resolve()
     if path is not None and not path.is_dir():
         raise NotFound("there is no such folder", where=str(folder))
@@ -133,23 +135,22 @@ def _indexed(
 
     began = time.perf_counter()
     at = index_folder(called)
-    if settings.rebuild and path is not None:
-        shutil.rmtree(at, ignore_errors=True)
-    found = Index(at) if (at / "index.sqlite").is_file() else None
+    found = _there(at, settings)
     if found is None and path is None:
         raise NotFound(f"there is no index {called!r}", hint="Make it with: allmend index FOLDER")
-    chosen = resolve(settings.model or (found.about.model if found else DEFAULT_MODEL), progress)
-    if kind_of(chosen) != "embed":
-        raise InputError(f"{chosen.name} makes no embeddings", where="--model", hint=f"Like {DEFAULT_MODEL}.")
-    if found is not None and found.about.digest != chosen.digest:
-        raise UsageError(f"the index was made with {found.about.model}", where=called, hint="--rebuild makes it anew.")
     if found is not None and path is not None and found.about.folder not in (None, str(path)):
         raise UsageError(
             f"the index {called!r} follows {found.about.folder}", hint="Give this one another name with --name."
         )
+    chosen = resolve(settings.model or (found.about.model if found else DEFAULT_MODEL), progress)
+    if kind_of(chosen) != "embed":
+        raise InputError(f"{chosen.name} makes no embeddings", where="--model", hint=f"Like {DEFAULT_MODEL}.")
+    if found is not None and not settings.rebuild and found.about.digest != chosen.digest:
+        raise UsageError(f"the index was made with {found.about.model}", where=called, hint="--rebuild makes it anew.")
     engine = build_embedder(chosen)
     try:
-        if found is None:
+        # Only now, when nothing can be wrong any more, does a rebuilt one take the old one's place.
+        if found is None or settings.rebuild:
             about = About(
                 name=called, model=_lasting(chosen), digest=chosen.digest, width=engine.width, folder=str(path),
                 created=int(time.time()),
@@ -176,10 +177,24 @@ def _indexed(
         unchanged=changes.unchanged,
         removed=len(changes.removed),
         not_read=changes.not_read,
-        cut=changes.cut,
+        partly=changes.partly,
         seconds=round(time.perf_counter() - began, 3),
         found=passages,
     )
+
+
+def _there(at: Path, settings: IndexSettings) -> Index | None:
+    """The index that is there; a broken one is none where it is to be made anew."""
+    from allmend.documents.store import Index
+
+    if not (at / "index.sqlite").is_file():
+        return None
+    try:
+        return Index(at)
+    except InputError as error:
+        if settings.rebuild:
+            return None
+        raise InputError(error.message, where=error.where, hint="--rebuild makes it anew.") from None
 
 
 def _lasting(model: Model) -> str:
@@ -188,12 +203,17 @@ def _lasting(model: Model) -> str:
 
 
 def indexes() -> Indexes:
-    """Every index that `allmend index` made."""
+    """Every index that `allmend index` made; a broken one holds nothing, and says so."""
     from allmend.documents.store import Index
 
     found = []
     for file in sorted((root() / "indexes").glob("*/index.sqlite")):
-        opened = Index(file.parent)
+        try:
+            opened = Index(file.parent)
+        except InputError as error:
+            broken = {file.name: f"{error.message}; --rebuild makes it anew"}
+            found.append(Indexed(name=file.parent.name, model="unknown", documents=0, passages=0, not_read=broken))
+            continue
         good = [document for document in opened.documents() if document.passages]
         found.append(
             Indexed(

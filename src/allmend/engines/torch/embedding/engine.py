@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +71,18 @@ class TorchEmbedder:
 
     def rows(self, texts: Sequence[str], use: Use = "document") -> Rows:
         """Texts as rows; the end of one that is too long is cut off, and `cut` says so."""
-        prompts = self._pooling.prompts
-        prompt = prompts.get(use, prompts.get("", ""))
+        prompt = self._pooling.prompts.get(use, "")
         given = [prompt + text for text in texts]
         if self._pooling.lower:
             given = [text.lower() for text in given]
         # A token is at least a byte of the text; what is far beyond the limit is not worth reading.
-        encoded = self._backend.encode_batch([text[: 64 * self.limit] for text in given], add_special_tokens=False)
-        return self._fit([encoding.ids for encoding in encoded])
+        most = 64 * self.limit
+        encoded = self._backend.encode_batch([text[:most] for text in given], add_special_tokens=False)
+        ids = [encoding.ids for encoding in encoded]
+        for number, text in enumerate(given):
+            if len(text) > most and len(ids[number]) < self.limit:  # Blanks, or words too long to be known.
+                ids[number] = self._backend.encode(text, add_special_tokens=False).ids
+        return self._fit(ids)
 
     def framed(self, tokens: Sequence[Sequence[int]]) -> Rows:
         """Token ids as rows."""
@@ -137,8 +141,7 @@ class TorchEmbedder:
             self._changed.notify()
         self._thread.join()
         for job in self._jobs:
-            if not job.future.done():
-                job.future.set_exception(Unavailable("the embedding engine was closed"))
+            _tell(job.future, Unavailable("the embedding engine was closed"))
 
     def _work(self) -> None:
         while True:
@@ -178,11 +181,11 @@ class TorchEmbedder:
                 error = self._compute(chosen)
             for job, _ in chosen:
                 job.left -= 1
-                if error is not None and not job.future.done():
+                if error is not None:
                     job.todo.clear()
-                    job.future.set_exception(error)
-                elif job.left == 0 and not job.future.done():
-                    job.future.set_result(job.out)
+                    _tell(job.future, error)
+                elif job.left == 0:
+                    _tell(job.future, job.out)
 
     def _compute(self, chosen: list[tuple[_Job, int]]) -> Exception | None:
         rows = [job.rows[row] for job, row in chosen]
@@ -193,3 +196,14 @@ class TorchEmbedder:
         for (job, row), vector in zip(chosen, vectors, strict=True):
             job.out[row] = vector
         return None
+
+
+def _tell(future: Future[np.ndarray], outcome: np.ndarray | Exception) -> None:
+    """End a future that may have ended already, or be given up in this very moment."""
+    try:
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    except InvalidStateError:
+        pass  # Whoever asked has gone.

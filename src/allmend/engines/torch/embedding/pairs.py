@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from allmend.engines.torch.embedding.packs import packs_of
+from allmend.engines.torch.embedding.setup import limit_of
 from allmend.errors import InputError
 from allmend.models.loading import chosen_device, load_network, load_tokenizer
 from allmend.nouns.model import Model
@@ -29,8 +30,7 @@ class PairScorer:
             )
         self._network = network.eval().requires_grad_(False).to(device)
         self._tokenizer: Any = load_tokenizer(model)
-        stated = [getattr(network.config, "max_position_embeddings", None), self._tokenizer.model_max_length]
-        self.limit = min(int(value) for value in stated if value and value < 1 << 30)
+        self.limit = limit_of(network, self._tokenizer)
         self._turn = threading.Lock()
 
     @torch.inference_mode()

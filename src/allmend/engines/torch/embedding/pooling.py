@@ -38,7 +38,7 @@ class Pooling:
     lower: bool = False
     """Whether texts are put in lower case first."""
     prompts: dict[str, str] = field(default_factory=dict)
-    """What stands before a text, by its use: `query`, `document`, and `""` for neither."""
+    """What stands before a text, by its use: `query`, `document`, and `plain` for neither."""
 
     def pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """(T, D) states of rows end to end to (N, D) float32."""
@@ -74,18 +74,30 @@ def pooling_of(folder: Path) -> Pooling:
             normalise = True
         elif kind != "Transformer":
             raise _not_done(f"a module {kind or 'without a name'!r}", folder / "modules.json")
-    stated = read(folder / "sentence_bert_config.json")
-    prompts = read(folder / "config_sentence_transformers.json")
-    named = {str(name): str(text) for name, text in (prompts.get("prompts") or {}).items()}
-    default = prompts.get("default_prompt_name")
+    stated = _fields(folder / "sentence_bert_config.json")
     limit = stated.get("max_seq_length")
     return Pooling(
         mode,
         normalise,
         int(limit) if isinstance(limit, int) and limit > 0 else None,
         bool(stated.get("do_lower_case")),
-        {**named, "": named.get(str(default), "") if default else ""},
+        _prompts(_fields(folder / "config_sentence_transformers.json")),
     )
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """A file that holds an object; an empty one where it holds something else."""
+    found = read(path)
+    return found if isinstance(found, dict) else {}
+
+
+def _prompts(stated: dict[str, Any]) -> dict[str, str]:
+    """By use. Those of documents have several names, as sentence-transformers has it."""
+    given = stated.get("prompts")
+    named = {str(name): str(text) for name, text in given.items()} if isinstance(given, dict) else {}
+    document = next((named[name] for name in ("document", "passage", "corpus") if named.get(name)), "")
+    plain = named.get(str(stated.get("default_prompt_name")), "")
+    return {"query": named.get("query", ""), "document": document, "plain": plain}
 
 
 def _inside(folder: Path, module: dict[str, Any]) -> Path:
@@ -97,7 +109,7 @@ def _inside(folder: Path, module: dict[str, Any]) -> Path:
 
 
 def _mode(path: Path) -> Mode:
-    config = read(path)
+    config = _fields(path)
     if config.get("include_prompt") is False:
         raise _not_done("pooling without the prompt", path)
     stated = config.get("pooling_mode")

@@ -21,6 +21,9 @@ Way = Literal["auto", "lean", "packed", "plain"]
 _CLOSE = 0.9995
 """Cosine with float32 below which lower precision is not used."""
 
+_UNSTATED = 512
+"""Tokens of a row, where a model's files name no limit."""
+
 _PROBES = (
     "The committee will meet on Thursday to decide about the bridge.",
     "prices rose",
@@ -55,7 +58,7 @@ def build_embedder(
         raise InputError("embeddings need a tokenizer.json", where=str(model.path))
     pooling = pooling_of(model.path)
     kind, why = chosen_dtype(dtype, device)
-    limit = _limit(network, tokenizer, pooling)
+    limit = limit_of(network, tokenizer, pooling.limit)
     encoded = (tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in _PROBES)
     rows = sorted(encoded, key=lambda row: -len(row))
     oracle = encoder.plain(network, tokenizer.pad_token_id or 0)
@@ -164,9 +167,10 @@ def _narrow(network: Any) -> bool:
     )
 
 
-def _limit(network: Any, tokenizer: Any, pooling: Pooling) -> int:
+def limit_of(network: Any, tokenizer: Any, stated: int | None = None) -> int:
+    """Most tokens of a row, special tokens among them: the least of what the model's files say."""
     places = getattr(network.config, "max_position_embeddings", None)
     if places and "roberta" in str(getattr(network.config, "model_type", "")):
         places -= (tokenizer.pad_token_id or 0) + 1  # its table begins with places that no token has
-    stated = [pooling.limit, places, tokenizer.model_max_length]
-    return min(int(value) for value in stated if value and value < 1 << 30)
+    said = [int(value) for value in (stated, places, tokenizer.model_max_length) if value and value < 1 << 30]
+    return min(said, default=_UNSTATED)
