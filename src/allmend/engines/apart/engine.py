@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
@@ -26,7 +28,7 @@ from allmend.engines.text import (
     gather,
     together,
 )
-from allmend.errors import NotFound, Unavailable, nearest
+from allmend.errors import AllmendError, NotFound, Unavailable, nearest
 
 _PAUSES = (0.0, 0.5, 2.0, 8.0, 30.0)
 """Seconds before each further attempt to start a process that does not come up."""
@@ -49,6 +51,41 @@ class ApartTicket:
         self._engine._cancel(self.number)
 
 
+class _Line:
+    """What is said to one process, written by a thread: one that does not read must not keep the event loop waiting."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._write, name="allmend-engine-line", daemon=True).start()
+
+    def say(self, message: Any) -> None:
+        """Send it, as `_pickled` made it, after what was said before."""
+        self._said.put(message)
+
+    def hang_up(self) -> None:
+        """Say and hear no more."""
+        self._said.put(None)
+        # Closing alone would leave a thread of ours that reads from it waiting for ever.
+        try:
+            with socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def _write(self) -> None:
+        try:
+            while (message := self._said.get()) is not None:
+                self.connection.send_bytes(message)
+        except OSError:
+            pass  # The process is gone: whoever waits for an answer is told by `ApartEngine._run`.
+
+
+def _pickled(message: Any) -> Any:
+    """A message as `Connection.send` would send it; what cannot be sent fails here, where it was said."""
+    return ForkingPickler.dumps(message)
+
+
 class ApartEngine:
     """The engine; see `start`.
 
@@ -61,16 +98,18 @@ class ApartEngine:
         self._build = build
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
         self._sinks: dict[int, tuple[Sink, ApartTicket]] = {}
         self._calls: dict[int, Future[Any]] = {}
         self._adapters: dict[str, object] = {}
+        self._refused: dict[str, AllmendError] = {}
+        """Adapters that could not be had again when the process was started again, and why."""
         self._up = threading.Event()
-        self._waiting: list[Submit] = []
+        self._waiting: list[tuple[int, Any]] = []
         self._closing = False
         self.restarts = 0
         self.started = 0.0
-        self._process, self._connection, self._ready = self._start()
+        self._process, connection, self._ready = self._start()
+        self._line = _Line(connection)
         self._came_up()
         self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
         self._thread.start()
@@ -110,9 +149,12 @@ class ApartEngine:
         sent = AdapterFile(str(folder), str(identity)) if folder is not None else weights
         self._call("add_adapter", name, sent)
         self._adapters[name] = sent
+        self._refused.pop(name, None)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
+        if self._refused.pop(name, None) is not None:
+            return
         if name not in self._adapters:
             raise self._no_adapter(name)
         del self._adapters[name]
@@ -127,18 +169,18 @@ class ApartEngine:
         """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts."""
         for use in request.adapters:
             if use.name not in self._adapters:
-                raise self._no_adapter(use.name)
+                raise self._refused.get(use.name) or self._no_adapter(use.name)
         number = next(self._numbers)
         ticket = ApartTicket(self, number)
-        message = Submit(number, request)
+        message = _pickled(Submit(number, request))
         with self._lock:
             if self._closing:
                 raise Unavailable("the engine is closed")
             self._sinks[number] = (sink, ticket)
-            if not self._up.is_set():
-                self._waiting.append(message)
-                return ticket
-        self._send(message)
+            if self._up.is_set():
+                self._line.say(message)
+            else:
+                self._waiting.append((number, message))
         return ticket
 
     def generate(self, requests: Sequence[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -162,7 +204,7 @@ class ApartEngine:
             if self._closing:
                 return
             self._closing = True
-        _hang_up(self._connection)
+        self._line.hang_up()
         _end(self._process)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=30)
@@ -200,17 +242,18 @@ class ApartEngine:
         self.started = time.monotonic()
         with self._lock:
             waiting, self._waiting = self._waiting, []
+            for _, message in waiting:
+                self._line.say(message)
             self._up.set()
-        for message in waiting:
-            self._send(message)
 
     def _run(self) -> None:
         """Hand pieces on; when the process is gone, tell those it left, and start another."""
         while not self._is_closing():
-            self._listen(self._connection)
+            self._listen(self._line.connection)
             self._up.clear()
             if self._is_closing():
                 return
+            self._line.hang_up()
             self._fail("lost", "the engine's process ended")
             _end(self._process)
             if not self._start_again():
@@ -270,9 +313,9 @@ class ApartEngine:
                 self._fail("lost", f"the engine's process does not start: {error}")
                 continue
             with self._lock:
-                self._process, self._connection = process, connection
+                self._process, self._line = process, _Line(connection)
                 if self._is_closing():
-                    _hang_up(connection)
+                    self._line.hang_up()
                     _end(process)
                     return False
             self.restarts += 1
@@ -292,6 +335,8 @@ class ApartEngine:
                 return  # It ended again; `_run` sees that too.
             if isinstance(answer, Answer) and answer.error is not None:
                 self._adapters.pop(name, None)
+                why = answer.error
+                self._refused[name] = why if isinstance(why, AllmendError) else Unavailable(str(why))
 
     def _is_closing(self) -> bool:
         return self._closing
@@ -310,44 +355,39 @@ class ApartEngine:
                 call.set_exception(Unavailable(why, hint="It starts again; try once more."))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        if not self._up.wait(_CALL_SECONDS) or self._closing:
-            raise Unavailable("the engine's process is not there")
         number = next(self._numbers)
         answer: Future[Any] = Future()
-        self._calls[number] = answer
-        self._send(Call(number, method, arguments))
-        return answer.result(timeout=_CALL_SECONDS)
+        message = _pickled(Call(number, method, arguments))
+        until = time.monotonic() + _CALL_SECONDS
+        said = False
+        while not said:
+            if not self._up.wait(max(until - time.monotonic(), 0.0)) or self._closing:
+                raise Unavailable("the engine's process is not there", hint="It starts again; try once more.")
+            with self._lock:
+                # Either before its end is told to those who wait, or to the next one.
+                if said := self._up.is_set():
+                    self._calls[number] = answer
+                    self._line.say(message)
+        try:
+            return answer.result(timeout=_CALL_SECONDS)
+        except TimeoutError:
+            self._calls.pop(number, None)
+            raise Unavailable("the engine's process does not answer") from None
 
     def _cancel(self, number: int) -> None:
         with self._lock:
             known = self._sinks.get(number)
-            waits = [message for message in self._waiting if message.number == number]
+            waits = [each for each in self._waiting if each[0] == number]
             if known is None:
                 return
             if waits:
                 self._waiting.remove(waits[0])
                 del self._sinks[number]
+            elif self._up.is_set():
+                self._line.say(_pickled(Cancel(number)))
         if waits:
             known[1].accepted.set_result(None)
             known[0](Piece(finish="cancelled", usage=Usage(0, 0)))
-        else:
-            self._send(Cancel(number))
-
-    def _send(self, message: Any) -> None:
-        try:
-            with self._sending:
-                self._connection.send(message)
-        except OSError:
-            pass  # The process is gone: whoever waits for an answer is told by `_run`.
-
-
-def _hang_up(connection: Connection) -> None:
-    # Closing alone would leave a thread of ours that reads from it waiting for ever.
-    try:
-        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
