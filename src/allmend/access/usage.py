@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,8 @@ from allmend.errors import UsageError, nearest
 
 BY = ("month", "day", "account", "key", "user", "route", "model", "adapter", "state")
 """What usage can be summed by."""
+COLUMNS = tuple(usage.c.keys())
+"""What a row says."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Sum:
         """Plain JSON values, the group's first."""
         values = asdict(self)
         return {**values.pop("group"), **values}
+
+
+SUMS = tuple(each.name for each in fields(Sum) if each.name != "group")
+"""What is said of every group."""
 
 
 def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | None = None,
@@ -110,7 +116,7 @@ def _column(name: str) -> ColumnElement[Any]:
 def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if month is not None:
-        if not re.fullmatch(r"\d{4}-\d{2}", month):
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
             raise UsageError(f"{month!r} is no month", where="--month", hint="Like 2026-11.")
         found.append(usage.c.day.startswith(month))
     if account is not None:
