@@ -155,13 +155,17 @@ class Runner:
         if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
             said: Any = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key").body()
             return await run_in_threadpool(self._batches.note, batch, line.custom_id, 401, "", said)
+        if principal is not None:
+            # The user behind the key, whose limits hold here too.
+            owner = await run_in_threadpool(self._batches.owner, batch.id)
+            principal = principal.behalf_of(owner.partition("/")[2] or None)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:
             answered = await inside.post(self._app, line.url, body, principal)
             if self._registry.closing:
                 return None  # It is asked again after the restart.
-            if answered.status not in _PAUSE:
+            if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
                 break
             await asyncio.sleep(wait)
             wait = min(2 * wait, 10)

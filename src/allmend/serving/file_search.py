@@ -38,7 +38,8 @@ async def searched(body: ChatRequest, registry: Registry, request: Request) -> C
     tools = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     if not tools:
         return body
-    visits.of(request).require("serve:search")
+    for identity in {each: None for tool in tools for each in tool.vector_store_ids}:
+        visits.of(request).require_resource("serve:search", identity)
     rest = [tool for tool in body.tools or () if not isinstance(tool, FileSearchTool)]
     changes: dict[str, Any] = {"tools": rest or None}
     if not rest and body.tool_choice == "required":
