@@ -141,8 +141,8 @@ def _made(
         raise UsageError("a key that has expired already is of no use", where="--expires")
     if expires is not None and expires > _LAST_DATE:
         raise UsageError("a key expires within a thousand years", where="--expires", hint="For ever is when not given.")
-    if not name or len(name) > 200:
-        raise UsageError("a key's name has 1 to 200 characters")
+    if not name or len(name) > 200 or not name.isprintable():
+        raise UsageError("a key's name has 1 to 200 characters that can be printed")
     text = secret.new()
     key = Key(text.id, name, account, check(wanted), limits, now, by, expires, None, None)
     return NewKey(key, text.text), text.hash
