@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -56,8 +57,6 @@ def test_the_place_is_told_in_headers_and_in_the_stream(http: httpx.Client, narr
 
     async def give(place: Any) -> None:
         gate.leave(place)
-
-    import asyncio
 
     loop = narrow._uvicorn.servers[0].get_loop()
     place = asyncio.run_coroutine_threadsafe(take(), loop).result(60)
@@ -145,6 +144,17 @@ def test_a_server_asked_to_end_lets_answers_finish_and_takes_no_more(folders: An
     server = start(str(folders.base), port=0, dtype="float32", memory="64M", context=512)
     name = server.registry.bases()[0].name
     ended: list[str] = []
+    loop = server._uvicorn.servers[0].get_loop()
+
+    def hold(more: int) -> None:
+        """One more request under way, so that the end does not come before it was looked at."""
+
+        async def change() -> None:
+            server.desk.under_way += more
+
+        asyncio.run_coroutine_threadsafe(change(), loop).result(60)
+
+    hold(1)
     with (
         httpx.Client(base_url=server.url, timeout=60) as client,
         client.stream("POST", "/v1/chat/completions", json=body(name, stream=True, **LONG)) as answer,
@@ -159,6 +169,7 @@ def test_a_server_asked_to_end_lets_answers_finish_and_takes_no_more(folders: An
         newcomer = httpx.post(f"{server.url}/v1/chat/completions", json=body(name), timeout=60)
         assert (newcomer.status_code, newcomer.json()["error"]["code"]) == (503, "shutting_down")
         assert newcomer.headers["retry-after"] and httpx.get(f"{server.url}/ready", timeout=60).status_code == 503
+        hold(-1)
         ended = [line for line in lines if line]
         closing.join(60)
     assert ended[-1] == "data: [DONE]"

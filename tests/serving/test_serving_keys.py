@@ -140,7 +140,15 @@ def test_a_key_narrowed_to_a_model_or_an_adapter(http: httpx.Client, make: Make,
     ask = lambda key, model: http.post("/v1/chat/completions", headers=bearer(key), json=body(model)).status_code
     narrow = keys.create("anna", "test", scopes=["serve:chat:mine"]).text
     assert (ask(narrow, "mine"), ask(narrow, "yours"), ask(narrow, base)) == (200, 403, 403)
+    listed = lambda key: {each["id"] for each in http.get("/v1/models", headers=bearer(key)).json()["data"]}
+    shown = lambda key, model: http.get(f"/v1/models/{model}", headers=bearer(key))
+    assert listed(narrow) == {"mine"} and shown(narrow, "mine").status_code == 200
+    for wrong in (shown(narrow, "yours"), shown(narrow, "yourz")):  # Whose else there are is nobody's business.
+        assert wrong.status_code == 404 and base not in wrong.text
+    misspelt = http.post("/v1/chat/completions", headers=bearer(narrow), json=body("mime"))
+    assert misspelt.status_code in (403, 404) and "yours" not in misspelt.text
     whole = make("serve:chat")
+    assert listed(whole) == {base, "mine", "yours"}
     assert (ask(whole, "mine"), ask(whole, base)) == (200, 200)
 
 

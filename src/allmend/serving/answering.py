@@ -43,9 +43,11 @@ async def begin(
             # A key that does not cover it, or may ask for no other, must not have it fetched either.
             visit.require_name("serve:chat", name, [base] if base else [each.name for each in registry.bases()])
             visit.check_another_adapter()
-            await registry.lookups.wait(name, base)
+            with visit.discreet():
+                await registry.lookups.wait(name, base)
         quick = _is_quick(request, body, registry)
-        prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
+        with visit.discreet():
+            prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
         visit.require("serve:chat", prepared.target)
         try:
             if not registry.use(prepared.target.base):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +20,7 @@ from allmend.access import users
 from allmend.access.limits import Limits
 from allmend.access.principal import Principal
 from allmend.access.quotas import Admission, Exceeded, Holder
-from allmend.errors import AllmendError
+from allmend.errors import AllmendError, NotFound
 from allmend.serving.desk import OPEN, Desk
 from allmend.serving.faults import Fault
 from allmend.serving.gate import Gate, Overloaded, Place, TooLate
@@ -115,6 +116,21 @@ class Visit:
                 raise Fault(
                     403, f"This key does not cover {scope}{about}.", type="permission_error", code="insufficient_scope"
                 )
+
+    def sees(self, name: str, base: str | None = None) -> bool:
+        """Whether the key covers a model, or an adapter on its base: a customer's key shows no other customers."""
+        names = [name] if base is None else [name, f"{base}:{name}"]
+        return any(self.principal.allows("serve:read", each) for each in names)
+
+    @contextmanager
+    def discreet(self) -> Iterator[None]:
+        """What is not found names what is near it, but not to a key that covers some of it alone."""
+        try:
+            yield
+        except NotFound as error:
+            if self.principal.allows("serve:read"):
+                raise
+            raise NotFound(error.message, where=error.where) from None
 
     def require_resource(self, scope: str, resource: str) -> None:
         """Raise `Fault` 403 where the key does not cover `scope` on what has this name."""
