@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -23,6 +24,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_log = logging.getLogger(__name__)
 _OPEN = ("/health", "/ready")
 """What a load balancer asks, which holds no key."""
 LAST = -10
@@ -90,6 +92,9 @@ class Access:
             try:
                 if visit is not None:
                     await visit.close()
+            except Fault as fault:
+                # The answer is out; a connection that breaks now would take the client's next request with it.
+                _log.error("a request's end was not written down: %s", fault.detail.message)
             finally:
                 self._desk.under_way -= works
 
