@@ -22,8 +22,8 @@ def print_columns(names: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     widths = [max(cell_len(cell) for cell in column) for column in zip(names, *cells, strict=True)]
     console = out()
     if console.is_terminal and sum(widths) + _GAP * (len(widths) - 1) > console.width:
-        for line in _blocks(names, cells):
-            console.print(Text(line), soft_wrap=True)
+        for each in _blocks(names, cells):
+            console.print(Text(each), soft_wrap=True)
         return
 
     def line(row: Sequence[str]) -> str:

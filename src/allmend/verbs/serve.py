@@ -277,11 +277,12 @@ def _fallbacks(wanted: list[tuple[str, str]], registry: Registry) -> dict[str, s
             raise UsageError(f"{name!r} is not served here", where="--fallback", hint=error.hint) from None
         return name  # In one of the other spellings.
 
-    made = {}
+    made: dict[str, str] = {}
     for name, other in wanted:
         # What stands in has to be there; what it stands in for may come with its first request.
         model = name if "/" in name and registry.unknown(name) else served(name)
-        if (made.setdefault(model, served(other))) == model:
+        made[model] = served(other)
+        if made[model] == model:
             raise UsageError(f"{model!r} cannot stand in for itself", where="--fallback")
     return made
 
