@@ -42,7 +42,7 @@ def test_sums_are_those_of_the_answers(ledger):
     assert {row.group["user"]: row.answers for row in usage.summary(["user"])} == {"u0": 33, "u1": 34, "u2": 33}
     assert used_today(("k1", None), today()) == 15150
     assert used_today(("k1", "u0"), today()) == 3 * sum(range(3, 100, 3))
-    assert len(list(usage.rows(month=today()[:7]))) == 100
+    assert len(list(usage.rows(month=today()[:7]))) == 100 == len(list(usage.rows(account="Anna")))
 
 
 def test_an_answer_is_settled_once(ledger):
@@ -66,6 +66,9 @@ def test_prices_are_those_of_the_moment(ledger, monkeypatch):
     answer(2, "mine")
     prices.put("m", prompt="10", completion="10")
     answer(3, None)
+    monkeypatch.setattr("allmend.access.prices.time.time", lambda: 1e9)  # The clock was put back.
+    prices.put("m", prompt="20", completion="20")
+    assert prices.current()["m"].prompt == "20"
     costs = {row["id"]: (row["cost"], row["currency"]) for row in usage.rows()}
     assert costs["use-1"] == ("0.0001875", "EUR")  # 800 * 0.15 + 200 * 0.0375 + 100 * 0.6 millionths
     assert costs["use-2"] == ("0.0012", "USD")

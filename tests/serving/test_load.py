@@ -124,6 +124,11 @@ def test_a_fallback_answers_and_is_named(folders: Any) -> None:
         with ThreadPoolExecutor(8) as threads:
             ask = lambda _: httpx.post(f"{server.url}/v1/chat/completions", json=body(first, **LONG), timeout=120)
             answers = list(threads.map(ask, range(8)))
+        # While an engine starts again after a crash, too.
+        server.registry.bases()[0].engine.is_up = False  # type: ignore[attr-defined]
+        meanwhile = httpx.post(f"{server.url}/v1/chat/completions", json=body(first), timeout=120)
+        assert meanwhile.status_code == 200 and meanwhile.headers["x-fallback-from"] == first
+        assert meanwhile.json()["allmend"]["base"] == second
     taken = [answer for answer in answers if answer.headers.get("x-fallback-from") == first]
     fell = [answer.json() for answer in taken if answer.status_code == 200]
     assert fell and {each["model"] for each in fell} == {second}

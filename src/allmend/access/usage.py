@@ -120,5 +120,5 @@ def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
             raise UsageError(f"{month!r} is no month", where="--month", hint="Like 2026-11.")
         found.append(usage.c.day.startswith(month))
     if account is not None:
-        found.append(usage.c.account == account)
+        found.append(func.lower(usage.c.account) == account.lower())  # As accounts are found by their names.
     return found

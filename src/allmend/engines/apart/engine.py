@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import queue
 import socket
 import subprocess
 import sys
@@ -13,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from allmend.engines.apart.line import Line, pickled
 from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
 from allmend.engines.text import (
     AdapterUse,
@@ -51,41 +49,6 @@ class ApartTicket:
         self._engine._cancel(self.number)
 
 
-class _Line:
-    """What is said to one process, written by a thread: one that does not read must not keep the event loop waiting."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._write, name="allmend-engine-line", daemon=True).start()
-
-    def say(self, message: Any) -> None:
-        """Send it, as `_pickled` made it, after what was said before."""
-        self._said.put(message)
-
-    def hang_up(self) -> None:
-        """Say and hear no more."""
-        self._said.put(None)
-        # Closing alone would leave a thread of ours that reads from it waiting for ever.
-        try:
-            with socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
-                copy.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def _write(self) -> None:
-        try:
-            while (message := self._said.get()) is not None:
-                self.connection.send_bytes(message)
-        except OSError:
-            pass  # The process is gone: whoever waits for an answer is told by `ApartEngine._run`.
-
-
-def _pickled(message: Any) -> Any:
-    """A message as `Connection.send` would send it; what cannot be sent fails here, where it was said."""
-    return ForkingPickler.dumps(message)
-
-
 class ApartEngine:
     """The engine; see `start`.
 
@@ -109,7 +72,7 @@ class ApartEngine:
         self.restarts = 0
         self.started = 0.0
         self._process, connection, self._ready = self._start()
-        self._line = _Line(connection)
+        self._line = Line(connection)
         self._came_up()
         self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
         self._thread.start()
@@ -172,7 +135,7 @@ class ApartEngine:
                 raise self._refused.get(use.name) or self._no_adapter(use.name)
         number = next(self._numbers)
         ticket = ApartTicket(self, number)
-        message = _pickled(Submit(number, request))
+        message = pickled(Submit(number, request))
         with self._lock:
             if self._closing:
                 raise Unavailable("the engine is closed")
@@ -313,7 +276,7 @@ class ApartEngine:
                 self._fail("lost", f"the engine's process does not start: {error}")
                 continue
             with self._lock:
-                self._process, self._line = process, _Line(connection)
+                self._process, self._line = process, Line(connection)
                 if self._is_closing():
                     self._line.hang_up()
                     _end(process)
@@ -357,7 +320,7 @@ class ApartEngine:
     def _call(self, method: str, *arguments: Any) -> Any:
         number = next(self._numbers)
         answer: Future[Any] = Future()
-        message = _pickled(Call(number, method, arguments))
+        message = pickled(Call(number, method, arguments))
         until = time.monotonic() + _CALL_SECONDS
         said = False
         while not said:
@@ -384,7 +347,7 @@ class ApartEngine:
                 self._waiting.remove(waits[0])
                 del self._sinks[number]
             elif self._up.is_set():
-                self._line.say(_pickled(Cancel(number)))
+                self._line.say(pickled(Cancel(number)))
         if waits:
             known[1].accepted.set_result(None)
             known[0](Piece(finish="cancelled", usage=Usage(0, 0)))
