@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFType, GGUFWriter
 from safetensors.torch import load_file, save_file
 
 import tiny
@@ -169,6 +170,16 @@ def test_what_is_no_gguf(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
     with pytest.raises(InputError, match="not a GGUF"):
         resolve(str(tmp_path / "m.gguf"))
+
+
+def test_a_gguf_that_is_an_adapter_is_no_model(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "mine.gguf", "llama")
+    writer.add_type(GGUFType.ADAPTER)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(InputError, match="an adapter, not a model"):
+        resolve(str(tmp_path / "mine.gguf"))
 
 
 @pytest.mark.parametrize("content", [b"GGUF", b"GGUF\3\0\0\0" + b"\xff" * 16, b"GGUF\3\0\0\0" + b"\0" * 64])

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from installed import environment
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 @pytest.mark.timeout(900)
 def test_the_tour_tunes_judges_serves_and_asks(tmp_path, shared_home):
-    environment = {**os.environ, **shared_home(tmp_path / "home"), "OMP_NUM_THREADS": "2"}
+    """With what `make demo` installs and no other package, and the model as it was fetched."""
+    python = environment(tmp_path / "venv", "tune", "serve")
+    home = shared_home(tmp_path / "home")
+    (tmp_path / "home" / "converted").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "allmend", "tour", "--budget", "60s", "--json"],
-        env=environment, capture_output=True, text=True, timeout=800,
+        [str(python), "-m", "allmend", "tour", "--budget", "60s", "--json"],
+        env={**os.environ, **home, "OMP_NUM_THREADS": "2", "PYTHONPATH": ""},
+        capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -1,9 +1,8 @@
-"""The Python a notebook runs with: an interpreter and its packages read-only, a thin layer of the run's own on
-top.
+"""The Python a notebook runs with: an interpreter and its packages read-only, a thin layer of the run's own on top.
 
-The layer is a virtual environment whose packages come before the ones beneath it, so that `pip` and `uv`
-install into
-it and leave what is shared alone.
+The layer is a virtual environment whose packages come before the ones beneath it, so that `pip` and `uv` install into
+it and leave what is shared alone. An environment without pip (uv makes such) gets the one that Python carries for new
+environments, straight from its wheel: notebooks say `!pip install` everywhere.
 """
 
 from __future__ import annotations
@@ -19,15 +18,21 @@ from pathlib import Path
 from allmend.errors import Unavailable
 
 _ASK = """
-import importlib.util, json, os, site, sys, sysconfig
+import glob, importlib.util, json, os, site, sys, sysconfig
+pip = importlib.util.find_spec("pip") is not None
+wheels = []
+if not pip and (ensurepip := importlib.util.find_spec("ensurepip")):
+    folders = [os.path.dirname(ensurepip.origin) + "/_bundled", sysconfig.get_config_var("WHEEL_PKG_DIR")]
+    wheels = [wheel for folder in folders if folder for wheel in sorted(glob.glob(folder + "/pip-*.whl"))][:1]
 own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 print(json.dumps({
     "version": ".".join(map(str, sys.version_info[:3])),
     "executable": os.path.realpath(sys.executable),
     "prefix": sys.prefix, "base": sys.base_prefix,
-    "sites": [p for p in sys.path if p and os.path.isdir(p) and p not in own and not p.endswith("lib-dynload")],
+    "sites": [p for p in sys.path if p and os.path.isdir(p) and p not in own and not p.endswith("lib-dynload")]
+             + wheels,
     "kernel": importlib.util.find_spec("ipykernel") is not None,
-    "pip": importlib.util.find_spec("pip") is not None,
+    "pip": pip or bool(wheels),
 }))
 """
 
@@ -44,7 +49,7 @@ class Environment:
     roots: tuple[str, ...]
     """Folders to show read-only so that it runs."""
     sites: tuple[str, ...]
-    """Package folders, first wins."""
+    """Package folders, first wins; pip's own wheel among them where nothing else has pip."""
     pip: bool
     dated: str = ""
     """The day the list of packages was fixed, empty where it is this machine's own environment."""

@@ -50,7 +50,7 @@ def run_command(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:
         _trace(debug)
-        missing = _missing_extra(error)
+        missing = _missing_extra(error, tokens)
         if missing is None:
             _show_bug(error)
             return 1
@@ -101,35 +101,17 @@ def _as_usage_error(error: Exception) -> UsageError:
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
 
 
-_EXTRAS = {
-    "tune": {
-        "torch",
-        "transformers",
-        "safetensors",
-        "gguf",
-        "numpy",
-        "scipy",
-        "pyarrow",
-        "jinja2",
-        "huggingface_hub",
-        "optuna",
-    },
-    "serve": {"fastapi", "uvicorn", "openai", "starlette"},
-    "ship": {"peft", "xllamacpp", "model_signing", "cyclonedx", "OpenSSL", "cryptography"},
-    "postgres": {"psycopg"},
-}
-"""Extra of pyproject.toml: modules that come with it and not with the base."""
-
-
-def _missing_extra(error: Exception) -> Unavailable | None:
+def _missing_extra(error: Exception, tokens: list[str]) -> Unavailable | None:
     """What to install, when a module of an extra is missing; None for any other error."""
     if not isinstance(error, ModuleNotFoundError):
         return None
+    from allmend.cli.extras import extra_for
+
     module = (error.name or "").partition(".")[0]
-    for extra, modules in _EXTRAS.items():
-        if module in modules:
-            return Unavailable(f"this needs {module}, which is not installed", hint=f"pip install 'allmend[{extra}]'")
-    return None
+    extra = extra_for(module, tokens[0] if tokens else "")
+    if extra is None:
+        return None
+    return Unavailable(f"this needs {module}, which is not installed", hint=f"pip install 'allmend[{extra}]'")
 
 
 def _show_error(error: AllmendError) -> None:

@@ -15,7 +15,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allmend.errors import DoesNotFit, InputError
+from allmend.errors import DoesNotFit, InputError, Unavailable
 from allmend.home import home
 from allmend.models.fetch import Progress, locked
 
@@ -77,6 +77,10 @@ def _convert(model: Model, target: Path, progress: Progress | None) -> None:
         with redirect_stderr(io.StringIO()):
             network = AutoModelForCausalLM.from_pretrained(model.path.parent, dtype=torch.float32, **source)
         network.to(torch.bfloat16)
+    except ImportError as error:
+        raise Unavailable(
+            f"reading GGUF files needs a package that is not here: {error}", hint="pip install 'allmend[tune]'"
+        ) from error
     except Exception as error:  # the reader raises whatever a damaged header makes it raise
         raise InputError(
             f"this GGUF file cannot be read: {type(error).__name__}: {str(error)[:300]}",

@@ -113,12 +113,33 @@ def _read_file(path: Path) -> dict[str, str]:
 
 
 def default_index() -> str:
-    """The index pip uses when nobody configured one; empty where pip is not installed."""
+    """The index pip uses when nobody configured one; empty where neither pip nor Python's own copy of it is here."""
     try:
         from pip._internal.models.index import PyPI
     except ImportError:
-        return ""
+        return _index_of_bundled_pip()
     return str(PyPI.simple_url)
+
+
+def _index_of_bundled_pip() -> str:
+    """What the pip says that Python carries for new environments: uv makes environments without one."""
+    import zipimport
+    from importlib.util import module_from_spec
+
+    try:
+        import ensurepip
+    except ImportError:  # Debian leaves it out
+        return ""
+    for wheel in sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")):
+        try:
+            spec = zipimport.zipimporter(f"{wheel}/pip/_internal/models").find_spec("index")
+            if spec is not None and spec.loader is not None:
+                module = module_from_spec(spec)
+                spec.loader.exec_module(module)
+                return str(module.PyPI.simple_url)
+        except (ImportError, AttributeError):  # a later pip that keeps it elsewhere
+            continue
+    return ""
 
 
 class PackageIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +198,21 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
+_ADAPTER = b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter"
+"""The entry of a GGUF header that says so: key, type (8: text), length, text."""
+
+
 def _gguf(path: Path, *, name: str, source: Any, revision: str | None = None) -> Model:
     with path.open("rb") as handle:
         if handle.read(4) != b"GGUF":
             raise InputError(
                 "this is not a GGUF file", where=str(path), hint="It may have been cut short: fetch it again."
+            )
+        if _ADAPTER in handle.read(1 << 16):
+            raise InputError(
+                "this GGUF file is an adapter, not a model",
+                where=str(path),
+                hint="Give its model, and the adapter as its PEFT folder beside it: --adapter NAME=FOLDER.",
             )
     format_: Format = "gguf"
     return Model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,10 @@ def tour(*, budget: float | str = 300.0, seed: int = 0, watch: Watch = SILENT) -
     from allmend.verbs.tour_notebook import run_in_the_box
     from allmend.verbs.tune import tune
 
+    for module in ("torch", "transformers", "uvicorn", "openai"):
+        # Found missing before anything is fetched.
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     _fetch(watch)
     receipt = run_in_the_box(watch)
     # One setting: a search would spend most of so little time on settings that lose.
