@@ -105,6 +105,17 @@ def test_what_was_taken_for_lost_is_settled_by_who_knows(ledger):
     assert (total.group["state"], total.answers, total.completion) == ("settled", 2, 14)
 
 
+def test_what_failed_is_in_no_bill(ledger):
+    for number, state in enumerate(("settled", "cancelled", "failed")):
+        ledger.open(opening(number))
+        ledger.settle(f"use-{number}", Settled(1, 0, 1, state)).result(timeout=60)
+    (total,) = usage.summary(["account"])
+    assert total.answers == 2
+    assert {row.group["state"]: row.answers for row in usage.summary(["state"])} == {
+        "settled": 1, "cancelled": 1, "failed": 1
+    }  # fmt: skip
+
+
 def test_a_server_that_ended_leaves_nothing_behind(home):
     Ledger().close()
     assert list((home / "servers").iterdir()) == []

@@ -15,6 +15,7 @@ from allmend.access.limits import Limits
 from allmend.cli import columns
 from allmend.cli import keys as keys_commands
 from allmend.cli import usage as usage_commands
+from allmend.errors import UsageError
 from allmend.verbs.keys_create import keys_create
 
 
@@ -70,6 +71,16 @@ def test_months_without_rows_have_columns_and_words(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out) == []
     usage_commands.summary_command(month="2020-01", account="anna")
     assert "Nothing of anna in 2020-01" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_user_that_no_request_can_name_gets_no_limits() -> None:
+    from allmend.verbs.keys_limits import keys_limits
+
+    keys_create("phone", forwarded_users=True)
+    for wrong in ("", " a", "x" * 201, "a\nb"):
+        with pytest.raises(UsageError, match="printable"):
+            keys_limits("phone", user=wrong, concurrent=1)
+    keys_limits("phone", user="José 李", concurrent=1)
 
 
 def test_limits_of_zero(capsys: pytest.CaptureFixture[str]) -> None:

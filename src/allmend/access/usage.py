@@ -49,6 +49,8 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
             account: str | None = None) -> list[Sum]:  # fmt: skip
     """Sums of what is settled or was cancelled, a row a group, unit and currency.
 
+    What failed or was lost is counted where `state` is among the groups alone: nobody is billed for it.
+
     Args:
         by: from `BY`.
         month: `2026-11`; all when not given.
@@ -68,7 +70,7 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
             func.sum(usage.c.completion).label("completion"),
             func.sum(usage.c.cost).label("cost"),
         )
-        .where(*_where(month, account), usage.c.state != "open")
+        .where(*_where(month, account), *([usage.c.state != "open"] if "state" in by else [_billed()]))
         .group_by(*columns, usage.c.unit, usage.c.currency)
         .order_by(*columns, usage.c.unit, usage.c.currency)
     )
@@ -111,6 +113,10 @@ def _column(name: str) -> ColumnElement[Any]:
     if name == "month":
         return func.substr(usage.c.day, 1, 7)
     return usage.c["key_id" if name == "key" else name]
+
+
+def _billed() -> ColumnElement[bool]:
+    return (usage.c.state == "settled") | (usage.c.state == "cancelled")
 
 
 def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
