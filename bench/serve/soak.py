@@ -272,7 +272,7 @@ def main() -> None:
     figures = soak(seconds, asked.model, asked.crash * 60, look=max(min(60.0, seconds / 60), 0.5))
     from against import machine
 
-    command = " ".join(["python", "bench/serve/soak.py", *(word for word in sys.argv[1:] if "/" not in word)])
+    command = f"python bench/serve/soak.py --hours {asked.hours:g} --crash {asked.crash:g}"
     result = {"command": command, "machine": machine(), **figures}
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({name: value for name, value in result.items() if name != "states"}, indent=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -61,15 +62,15 @@ def test_help_takes_a_fifth_of_a_second() -> None:
     """As processor time, beside what Python itself takes: other work on the machine must not decide this test."""
 
     def seconds(*words: str) -> float:
-        before = os.times()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *words], capture_output=True, check=True, timeout=60)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     took = [seconds("-c", "from allmend.cli import run_command as run; run(['--help'])") for _ in range(7)]
     bare = [seconds("-c", "pass") for _ in range(7)]
-    # 0.2 s on the machine that this was written on, where Python alone takes 0.015 s.
-    assert statistics.median(took) < max(0.2, 14 * statistics.median(bare))
+    # 0.18 s on the machine that this was written on, where Python alone takes 0.015 s; more beside other work.
+    assert statistics.median(took) < max(0.2, 16 * statistics.median(bare)), (took, bare)
 
 
 def test_the_exit_codes_in_the_docs_are_those_of_the_errors() -> None:
