@@ -71,6 +71,47 @@ def test_an_expired_key_is_refused():
         make(expires=time.time() - 1)
 
 
+def test_a_key_gets_another_secret_and_keeps_all_else():
+    made = make(limits=Limits(forwarded_users=True))
+    users.put(made.key.id, "u1", limits=Limits(tokens_per_day=9), adapter="hers")
+    identify(made.text)
+    changed = keys.rotate("laptop")
+    assert identify(made.text) is None
+    found = identify(changed.text)
+    assert found is not None and (found.key, found.limits.forwarded_users) == (made.key.id, True)
+    assert users.get(made.key.id, "u1") is not None and changed.text not in repr(changed)
+    assert [entry.action for entry in audit.read(action="key.")] == ["key.rotate", "key.create"]
+    keys.revoke(made.key.id)
+    with pytest.raises(UsageError, match="revoked"):
+        keys.rotate(made.key.id)
+
+
+def test_an_error_names_no_secret():
+    other = secret.new()
+    for given in (other.text, other.text[:-1], f"{other.text}x"):
+        with pytest.raises(NotFound) as caught:
+            keys.revoke(given)
+        assert other.id in str(caught.value.where) and other.text[18:24] not in f"{caught.value} {caught.value.where}"
+
+
+def test_names_and_ends_that_could_not_be_shown_are_refused():
+    for wrong in ("", "a\x1b[31m", "x" * 201):
+        with pytest.raises(UsageError):
+            make(name=wrong)
+    with pytest.raises(UsageError, match="thousand years"):
+        make(expires=1e15)
+
+
+def test_a_database_that_cannot_be_written_refuses_nobody(monkeypatch):
+    made = make()
+
+    def full():
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr("allmend.database.writing", full)
+    assert identify(made.text) is not None
+
+
 def test_a_disabled_account_has_no_keys():
     made = make()
     accounts.disable("anna")
@@ -153,6 +194,8 @@ def test_users_behind_a_key():
     assert found is not None and (found.adapter, found.limits.tokens_per_day) == ("hers", 9)
     assert users.named({"x-openwebui-user-id": " 12-a "}) == "12-a"
     assert users.named({"x-user-id": "a\nb"}) is None and users.named({}) is None
+    utf8 = "José 李".encode().decode("latin-1")  # As a web server hands on what was sent in UTF-8.
+    assert users.named({"x-user-id": utf8}) == "José 李" and users.named({"x-user-id": "Jos\xe9"}) == "José"
 
 
 def test_wrong_limits_are_told():

@@ -9,7 +9,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
+from allmend import database
 from allmend.access import prices, usage
 from allmend.access.ledger import Ledger, Opening, Settled, recover, used_today
 from allmend.access.quotas import today
@@ -40,7 +42,7 @@ def test_sums_are_those_of_the_answers(ledger):
     assert {row.group["user"]: row.answers for row in usage.summary(["user"])} == {"u0": 33, "u1": 34, "u2": 33}
     assert used_today(("k1", None), today()) == 15150
     assert used_today(("k1", "u0"), today()) == 3 * sum(range(3, 100, 3))
-    assert len(list(usage.rows(month=today()[:7]))) == 100
+    assert len(list(usage.rows(month=today()[:7]))) == 100 == len(list(usage.rows(account="Anna")))
 
 
 def test_an_answer_is_settled_once(ledger):
@@ -64,10 +66,59 @@ def test_prices_are_those_of_the_moment(ledger, monkeypatch):
     answer(2, "mine")
     prices.put("m", prompt="10", completion="10")
     answer(3, None)
+    monkeypatch.setattr("allmend.access.prices.time.time", lambda: 1e9)  # The clock was put back.
+    prices.put("m", prompt="20", completion="20")
+    assert prices.current()["m"].prompt == "20"
     costs = {row["id"]: (row["cost"], row["currency"]) for row in usage.rows()}
     assert costs["use-1"] == ("0.0001875", "EUR")  # 800 * 0.15 + 200 * 0.0375 + 100 * 0.6 millionths
     assert costs["use-2"] == ("0.0012", "USD")
     assert costs["use-3"] == ("0.011", "EUR")
+
+
+def test_a_price_is_not_got_around_by_a_scale_a_companion_or_a_revision(ledger, monkeypatch):
+    monkeypatch.setattr("allmend.access.ledger._PRICES_SECONDS", 0.0)
+    for model, price in (("m", "1"), ("cheap", "2"), ("dear", "100"), ("anna/film", "50")):
+        prices.put(model, prompt=price, completion=price)
+    asked = {
+        "dear*0.999": ("dear",),
+        "cheap+dear*1e-06": ("cheap", "dear"),
+        "anna/film@abc": ("anna/film@abc",),
+        "other": ("other",),
+    }
+    for label, names in asked.items():
+        ledger.open(opening(label, adapter=label, adapters=names))
+        ledger.settle(f"use-{label}", Settled(1000, 0, 0)).result(timeout=60)
+    costs = {row["adapter"]: row["cost"] for row in usage.rows()}
+    assert costs == {"dear*0.999": "0.1", "cheap+dear*1e-06": "0.1", "anna/film@abc": "0.05", "other": "0.001"}
+
+
+def test_what_was_taken_for_lost_is_settled_by_who_knows(ledger):
+    """Another machine of the same name, with a home of its own, sees no lock of this server."""
+    for number in (1, 2):
+        ledger.open(opening(number)).result(timeout=60)
+    with database.writing() as connection:
+        connection.execute(text("UPDATE usage SET state = 'lost'"))
+    both = [ledger.settle(f"use-{number}", Settled(5, 0, 7)) for number in (1, 2)]
+    for done in both:
+        done.result(timeout=60)
+    (total,) = usage.summary(["state"])
+    assert (total.group["state"], total.answers, total.completion) == ("settled", 2, 14)
+
+
+def test_what_failed_is_in_no_bill(ledger):
+    for number, state in enumerate(("settled", "cancelled", "failed")):
+        ledger.open(opening(number))
+        ledger.settle(f"use-{number}", Settled(1, 0, 1, state)).result(timeout=60)
+    (total,) = usage.summary(["account"])
+    assert total.answers == 2
+    assert {row.group["state"]: row.answers for row in usage.summary(["state"])} == {
+        "settled": 1, "cancelled": 1, "failed": 1
+    }  # fmt: skip
+
+
+def test_a_server_that_ended_leaves_nothing_behind(home):
+    Ledger().close()
+    assert list((home / "servers").iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [{"prompt": "-1"}, {"prompt": "x"}, {"completion": "NaN"}, {"currency": "euro"}])
@@ -79,8 +130,9 @@ def test_what_is_no_price(wrong):
 def test_wrong_questions_are_told():
     with pytest.raises(UsageError, match="mnth"):
         usage.summary(["mnth"])
-    with pytest.raises(UsageError, match="month"):
-        usage.summary(month="November")
+    for wrong in ("November", "2026-13", "2026-1", "\u0662\u0660\u0662\u0666-01"):
+        with pytest.raises(UsageError, match="month"):
+            usage.summary(month=wrong)
 
 
 def test_what_was_told_before_kill_9_is_in_the_ledger(home):

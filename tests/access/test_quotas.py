@@ -111,6 +111,38 @@ def test_the_day_goes_on_from_the_ledger():
         quotas.enter([(KEY, Limits(tokens_per_day=100))]).reserve(1)
 
 
+def test_a_limit_that_comes_later_knows_of_the_day_before_it():
+    clock = Clock()
+    quotas = clock.quotas(used=95)
+    admission = quotas.enter([(KEY, Limits(requests_per_minute=60))])  # No limit a day: the ledger is not asked.
+    admission.settle(3)
+    admission.leave()
+    narrow = [(KEY, Limits(tokens_per_day=100))]
+    assert quotas.needs_look_up(narrow)
+    quotas.enter(narrow).reserve(5)
+    assert not quotas.needs_look_up(narrow)
+    with pytest.raises(Exceeded):
+        quotas.enter(narrow).reserve(1)
+    clock.day = "2026-01-02"
+    assert quotas.needs_look_up(narrow)
+
+
+def test_a_crowd_of_users_makes_nobody_forget_what_was_used(monkeypatch):
+    monkeypatch.setattr("allmend.access.quotas._MOST_BOOKS", 20)
+    clock = Clock()
+    quotas = clock.quotas()
+    limits = Limits(requests_per_minute=1)
+    for number in range(40):
+        quotas.enter([(("other", f"u{number}"), Limits())]).leave()
+        clock.now += 5
+    quotas.enter([(KEY, limits)]).leave()
+    for number in range(8):
+        quotas.enter([(("other", f"v{number}"), Limits())]).leave()
+    with pytest.raises(Exceeded):
+        quotas.enter([(KEY, limits)])
+    assert len(quotas._books) <= 21
+
+
 def test_a_user_is_held_to_both_limits_and_a_refusal_counts_for_neither():
     quotas = Quotas()
     key, one, two = Limits(concurrent=2), Limits(concurrent=1), Limits(concurrent=1)
@@ -129,6 +161,9 @@ def test_adapters_are_counted_by_which_they_are():
         quotas.enter([(KEY, limits)]).reserve(1, [digest])
     with pytest.raises(Exceeded, match="adapters"):
         quotas.enter([(KEY, limits)]).reserve(1, ["c"])
+    with pytest.raises(Exceeded, match="adapters"):
+        quotas.enter([(KEY, limits)]).check_another_adapter()
+    quotas.enter([(("other", None), limits)]).check_another_adapter()
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from allmend.engines.apart.engine import ApartEngine
+from allmend.engines.apart.wire import Answer, Cancel, Pieces, Submit
+from allmend.engines.apart.worker import _Worker
+from allmend.engines.text import Piece, Sampling, TextRequest, Usage
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
@@ -144,6 +152,79 @@ def test_an_adapter_that_answered_can_be_taken_out(http: httpx.Client, apart: Se
     assert http.post("/v1/chat/completions", json=body("leaving")).status_code == 200
     assert http.post("/v1/unload_lora_adapter", json={"lora_name": "leaving"}).status_code == 200
     assert "leaving" not in engine_of(apart).adapters()
+    assert http.post("/v1/chat/completions", json=body("mine")).status_code == 200
+
+
+def test_a_process_that_does_not_read_holds_up_nobody_else(http: httpx.Client, apart: Server, name: str) -> None:
+    """More is said to it than the socket between them takes: the server goes on, and it answers when it can again."""
+    engine = engine_of(apart)
+    prompts = {"model": name, "prompt": [[number, *range(5, 100)] * 4 for number in range(5, 37)], "max_tokens": 1}
+    os.kill(engine.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            asked = [threads.submit(http.post, "/v1/completions", json={**prompts, "n": 8}) for _ in range(16)]
+            until = time.monotonic() + 60
+            while sum(engine.load()) < 64 and time.monotonic() < until:
+                time.sleep(0.01)
+            assert httpx.get(f"{apart.url}/health", timeout=60).status_code == 200
+            os.kill(engine.pid, signal.SIGCONT)
+            assert {each.result().status_code for each in asked} <= {200, 429}
+    finally:
+        os.kill(engine.pid, signal.SIGCONT)
+
+
+def test_a_grammar_that_is_compiled_keeps_nobody_waiting() -> None:
+    compiling, compiled, seen = threading.Event(), threading.Event(), []
+
+    class Engine:
+        context = 64
+
+        def submit(self, request: Any, sink: Any) -> Any:
+            if request.sampling.grammar is not None:
+                compiling.set()
+                assert compiled.wait(60)
+            seen.append(request)
+            ticket = SimpleNamespace(cancelled=False)
+            ticket.cancel = lambda: sink(Piece(finish="cancelled", usage=Usage(1, 0)))
+            return ticket
+
+    ours, theirs = socket.socketpair()
+    mine = Connection(ours.detach())
+    worker = _Worker(Engine(), Connection(theirs.detach()))  # type: ignore[arg-type]
+    running = threading.Thread(target=worker.run, daemon=True)
+    running.start()
+    try:
+        mine.send(Submit(1, TextRequest((1,), Sampling(grammar="slow"))))
+        assert compiling.wait(60)
+        mine.send(Cancel(1))
+        mine.send(Submit(2, TextRequest((2,))))
+        assert mine.recv() == Answer(2)
+        compiled.set()
+        last = [mine.recv(), mine.recv()]
+        assert Answer(1) in last and [each.pieces[0][1].finish for each in last if isinstance(each, Pieces)] == [
+            "cancelled"
+        ]
+    finally:
+        compiled.set()
+        mine.close()
+        running.join(60)
+
+
+def test_an_adapter_whose_files_are_gone_after_a_crash_is_told_so(
+    http: httpx.Client, apart: Server, folders: Any, tmp_path: Path
+) -> None:
+    engine = engine_of(apart)
+    where = shutil.copytree(folders.adapters["mine"], tmp_path / "passing")
+    assert http.post("/v1/load_lora_adapter", json={"lora_name": "passing", "lora_path": str(where)}).status_code == 200
+    shutil.rmtree(where)
+    before = engine.restarts
+    os.kill(engine.pid, signal.SIGKILL)
+    until = time.monotonic() + 120
+    while not (engine.restarts > before and engine.is_up) and time.monotonic() < until:
+        time.sleep(0.02)
+    answer = http.post("/v1/chat/completions", json=body("passing"))
+    assert answer.status_code >= 400 and "no adapter 'passing'" not in answer.text
+    assert http.post("/v1/unload_lora_adapter", json={"lora_name": "passing"}).status_code == 200
     assert http.post("/v1/chat/completions", json=body("mine")).status_code == 200
 
 

@@ -170,6 +170,40 @@ def test_memory_holds_requests_back_but_never_for_ever():
     run(scene())
 
 
+def test_memory_may_change_with_the_model():
+    async def scene():
+        gate = Gate(10, tokens=100, longest=1e9)
+        places = [gate.enter("a", tokens=60) for _ in range(3)]
+        gate.tokens = 200
+        gate.leave(places[0])
+        assert [place.is_in for place in places[1:]] == [True, True]
+
+    run(scene())
+
+
+def test_who_comes_and_goes_leaves_nothing_in_the_queue():
+    async def scene():
+        gate = Gate(1, longest=1e9)
+        held, first = gate.enter("a"), gate.enter("a")
+        waiting = []
+        for number in range(2000):
+            place = gate.enter(f"k{number}")
+            if number % 500:
+                gate.leave(place)
+            else:
+                waiting.append(place)
+        assert gate.waiting == 5 and len(gate._heap) < 200
+        left = [first, *waiting]
+        gate.leave(held)
+        while left:
+            (now,) = [place for place in left if place.is_in]
+            left.remove(now)
+            gate.leave(now)
+        assert gate.waiting == 0 and not gate._heap
+
+    run(scene())
+
+
 def test_a_request_for_more_than_fits_at_once_is_not_refused_alone():
     async def scene():
         gate = Gate(4, longest=0.5)

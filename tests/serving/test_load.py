@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -13,9 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
+from allmend.errors import UsageError
+from allmend.serving import adapter_refs
 from allmend.serving.server import Server
-from allmend.verbs.serve import start
+from allmend.verbs.serve import _fallbacks, start
 
+ENDLESS = {"max_tokens": 100, "ignore_eos": True, "temperature": 0.9, "seed": 1}
 LONG = {"max_tokens": 300, "ignore_eos": True, "temperature": 0.9, "seed": 1}
 
 
@@ -53,8 +57,6 @@ def test_the_place_is_told_in_headers_and_in_the_stream(http: httpx.Client, narr
 
     async def give(place: Any) -> None:
         gate.leave(place)
-
-    import asyncio
 
     loop = narrow._uvicorn.servers[0].get_loop()
     place = asyncio.run_coroutine_threadsafe(take(), loop).result(60)
@@ -94,6 +96,20 @@ def test_a_deadline_that_cannot_be_met_is_told_at_once(http: httpx.Client, narro
     assert http.post("/v1/chat/completions", json=body(name), headers={"x-request-deadline": "100"}).status_code == 200
 
 
+def test_nothing_is_computed_beyond_a_deadline(http: httpx.Client, narrow: Server, name: str) -> None:
+    endless = {"model": name, "prompt": [f"Number {number}" for number in range(64)], "n": 8, **ENDLESS}
+    soon = {"x-request-deadline": "0.05"}
+    answer = http.post("/v1/completions", json=endless, headers=soon)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "deadline_exceeded")
+    with http.stream("POST", "/v1/completions", json={**endless, "stream": True}, headers=soon) as streamed:
+        lines = [line for line in streamed.iter_lines() if line]
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+    engine, until = narrow.registry.bases()[0].engine, time.monotonic() + 60
+    while engine.load() != (0, 0) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert engine.load() == (0, 0)
+
+
 def test_a_fallback_answers_and_is_named(folders: Any) -> None:
     options: dict[str, Any] = {"dtype": "float32", "memory": "64M", "parallel": 1, "queue": 0}
     adapters = [f"mine={folders.adapters['mine']}"]
@@ -104,10 +120,15 @@ def test_a_fallback_answers_and_is_named(folders: Any) -> None:
     models = [str(folders.base), str(other)]
     with start(models, adapter=adapters[:0], port=0, fallback=["tiny-llama=smaller"], **options) as server:
         first, second = (base.name for base in server.registry.bases())
-        server.desk.fallbacks = {first: second}
+        assert server.desk.fallbacks == {first: second}
         with ThreadPoolExecutor(8) as threads:
             ask = lambda _: httpx.post(f"{server.url}/v1/chat/completions", json=body(first, **LONG), timeout=120)
             answers = list(threads.map(ask, range(8)))
+        # While an engine starts again after a crash, too.
+        server.registry.bases()[0].engine.is_up = False  # type: ignore[attr-defined]
+        meanwhile = httpx.post(f"{server.url}/v1/chat/completions", json=body(first), timeout=120)
+        assert meanwhile.status_code == 200 and meanwhile.headers["x-fallback-from"] == first
+        assert meanwhile.json()["allmend"]["base"] == second
     taken = [answer for answer in answers if answer.headers.get("x-fallback-from") == first]
     fell = [answer.json() for answer in taken if answer.status_code == 200]
     assert fell and {each["model"] for each in fell} == {second}
@@ -115,10 +136,30 @@ def test_a_fallback_answers_and_is_named(folders: Any) -> None:
     assert {answer.status_code for answer in answers} <= {200, 429}
 
 
+@pytest.mark.parametrize(
+    "wrong", ["tiny-llama=smal", "tiny-lama=tiny-llama", "tiny-llama=tiny-llama", "tiny-llama", "=x"]
+)
+def test_a_fallback_that_could_not_answer_is_told_at_the_start(narrow: Server, wrong: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _fallbacks([adapter_refs.split_fallback(wrong)], narrow.registry)
+    assert caught.value.where == "--fallback"
+
+
 def test_a_server_asked_to_end_lets_answers_finish_and_takes_no_more(folders: Any) -> None:
     server = start(str(folders.base), port=0, dtype="float32", memory="64M", context=512)
     name = server.registry.bases()[0].name
     ended: list[str] = []
+    loop = server._uvicorn.servers[0].get_loop()
+
+    def hold(more: int) -> None:
+        """One more request under way, so that the end does not come before it was looked at."""
+
+        async def change() -> None:
+            server.desk.under_way += more
+
+        asyncio.run_coroutine_threadsafe(change(), loop).result(60)
+
+    hold(1)
     with (
         httpx.Client(base_url=server.url, timeout=60) as client,
         client.stream("POST", "/v1/chat/completions", json=body(name, stream=True, **LONG)) as answer,
@@ -129,6 +170,11 @@ def test_a_server_asked_to_end_lets_answers_finish_and_takes_no_more(folders: An
         closing.start()
         while not server.desk.draining:
             time.sleep(0.002)
+        # Whoever comes now is told to go elsewhere, not left before a closed door.
+        newcomer = httpx.post(f"{server.url}/v1/chat/completions", json=body(name), timeout=60)
+        assert (newcomer.status_code, newcomer.json()["error"]["code"]) == (503, "shutting_down")
+        assert newcomer.headers["retry-after"] and httpx.get(f"{server.url}/ready", timeout=60).status_code == 503
+        hold(-1)
         ended = [line for line in lines if line]
         closing.join(60)
     assert ended[-1] == "data: [DONE]"

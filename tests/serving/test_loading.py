@@ -13,7 +13,8 @@ import pytest
 from allmend import adapters
 from allmend.errors import InputError, UsageError
 from allmend.serving.server import Server
-from allmend.verbs.serve import start
+from allmend.verbs.serve import ServeSettings, start
+from allmend.verbs.serve_engine import load_engine
 
 
 @pytest.fixture
@@ -152,6 +153,34 @@ def test_an_adapter_that_changed_on_disk_is_not_passed_off_as_the_old_one(shelf:
     answer = say(server, "team/a")
     assert answer.status_code == 400 and "no longer" in answer.json()["error"]["message"]
     assert say(server, "team/b").status_code == 200
+
+
+def test_adapters_that_come_and_go_while_a_model_is_replaced(
+    shelf: Any, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, store = shelf
+    registry, base = server.registry, server.registry.bases()[0].name
+    for name in ("team/a", "team/b"):
+        say(server, name)
+    shutil.copytree(folders.adapters["mine"], store / "changed")
+    assert say(server, "changed").status_code == 200
+    shutil.copyfile(
+        folders.adapters["yours"] / "adapter_model.safetensors", store / "changed" / "adapter_model.safetensors"
+    )
+    carry = registry._carry
+
+    def meanwhile(adapter: Any, *more: Any) -> bool:
+        if adapter.name == "team/a":
+            registry.add_adapter("late", adapters.read(folders.adapters["mine"]))
+            registry.remove_adapter("team/b")
+        return bool(carry(adapter, *more))
+
+    monkeypatch.setattr(registry, "_carry", meanwhile)
+    loaded, engine = load_engine(str(folders.base), ServeSettings(dtype="float32", memory=2**25))
+    assert set(registry.replace_base(base, loaded, engine)) == {"late", "changed"}
+    assert {adapter.name for adapter in registry.adapters()} == {"team/a"}
+    assert registry.bases()[0].engine is engine and say(server, "team/a").status_code == 200
+    assert say(server, "late").status_code == 404 and say(server, "team/b").status_code == 200  # Looked for anew.
 
 
 def test_request_ids_are_given_and_kept(server: Server) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -44,11 +46,19 @@ class Voice:
 
 
 class Ear:
-    """Hears one word in every recording, which it takes for 16-bit samples, 8000 a second."""
+    """Hears one word in every recording, which it takes for 16-bit samples, 8000 a second; waits while it is held."""
+
+    def __init__(self) -> None:
+        self.free, self.hearing, self.most = threading.Event(), 0, 0
+        self.free.set()
 
     def hear(self, recording: bytes, hearing: Hearing) -> Heard:
         if recording.startswith(b"worse"):
             return Heard("en", len(recording) / 16000, self._failing())
+        self.hearing += 1
+        self.most = max(self.most, self.hearing)
+        assert self.free.wait(120)
+        self.hearing -= 1
         return Heard("en", len(recording) / 16000, iter([Segment(0, 0.0, 1.0, " Hello.", (1, 2, 3))]))
 
     def _failing(self) -> Iterator[Segment]:
@@ -92,6 +102,10 @@ def server(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def client(server: Server, owner: str, *scopes: str) -> OpenAI:
     key = keys.create(owner, "test", scopes=scopes).text
     return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
 
 
 def model(server: Server) -> str:
@@ -160,6 +174,70 @@ def test_limits_of_tokens_hold_for_embeddings_at_once(server: Server) -> None:
     assert told == written == 100 // count * count
 
 
+def test_recordings_wait_in_a_queue_and_hold_up_nothing_else(server: Server) -> None:
+    """More than the server has threads: who may wait does, the rest is told when to come again, and chat goes on."""
+    ear = server.registry.services.get("ear").engine  # type: ignore[union-attr]
+    key = keys.create("anna", "test", scopes=["serve:audio", "serve:chat"]).text
+    other = keys.create("ben", "test", scopes=["serve:chat"]).text
+    gate = server.desk.gate_of("ear", 4)
+    ear.free.clear()
+
+    def hear(_: int) -> httpx.Response:
+        form = {"files": {"file": ("a.wav", bytes(1600))}, "data": {"model": "ear"}}
+        return httpx.post(f"{server.url}/v1/audio/transcriptions", headers=bearer(key), timeout=120, **form)
+
+    with ThreadPoolExecutor(60) as threads:
+        asked = [threads.submit(hear, number) for number in range(60)]
+        until = time.monotonic() + 60
+        while gate.waiting + gate.refused < 56 and time.monotonic() < until:
+            time.sleep(0.01)
+        message = {"model": server.registry.bases()[0].name, "messages": [{"role": "user", "content": "Hi " * 2000}]}
+        for each in (key, other):  # Both need a thread: to look up the key, and to read a long prompt.
+            keys.forget()
+            said = httpx.post(f"{server.url}/v1/chat/completions", headers=bearer(each), json=message, timeout=60)
+            assert said.status_code == 400 and said.json()["error"]["code"] == "context_length_exceeded"
+        ear.free.set()
+        answers = [each.result() for each in asked]
+    assert ear.most == 4
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["error"]["code"] == "overloaded" and int(refused.headers["retry-after"]) >= 1
+    places = {int(answer.headers["x-queue-place"]) for answer in answers if answer.status_code == 200}
+    assert 0 in places and max(places) > 1
+    assert (gate.waiting, gate._running) == (0, 0)
+
+
+def test_a_user_behind_a_key_has_files_and_batches_of_its_own_within_its_limits(server: Server) -> None:
+    body = {"model": model(server), "input": "one two"}
+    count = server.registry.services.all()[0].engine.rows([body["input"]], "document").count
+    limits = Limits.of({"forwarded_users": True, "each_user": {"tokens_per_day": 2 * count - 1}})
+    key = keys.create("anna", "test", scopes=["serve:files", "serve:embeddings"], limits=limits).text
+    line = {"method": "POST", "url": "/v1/embeddings", "body": body}
+    too_long = {**line, "body": {**body, "input": "one two" * 2}}
+    lines = [{"custom_id": "fits", **line}, {"custom_id": "never fits", **too_long}]
+    content = "\n".join(json.dumps(each) for each in lines).encode()
+
+    def client(user: str) -> OpenAI:
+        headers = {"x-openwebui-user-id": user}
+        return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, default_headers=headers)
+
+    with client("u1") as one, client("u2") as two:
+        file = one.files.create(file=("b.jsonl", content), purpose="batch")
+        made = one.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+        over = ended(one, made.id)
+        assert (over.request_counts.completed, over.request_counts.failed) == (1, 1)
+        refused = json.loads(one.files.content(over.error_file_id).text)
+        assert refused["custom_id"] == "never fits" and refused["response"]["status_code"] == 429
+        assert [each.id for each in two.files.list()] == []
+        with pytest.raises(openai.NotFoundError):
+            two.batches.retrieve(made.id)
+        with pytest.raises(openai.RateLimitError):
+            one.embeddings.create(**body)
+        two.embeddings.create(**body)
+        one.files.delete(file.id)
+    assert {row["user"] for row in usage.rows() if row["key_id"] == key.split("_")[1]} == {"u1", "u2"}
+
+
 def test_a_scope_on_another_model_covers_nothing_here(server: Server) -> None:
     with client(server, "anna", "serve:embeddings:another") as asking, pytest.raises(openai.PermissionDeniedError):
         asking.embeddings.create(model=model(server), input="x")
@@ -174,7 +252,10 @@ def test_documents_need_their_own_scope_in_chat_too(server: Server) -> None:
     }
     with client(server, "anna", "serve:chat") as asking, pytest.raises(openai.PermissionDeniedError):
         asking.chat.completions.create(**asked)
-    with client(server, "anna", "serve:chat", "serve:search") as asking:
+    elsewhere = client(server, "anna", "serve:chat", "serve:search:others")
+    with elsewhere as asking, pytest.raises(openai.PermissionDeniedError):
+        asking.chat.completions.create(**asked)
+    with client(server, "anna", "serve:chat", "serve:search:notes") as asking:
         assert asking.chat.completions.create(**asked).model_extra["allmend"]["searched"]["results"]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +24,9 @@ from openai import APIConnectionError, DefaultHttpxClient, OpenAI, RateLimitErro
 from allmend import database
 from allmend.access import accounts, audit, keys, usage, users
 from allmend.access.limits import Limits
-from allmend.errors import InputError, NotFound, Refused, UsageError
+from allmend.errors import InputError, NotFound, Refused, Unavailable, UsageError
+from allmend.serving.faults import Fault
+from allmend.serving.gate import Gate, Overloaded
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
@@ -136,7 +140,15 @@ def test_a_key_narrowed_to_a_model_or_an_adapter(http: httpx.Client, make: Make,
     ask = lambda key, model: http.post("/v1/chat/completions", headers=bearer(key), json=body(model)).status_code
     narrow = keys.create("anna", "test", scopes=["serve:chat:mine"]).text
     assert (ask(narrow, "mine"), ask(narrow, "yours"), ask(narrow, base)) == (200, 403, 403)
+    listed = lambda key: {each["id"] for each in http.get("/v1/models", headers=bearer(key)).json()["data"]}
+    shown = lambda key, model: http.get(f"/v1/models/{model}", headers=bearer(key))
+    assert listed(narrow) == {"mine"} and shown(narrow, "mine").status_code == 200
+    for wrong in (shown(narrow, "yours"), shown(narrow, "yourz")):  # Whose else there are is nobody's business.
+        assert wrong.status_code == 404 and base not in wrong.text
+    misspelt = http.post("/v1/chat/completions", headers=bearer(narrow), json=body("mime"))
+    assert misspelt.status_code in (403, 404) and "yours" not in misspelt.text
     whole = make("serve:chat")
+    assert listed(whole) == {base, "mine", "yours"}
     assert (ask(whole, "mine"), ask(whole, base)) == (200, 200)
 
 
@@ -254,6 +266,92 @@ def test_users_behind_a_key_have_limits_and_adapters_of_their_own(http: httpx.Cl
         ).status_code
     )
     assert (one("a"), one("b")) == (200, 429)
+
+
+def test_a_user_that_cannot_be_told_apart_is_not_nobody(http: httpx.Client, make: Make, base: str) -> None:
+    key = make(forwarded_users=True, each_user={"requests_per_minute": 1})
+
+    def ask(user: str, method: str = "POST") -> httpx.Response:
+        headers = {b"authorization": f"Bearer {key}".encode(), b"x-openwebui-user-id": user.encode()}
+        path = "/v1/chat/completions" if method == "POST" else "/v1/models"
+        return http.request(method, path, headers=headers, json=body(base) if method == "POST" else None)
+
+    for user in ("x" * 201, "a\tb", "\u202ea"):
+        answer = ask(user)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_user")
+        assert ask(user, "GET").status_code == 400
+    users.put(key.split("_")[1], "José", limits=Limits(requests_per_minute=2), adapter=None)
+    assert [ask("José").status_code for _ in range(3)] == [200, 200, 429]
+    assert "José" in {row["user"] for row in usage.rows() if row["key_id"] == key.split("_")[1]}
+
+
+def test_no_adapter_is_fetched_beyond_the_limit(
+    http: httpx.Client, make: Make, server: Server, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str) -> Any:
+        asked.append(name)
+        raise NotFound("it is not there")
+
+    monkeypatch.setattr(server.registry, "_fetch", fetch)
+    key = make(adapters=1)
+    ask = lambda model: http.post("/v1/chat/completions", headers=bearer(key), json=body(model)).status_code
+    assert (ask("team/x"), ask("mine"), ask("team/y"), ask("yours"), ask("mine")) == (404, 200, 429, 429, 200)
+    assert asked == ["team/x"]
+
+
+def test_what_stands_in_is_covered_by_the_key_or_does_not(
+    http: httpx.Client, make: Make, server: Server, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.desk, "fallbacks", {"mine": "yours"})
+
+    def busy(*arguments: Any, **more: Any) -> Any:
+        raise Overloaded("The server is busy.", retry_after=3.0, place=7)
+
+    gate, enter = server.desk.gate(server.registry.bases()[0]), Gate.enter
+    for scope, status, answered in (("serve:chat:mine", 429, None), ("serve:chat", 200, "yours")):
+        calls = iter([busy])
+        monkeypatch.setattr(gate, "enter", lambda *a, **m: next(calls, enter.__get__(gate))(*a, **m))  # noqa: B023
+        answer = http.post("/v1/chat/completions", headers=bearer(make(scope)), json=body("mine"))
+        assert answer.status_code == status and answer.headers["x-queue-place"] == ("7" if status == 429 else "0")
+        assert answer.json().get("model") == answered
+
+
+def test_a_ledger_that_cannot_be_written_takes_no_place_away(
+    http: httpx.Client, make: Make, server: Server, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make(concurrent=1)
+    assert server.desk.ledger is not None
+
+    def ask(**more: Any) -> httpx.Response:
+        # An answer that failed has ended a moment after it was sent; its place is free then.
+        until = time.monotonic() + 60
+        while True:
+            answer = http.post("/v1/chat/completions", headers=bearer(key), json=body(base, **more))
+            if answer.status_code != 429 or time.monotonic() > until:
+                return answer
+
+    @contextmanager
+    def full() -> Iterator[Any]:
+        raise Unavailable("the disk is full")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.desk.ledger._writer, "transaction", full)
+        told = [ask(), ask(), ask(stream=True)]
+        # Also where what failed is all that there is to write.
+        patch.setattr("allmend.serving.running.Running.pieces", failing)
+        failed = [ask(), ask()]
+    assert all("ledger_unavailable" in answer.text for answer in told)
+    assert {answer.status_code for answer in failed} == {500}
+    assert ask().status_code == 200
+
+
+async def failing(self: Any) -> AsyncIterator[Any]:
+    await self.start()
+    raise Fault(500, "The model failed.")
+    yield
 
 
 def test_a_revoked_key_is_refused(http: httpx.Client, make: Make) -> None:

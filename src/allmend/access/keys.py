@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -19,12 +20,14 @@ from allmend.access.limits import Limits
 from allmend.access.principal import Principal
 from allmend.access.scopes import EVERYTHING, check, covers, split
 from allmend.database.schema import accounts, api_keys
-from allmend.errors import NotFound, Refused, UsageError, nearest
+from allmend.errors import NotFound, Refused, Unavailable, UsageError, nearest
 
 FRESH_SECONDS = 1.0
 """How long a key that was looked up is believed: a key revoked by another process is refused after that."""
 ADMINISTRATOR = "admin"
 """Name of the account that the first start makes."""
+_LAST_DATE = 32_503_680_000.0
+"""The year 3000: no calendar here goes beyond 9999."""
 _USED_SECONDS = 60.0
 _MOST_KNOWN = 10_000
 
@@ -136,8 +139,10 @@ def _made(
     now = time.time()
     if expires is not None and expires <= now:
         raise UsageError("a key that has expired already is of no use", where="--expires")
-    if not name or len(name) > 200:
-        raise UsageError("a key's name has 1 to 200 characters")
+    if expires is not None and expires > _LAST_DATE:
+        raise UsageError("a key expires within a thousand years", where="--expires", hint="For ever is when not given.")
+    if not name or len(name) > 200 or not name.isprintable():
+        raise UsageError("a key's name has 1 to 200 characters that can be printed")
     text = secret.new()
     key = Key(text.id, name, account, check(wanted), limits, now, by, expires, None, None)
     return NewKey(key, text.text), text.hash
@@ -186,10 +191,34 @@ def get(key: str) -> Key:
     found = found or [each for each in every if wanted and each.id.startswith(wanted) and len(wanted) >= 4]
     found = found or [each for each in every if each.name == key and each.revoked is None]
     if not found:
-        raise NotFound("there is no such key", where=key[:40], hint=nearest(key, [each.name for each in every]) or None)
+        hint = nearest(key, [each.name for each in every]) or None
+        raise NotFound("there is no such key", where=_shown(key), hint=hint)
     if len(found) > 1:
-        raise UsageError(f"{len(found)} keys are meant by it", where=key[:40], hint="`allmend keys` lists them.")
+        raise UsageError(f"{len(found)} keys are meant by it", where=_shown(key), hint="`allmend keys` lists them.")
     return found[0]
+
+
+def _shown(key: str) -> str:
+    """What somebody took for a key's name: where it is a whole key, without its secret."""
+    given = secret.parse(key.strip())
+    return secret.shown(given.id) if given else key[:18] if key.startswith("allm_") else key[:40]
+
+
+def rotate(key: str, *, by: str = "operator") -> NewKey:
+    """Give a key another secret: the one before is refused from now on, and everything else stays as it is.
+
+    Its public name too, so its limits, its users with theirs, and what it used go on. Raises `UsageError` for one that
+    was revoked.
+    """
+    found = get(key)
+    if found.state() != "active":
+        raise UsageError(f"the key is {found.state()}", where=_shown(key), hint="`allmend keys create` makes another.")
+    text = secret.new(found.id)
+    with database.writing() as connection:
+        connection.execute(update(api_keys).where(api_keys.c.id == found.id).values(hash=text.hash))
+        audit.note(connection, by, "key.rotate", found.id, name=found.name, account=found.account)
+    forget()
+    return NewKey(found, text.text)
 
 
 def revoke(key: str, *, by: str = "operator") -> Key:
@@ -311,7 +340,8 @@ def _note_use(identity: str) -> None:
         if len(_used) >= _MOST_KNOWN:
             _used.clear()
         _used[identity] = now
-    with database.writing() as connection:
+    # When it was used last is good to know, and no reason to refuse anybody.
+    with suppress(Unavailable), database.writing() as connection:
         connection.execute(update(api_keys).where(api_keys.c.id == identity).values(last_used=now))
 
 

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -54,8 +55,11 @@ class Opening:
     route: str
     model: str
     adapter: str | None
+    """As it is written down: `mine`, or `mine*0.5+yours`."""
     unit: Unit = "tokens"
     """What is counted."""
+    adapters: tuple[str, ...] = ()
+    """Names of the adapters, which their prices go by; that of `adapter` where none are given."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Ledger:
         self._lock = _hold(self.server)
         self._jobs: queue.SimpleQueue[_Job | _Signal] = queue.SimpleQueue()
         self._openings: deque[_Job] = deque()
-        self._models: dict[str, tuple[str, str | None]] = {}
+        self._models: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._prices: dict[str, prices.Price] = {}
         self._priced = 0.0
         self._closed = False
@@ -120,6 +124,7 @@ class Ledger:
             self._closed = True
             self._jobs.put(_Signal.END)
             self._thread.join(timeout=60)
+            _lock_file(self.server).unlink(missing_ok=True)
             self._lock.close()
 
     def _run(self) -> None:
@@ -156,7 +161,10 @@ class Ledger:
                 if opened:
                     connection.execute(insert(usage), opened)
                 if settled:
-                    same = (usage.c.id == bindparam("which")) & (usage.c.state == "open")
+                    # `lost` is what another process thought of a server that it took for dead: a machine of the same
+                    # name with a home of its own. What was used is known here.
+                    unsettled = (usage.c.state == "open") | (usage.c.state == "lost")
+                    same = (usage.c.id == bindparam("which")) & unsettled
                     connection.execute(update(usage).where(same), settled)
         except BaseException as error:
             for job in jobs:
@@ -174,7 +182,8 @@ class Ledger:
         settled = []
         for job in jobs:
             if job.opening is not None:
-                self._models[job.id] = (job.opening.model, job.opening.adapter)
+                named = job.opening.adapters or tuple(filter(None, [job.opening.adapter]))
+                self._models[job.id] = (job.opening.model, named)
                 opened[job.id] = self._opened(job.opening, job.time)
             if job.settled is None:
                 continue
@@ -208,9 +217,10 @@ class Ledger:
         }
 
     def _settled(self, identity: str, settled: Settled, when: float) -> dict[str, Any]:
-        model, adapter = self._models.pop(identity, ("", None))
-        price = prices.of(self._prices, model, adapter)
-        cost = price.cost(settled.prompt, settled.cached, settled.completion) if price else 0
+        model, adapters = self._models.pop(identity, ("", ()))
+        used = (settled.prompt, settled.cached, settled.completion)
+        price = prices.of(self._prices, model, adapters, used)
+        cost = price.cost(*used) if price else 0
         return {
             "state": settled.state,
             "ended": when,
@@ -260,13 +270,17 @@ def recover() -> int:
 
 def _hold(server: str) -> Any:
     """A lock that the kernel drops when this process dies."""
-    held = (home("servers") / f"{file_name(server)}.lock").open("w")
+    held = _lock_file(server).open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
     return held
 
 
+def _lock_file(server: str) -> Path:
+    return home("servers") / f"{file_name(server)}.lock"
+
+
 def _alive(server: str) -> bool:
-    path = home("servers") / f"{file_name(server)}.lock"
+    path = _lock_file(server)
     try:
         with path.open("r+") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

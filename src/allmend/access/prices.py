@@ -82,7 +82,8 @@ def current() -> dict[str, Price]:
 
 def history() -> Sequence[Price]:
     """Every price that was ever set, oldest first."""
-    query = select(prices).order_by(prices.c.since, prices.c.id)
+    # In the order they were set, also where the clock was put back in between.
+    query = select(prices).order_by(prices.c.id)
     with database.reading() as connection:
         if connection is None:
             return []
@@ -90,6 +91,17 @@ def history() -> Sequence[Price]:
     return [Price(row.model, row.currency, row.prompt, row.cached, row.completion, row.since) for row in rows]
 
 
-def of(found: dict[str, Price], model: str, adapter: str | None) -> Price | None:
-    """The adapter's price, else the model's, else that of all."""
-    return (found.get(adapter) if adapter else None) or found.get(model) or found.get(ANY)
+def of(
+    found: dict[str, Price], model: str, adapters: Sequence[str] = (), used: tuple[int, int, int] = (1, 0, 1)
+) -> Price | None:
+    """The adapter's price, else the model's, else that of all; of several adapters, that of the dearest.
+
+    Args:
+        adapters: their names. A price without a revision is that of every revision.
+        used: tokens of prompt, of it from memory, and of completion.
+    """
+    own = [found.get(name) or found.get(name.partition("@")[0]) for name in adapters]
+    priced = [price for price in own if price is not None]
+    # A second adapter, or a scale of nearly nothing, is no way around a price.
+    dearest = max(priced, key=lambda price: price.cost(*used)) if priced else None
+    return dearest or found.get(model) or found.get(ANY)

@@ -48,6 +48,8 @@ class _Book:
     running: int = 0
     day: str = ""
     today: int = 0
+    asked: bool = False
+    """Whether `today` has what the ledger holds: only keys with a limit a day need that."""
     adapters: set[str] = field(default_factory=set)
 
     def turn(self, now: float, day: str) -> None:
@@ -57,7 +59,7 @@ class _Book:
         while self.tokens and self.tokens[0][0] <= now - MINUTE:
             self.minute -= self.tokens.popleft()[1]
         if day != self.day:
-            self.day, self.today, self.adapters = day, 0, set()
+            self.day, self.today, self.asked, self.adapters = day, 0, False, set()
 
 
 def today() -> str:
@@ -101,25 +103,35 @@ class Quotas:
     def needs_look_up(self, holders: Sequence[tuple[Holder, Limits]]) -> bool:
         """Whether `enter` would ask the database: if not, it takes microseconds and needs no thread."""
         day = self._day()
-        return any(
-            limits.tokens_per_day is not None and ((book := self._books.get(holder)) is None or book.day != day)
-            for holder, limits in holders
-        )
+        return any(self._to_ask(holder, limits, day) for holder, limits in holders)
+
+    def _to_ask(self, holder: Holder, limits: Limits, day: str) -> bool:
+        known = self._books.get(holder)
+        return limits.tokens_per_day is not None and (known is None or known.day != day or not known.asked)
 
     def _make(self, holder: Holder, limits: Limits, day: str) -> None:
-        known = self._books.get(holder)
-        if known is not None and known.day == day:
+        if holder in self._books and not self._to_ask(holder, limits, day):
             return
         # The database is asked outside the lock; whoever is second finds the book made.
-        used = self._used_today(holder, day) if limits.tokens_per_day is not None else 0
+        used = self._used_today(holder, day) if limits.tokens_per_day is not None else None
         with self._lock:
-            book = self._books.setdefault(holder, _Book(day=day, today=used))
-            if book.day != day:
-                book.turn(self._clock(), day)
-                book.today = used
+            book = self._books.setdefault(holder, _Book(day=day))
+            book.turn(self._clock(), day)
+            if used is not None and not book.asked:
+                # The limit may be newer than the book, which then holds what this process has seen.
+                book.today, book.asked = max(book.today, used), True
             if len(self._books) > _MOST_BOOKS:
-                for each in [name for name, book in self._books.items() if not book.running and name != holder]:
-                    del self._books[each]
+                self._forget_idle(holder, day)
+
+    def _forget_idle(self, holder: Holder, day: str) -> None:
+        """Make room: first books that say nothing that the ledger does not; only where that is not enough, others."""
+        now = self._clock()
+        idle = [(name, book) for name, book in self._books.items() if not book.running and name != holder]
+        for _, book in idle:
+            book.turn(now, day)
+        silent = [name for name, book in idle if not (book.requests or book.tokens or book.adapters)]
+        for each in silent if len(silent) > _MOST_BOOKS // 2 else [name for name, _ in idle]:
+            del self._books[each]
 
     def _book(self, holder: Holder, now: float, day: str) -> _Book:
         book = self._books.setdefault(holder, _Book(day=day))
@@ -147,6 +159,14 @@ class Admission:
                 book.reserved += tokens
                 book.adapters.update(adapters)
             self._reserved += tokens
+
+    def check_another_adapter(self) -> None:
+        """Raise `Exceeded` where no adapter beyond those asked for today may be: before one is fetched."""
+        with self._quotas._lock:
+            for book, limits in self._books:
+                book.turn(self._quotas._clock(), self._quotas._day())
+                if limits.adapters is not None and len(book.adapters) >= limits.adapters:
+                    raise _too_many_adapters(limits.adapters)
 
     def settle(self, tokens: int) -> None:
         """Count what was really used in place of what was set aside."""
@@ -223,8 +243,12 @@ def _check_tokens(book: _Book, limits: Limits, tokens: int, now: float) -> None:
 
 def _check_adapters(book: _Book, limits: Limits, adapters: Sequence[str]) -> None:
     if limits.adapters is not None and len(book.adapters | set(adapters)) > limits.adapters:
-        words = f"Limit reached: {limits.adapters} different adapters a day."
-        raise Exceeded("adapters", words, _until_midnight() if limits.adapters else None)
+        raise _too_many_adapters(limits.adapters)
+
+
+def _too_many_adapters(most: int) -> Exceeded:
+    words = f"Limit reached: {most} different adapters a day."
+    return Exceeded("adapters", words, _until_midnight() if most else None)
 
 
 def _wait_for(book: _Book, needed: int, now: float) -> float:

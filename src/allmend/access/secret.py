@@ -37,9 +37,14 @@ class Secret:
         return hash_of(self.text)
 
 
-def new() -> Secret:
-    """A key that nobody has: 43 letters and digits hold 256 bits."""
-    name, secret = ("".join(secrets.choice(_LETTERS) for _ in range(count)) for count in (_NAME, _SECRET))
+def new(name: str | None = None) -> Secret:
+    """A key that nobody has: 43 letters and digits hold 256 bits.
+
+    Args:
+        name: the public name of a key that gets another secret.
+    """
+    fresh, secret = ("".join(secrets.choice(_LETTERS) for _ in range(count)) for count in (_NAME, _SECRET))
+    name = name or fresh
     return Secret(name, f"allm_{name}_{secret}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,8 @@ from allmend.errors import UsageError, nearest
 
 BY = ("month", "day", "account", "key", "user", "route", "model", "adapter", "state")
 """What usage can be summed by."""
+COLUMNS = tuple(usage.c.keys())
+"""What a row says."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,15 @@ class Sum:
         return {**values.pop("group"), **values}
 
 
+SUMS = tuple(each.name for each in fields(Sum) if each.name != "group")
+"""What is said of every group."""
+
+
 def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | None = None,
             account: str | None = None) -> list[Sum]:  # fmt: skip
     """Sums of what is settled or was cancelled, a row a group, unit and currency.
+
+    What failed or was lost is counted where `state` is among the groups alone: nobody is billed for it.
 
     Args:
         by: from `BY`.
@@ -62,7 +70,7 @@ def summary(by: Sequence[str] = ("month", "account", "model"), *, month: str | N
             func.sum(usage.c.completion).label("completion"),
             func.sum(usage.c.cost).label("cost"),
         )
-        .where(*_where(month, account), usage.c.state != "open")
+        .where(*_where(month, account), *([usage.c.state != "open"] if "state" in by else [_billed()]))
         .group_by(*columns, usage.c.unit, usage.c.currency)
         .order_by(*columns, usage.c.unit, usage.c.currency)
     )
@@ -107,12 +115,16 @@ def _column(name: str) -> ColumnElement[Any]:
     return usage.c["key_id" if name == "key" else name]
 
 
+def _billed() -> ColumnElement[bool]:
+    return (usage.c.state == "settled") | (usage.c.state == "cancelled")
+
+
 def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if month is not None:
-        if not re.fullmatch(r"\d{4}-\d{2}", month):
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
             raise UsageError(f"{month!r} is no month", where="--month", hint="Like 2026-11.")
         found.append(usage.c.day.startswith(month))
     if account is not None:
-        found.append(usage.c.account == account)
+        found.append(func.lower(usage.c.account) == account.lower())  # As accounts are found by their names.
     return found

@@ -32,11 +32,18 @@ class User:
 
 def named(headers: Mapping[str, str]) -> str | None:
     """The user that a request names; None where none is, or the name is no printable text of at most 200 characters."""
-    for header in HEADERS:
-        name = headers.get(header, "").strip()
-        if name:
-            return name if len(name) <= 200 and name.isprintable() else None
-    return None
+    name = given(headers)
+    return name if name and len(name) <= 200 and name.isprintable() else None
+
+
+def given(headers: Mapping[str, str]) -> str:
+    """What stands where a user is named; empty where nothing does."""
+    name = next((name for header in HEADERS if (name := headers.get(header, "").strip())), "")
+    try:
+        # Web servers read headers as Latin-1; programs that name people write UTF-8.
+        return name.encode("latin-1").decode()
+    except UnicodeError:
+        return name
 
 
 def needs_look_up(key: str, user: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from allmend.cli.columns import plain, print_columns
 from allmend.cli.show import notes, out, print_json
 from allmend.verbs.keys_create import KeysCreateSettings, keys_create
 from allmend.verbs.keys_limits import KeysLimitsSettings, keys_limits
@@ -36,9 +38,8 @@ def list_command(*, account: str | None = None, revoked: bool = False, json: boo
     if not found:
         notes().print("No keys yet: `allmend keys create NAME` makes one.", markup=False)
         return
-    table = _table("key", "name", "account", "state", "scopes", "limits", "expires", "last used")
-    for key in found:
-        table.add_row(
+    rows = [
+        [
             f"allm_{key.id}",
             key.name,
             key.account,
@@ -47,8 +48,10 @@ def list_command(*, account: str | None = None, revoked: bool = False, json: boo
             key.limits.words() or "none",
             _when(key.expires) if key.expires else "never",
             _when(key.last_used) if key.last_used else "never",
-        )
-    out().print(table)
+        ]
+        for key in found
+    ]
+    print_columns(["key", "name", "account", "state", "scopes", "limits", "expires", "last used"], rows)
 
 
 @app.command(name="create")
@@ -79,6 +82,27 @@ def create_command(
     notes().print("  Keep it now: it is not shown again.", style="dim")
 
 
+@app.command(name="rotate")
+def rotate_command(key: str, /, *, json: bool = False) -> None:
+    """Give a key another secret, shown this once; the one before is refused, limits and users stay.
+
+    Parameters
+    ----------
+    key
+        Its public name, the beginning of it, or your name for it.
+    json
+        Print JSON.
+    """
+    from allmend.access import keys
+
+    made = keys.rotate(key)
+    if json:
+        print_json({**made.key.to_dict(), "text": made.text})
+        return
+    out().print(made.text, markup=False)
+    notes().print("  The secret before is refused from now on. Keep this one: it is not shown again.", style="dim")
+
+
 @app.command(name="revoke")
 def revoke_command(key: str, /, *, json: bool = False) -> None:
     """Refuse a key from now on; running servers follow within a second.
@@ -96,7 +120,7 @@ def revoke_command(key: str, /, *, json: bool = False) -> None:
     if json:
         print_json(found.to_dict())
         return
-    out().print(f"allm_{found.id} ({found.name}) of {found.account} is revoked", markup=False)
+    out().print(f"allm_{found.id} ({plain(found.name)}) of {found.account} is revoked", markup=False)
 
 
 @app.command(name="limits")
@@ -145,10 +169,7 @@ def scopes_command(*, json: bool = False) -> None:
     if json:
         print_json(known)
         return
-    table = _table("scope", "allows")
-    for scope, words in known.items():
-        table.add_row(scope, words)
-    out().print(table)
+    print_columns(["scope", "allows"], [[scope, words] for scope, words in known.items()])
 
 
 @app.command(name="accounts")
@@ -166,11 +187,19 @@ def accounts_command(*, json: bool = False) -> None:
     if json:
         print_json([account.to_dict() for account in found])
         return
-    table = _table("name", "kind", "made", "")
-    for each in found:
-        state = "disabled" if each.disabled else "administrator" if each.administrator else ""
-        table.add_row(each.name, each.kind, _when(each.created), state)
-    out().print(table)
+    if not found:
+        notes().print("No accounts yet: `allmend keys account NAME` makes one.", markup=False)
+        return
+    rows = [
+        [
+            each.name,
+            each.kind,
+            _when(each.created),
+            "disabled" if each.disabled else "administrator" if each.administrator else "",
+        ]
+        for each in found
+    ]
+    print_columns(["name", "kind", "made", "state"], rows)
 
 
 @app.command(name="account")
@@ -260,20 +289,18 @@ def audit_command(*, actor: str | None = None, action: str | None = None, limit:
     if json:
         print_json([entry.to_dict() for entry in found])
         return
-    table = _table("when", "who", "did", "to", "")
-    for entry in found:
-        said = ", ".join(f"{name} {value}" for name, value in entry.details.items() if value not in (None, "", []))
-        table.add_row(_when(entry.time), entry.actor, entry.action, entry.target, said)
-    out().print(table)
+    if not found:
+        notes().print("Nothing like that in the log.", markup=False)
+        return
+    rows = [[_when(entry.time), entry.actor, entry.action, entry.target, _said(entry.details)] for entry in found]
+    print_columns(["when", "who", "did", "to", "with"], rows)
 
 
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
+def _said(details: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in details.items() if value not in (None, "", [])}
+    return ", ".join(
+        f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in shown.items()
+    )
 
 
 def _when(seconds: float) -> str:

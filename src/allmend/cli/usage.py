@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json as json_format
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cyclopts import App
 
+from allmend.cli.columns import print_columns
 from allmend.cli.show import notes, out, print_json
 from allmend.errors import UsageError
 
@@ -47,30 +49,24 @@ def summary_command(
     if rows:
         _rows(usage.rows(month=month, account=account), as_csv=csv, as_json=json)
         return
-    found = usage.summary([name.strip() for name in by.split(",") if name.strip()], month=month, account=account)
-    values = [each.to_dict() for each in found]
+    groups = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
+    values = [each.to_dict() for each in usage.summary(groups, month=month, account=account)]
     if json:
         print_json(values)
     elif csv:
-        _csv(values)
-    elif not found:
-        notes().print("Nothing in the ledger yet: it is kept by a server with --with-keys.", markup=False)
+        _csv(values, [*groups, *usage.SUMS])
+    elif not values:
+        asked = " ".join([*([f"of {account}"] if account else []), *([f"in {month}"] if month else [])])
+        words = f"Nothing {asked} in the ledger" if asked else "Nothing in the ledger yet"
+        notes().print(f"{words}: it is kept by a server with --with-keys.", markup=False)
     else:
-        from rich.table import Table
-
-        # What says the same everywhere is left to --csv and --json; what is shown is never cut.
+        # What says the same everywhere is left to --csv and --json.
         silent = {"unit"} if all(each["unit"] == "tokens" for each in values) else set()
         silent |= {"currency"} if all(each["currency"] is None for each in values) else set()
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        shown = [[name, *("" if each[name] is None else str(each[name]) for each in values)] for name in values[0]]
-        shown = [column for column in shown if column[0] not in silent]
-        for name, *cells in shown:
-            right = isinstance(values[0][name], int)
-            width = max(map(len, (name, *cells)))
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=width)
-        for row in zip(*(cells for _, *cells in shown), strict=True):
-            table.add_row(*row)
-        out().print(table, crop=False)
+        names = [name for name in values[0] if name not in silent]
+        right = [name for name in names if isinstance(values[0][name], int)]
+        rows_ = [["" if each[name] is None else str(each[name]) for name in names] for each in values]
+        print_columns(names, rows_, right=right)
 
 
 @app.command(name="price")
@@ -109,7 +105,7 @@ def price_command(
         if prompt is None or completion is None:
             raise UsageError("a price has both --prompt and --completion")
         prices.put(model, prompt=prompt, completion=completion, cached=cached, currency=currency)
-    found = prices.of(prices.current(), model, None)
+    found = prices.of(prices.current(), model)
     if json:
         print_json(found.to_dict() if found else {})
     elif found is None:
@@ -124,15 +120,14 @@ def _rows(found: Any, *, as_csv: bool, as_json: bool) -> None:
         for row in found:
             sys.stdout.write(json_format.dumps(row, ensure_ascii=False) + "\n")
     elif as_csv:
-        _csv(found)
+        from allmend.access import usage
+
+        _csv(found, usage.COLUMNS)
     else:
         raise UsageError("rows are for programs", where="--rows", hint="Give --csv or --json too.")
 
 
-def _csv(values: Any) -> None:
-    writer = None
-    for row in values:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
+def _csv(values: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()  # Also where nothing follows: what reads it finds its columns.
+    writer.writerows(values)

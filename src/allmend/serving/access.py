@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -23,6 +24,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_log = logging.getLogger(__name__)
 _OPEN = ("/health", "/ready")
 """What a load balancer asks, which holds no key."""
 LAST = -10
@@ -77,6 +79,7 @@ class Access:
             return
         headers = Headers(scope=scope)
         visit: Visit | None = None
+        works = 0
         try:
             try:
                 visit = await self._visit(scope, headers)
@@ -86,15 +89,23 @@ class Access:
             except AllmendError as error:
                 await _answer(faults.of_error(error), send)
                 return
+            works = int(scope["method"] == "POST" and MARK not in scope)
+            self._desk.under_way += works
             scope["allmend.visit"] = visit
             await self._app(scope, self._counted(receive, self._most(scope, headers)), _with_headers(send, visit))
         finally:
-            if visit is not None:
-                await visit.close()
+            try:
+                if visit is not None:
+                    await visit.close()
+            except Fault as fault:
+                # The answer is out; a connection that breaks now would take the client's next request with it.
+                _log.error("a request's end was not written down: %s", fault.detail.message)
+            finally:
+                self._desk.under_way -= works
 
     async def _visit(self, scope: Scope, headers: Headers) -> Visit:
         if (who := scope.get(MARK)) is not None:
-            return await self._inside(who, scope["path"], headers)
+            return await self._inside(who, scope["path"])
         self._check_host(headers)
         self._check_size(headers, self._most(scope, headers))
         path = scope["path"]
@@ -105,41 +116,45 @@ class Access:
         if not principal.anywhere(needed):
             raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
         visit = Visit(self._desk, principal, headers)
+        visit.name_user(headers)
         if scope["method"] == "POST":
-            if self._desk.draining:
-                again = {"retry-after": "1", "connection": "close", "x-should-retry": "true"}
-                words = "The server is shutting down."
-                raise Fault(503, words, type="server_error", code="shutting_down", headers=again)
+            self._check_draining()
             try:
-                await visit.enter(path, headers)
+                await visit.enter(path)
             except BaseException:
                 await visit.close()
                 raise
-        else:
-            visit.on_behalf(headers)
         return visit
 
-    async def _inside(self, who: Any, path: str, headers: Headers) -> Visit:
+    async def _inside(self, who: Any, path: str) -> Visit:
         """A request of a batch: on the account of whoever made the batch, behind everybody else."""
+        self._check_draining()
         principal = who if isinstance(who, Principal) else OPEN
         needed = next((each for start, each in SCOPES if path.startswith(start)), "serve:admin")
         if not principal.anywhere(needed):
             raise Fault(403, f"This key does not cover {needed}.", type="permission_error", code="insufficient_scope")
         visit = Visit(self._desk, principal)
         try:
-            await visit.enter(path, headers)
+            await visit.enter(path)
         except BaseException:
             await visit.close()
             raise
         visit.priority = LAST
         return visit
 
+    def _check_draining(self) -> None:
+        if self._desk.draining:
+            again = {"retry-after": "1", "connection": "close", "x-should-retry": "true"}
+            words = "The server is shutting down."
+            raise Fault(503, words, type="server_error", code="shutting_down", headers=again)
+
     async def _principal(self, headers: Headers) -> Principal:
         if self._desk.is_open:
             return OPEN
         kind, _, given = headers.get("authorization", "").partition(" ")
         given = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "").strip()
-        if self._desk.word is not None and hmac.compare_digest(given.encode(), self._desk.word.encode()):
+        # Headers are read as Latin-1: these are the bytes that came.
+        if self._desk.word is not None and hmac.compare_digest(given.encode("latin-1"), self._desk.word.encode()):
             return WORD
         found = await self._of_database(given) if self._desk.keys else None
         if found is None:

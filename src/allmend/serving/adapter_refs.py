@@ -24,16 +24,24 @@ _IN_RELEASE = [f"adapter/{name}" for name in _FILES]
 """Where a release of `allmend ship` has them."""
 
 
-def split(text: str, flag: str = "--adapter") -> tuple[str, str]:
+def split(text: str) -> tuple[str, str]:
     """`NAME=REF` as (name, reference); raises `UsageError`."""
     name, separator, reference = text.partition("=")
     if not separator or not name or not reference:
-        raise UsageError(f"{text!r} is not NAME=REF", where=flag, hint=f"Like: {flag} mine=last:tune")
+        raise UsageError(f"{text!r} is not NAME=REF", where="--adapter", hint="Like: --adapter mine=last:tune")
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be an adapter's name", where=flag, hint="Letters, digits and . _ - / @ only."
+            f"{name!r} cannot be an adapter's name", where="--adapter", hint="Letters, digits and . _ - / @ only."
         )
     return name, reference
+
+
+def split_fallback(text: str) -> tuple[str, str]:
+    """`MODEL=OTHER` as both; raises `UsageError`."""
+    model, separator, other = text.partition("=")
+    if not separator or not model or not other:
+        raise UsageError(f"{text!r} is not MODEL=OTHER", where="--fallback", hint="Like: --fallback mine=gemma-3-270m")
+    return model, other
 
 
 def read(reference: str) -> AdapterWeights:

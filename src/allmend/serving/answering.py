@@ -13,6 +13,7 @@ from starlette.requests import Request
 from allmend.data.templates import Template
 from allmend.engines.text import Sampling, TokenInfo
 from allmend.engines.token_bytes import TokenBytes
+from allmend.errors import AllmendError
 from allmend.serving import visit as visits
 from allmend.serving.faults import Fault, context_exceeded
 from allmend.serving.gate import Overloaded
@@ -39,23 +40,27 @@ async def begin(
     _refuse_early(body, visit, registry)
     while True:
         for name, base in registry.unknown(body.model, body.lora):
-            # A key that does not cover it must not have it fetched either.
+            # A key that does not cover it, or may ask for no other, must not have it fetched either.
             visit.require_name("serve:chat", name, [base] if base else [each.name for each in registry.bases()])
-            await registry.lookups.wait(name, base)
+            visit.check_another_adapter()
+            with visit.discreet():
+                await registry.lookups.wait(name, base)
         quick = _is_quick(request, body, registry)
-        prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
+        with visit.discreet():
+            prepared = prepare(body, registry) if quick else await run_in_threadpool(prepare, body, registry)
         visit.require("serve:chat", prepared.target)
         try:
             if not registry.use(prepared.target.base):
                 continue  # It was replaced at this moment.
             try:
+                _check_up(body, visit, prepared, registry)
                 visit.admit(prepared.target, answers=len(prepared.requests), tokens=_most_tokens(prepared))
             except BaseException:
                 registry.done(prepared.target.base)
                 raise
         except Overloaded as error:
-            other = visit.desk.fallbacks.get(body.model) or visit.desk.fallbacks.get(prepared.target.base.name)
-            if other is None or visit.fallback_from is not None:
+            other = _fallback(body, visit, prepared, registry)
+            if other is None:
                 raise visits.overloaded(error) from None
             visit.fallback_from = body.model
             visit.headers["x-fallback-from"] = body.model
@@ -67,6 +72,32 @@ async def begin(
         if body.stream:
             await running.start()
         return prepared, running
+
+
+def _fallback(body: Common, visit: Visit, prepared: Prepared, registry: Registry) -> str | None:
+    """What answers in its place; None where nothing may, or the key does not cover that."""
+    fallbacks = visit.desk.fallbacks
+    other = fallbacks.get(body.model) or fallbacks.get(prepared.target.base.name)
+    if other is None or visit.fallback_from is not None:
+        return None
+    try:
+        visit.require("serve:chat", registry.find(other))
+    except (Fault, AllmendError):
+        return None  # Who may not ask for it, or finds it gone, is told of the model that was asked for.
+    return other
+
+
+def _check_up(body: Common, visit: Visit, prepared: Prepared, registry: Registry) -> None:
+    """Raise `Overloaded` where the engine starts again after a crash and another may answer meanwhile."""
+    if _is_up(prepared.target):
+        return
+    other = _fallback(body, visit, prepared, registry)
+    if other is not None and _is_up(registry.find(other)):
+        raise Overloaded("The engine starts again.", retry_after=1.0, place=1)
+
+
+def _is_up(target: Target) -> bool:
+    return bool(getattr(target.base.engine, "is_up", True))
 
 
 def _is_quick(request: Request, body: Common, registry: Registry) -> bool:

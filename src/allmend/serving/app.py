@@ -115,18 +115,24 @@ def create_app(
 
 def _add_routes(app: FastAPI, registry: Registry) -> None:
     @app.get("/v1/models", tags=["models"], responses={key: _WRONG[key] for key in (401, 403)})
-    async def list_models() -> ModelList:
-        """Models and adapters that can be asked for."""
-        cards = [_base_card(base) for base in registry.bases()]
-        cards += [_adapter_card(adapter, registry) for adapter in registry.adapters()]
-        return ModelList(data=cards + more.cards(registry))
+    async def list_models(request: Request) -> ModelList:
+        """Models and adapters that the key covers."""
+        may = visits.of(request).sees
+        cards = [_base_card(base) for base in registry.bases() if may(base.name)]
+        cards += [_adapter_card(each, registry) for each in registry.adapters() if may(each.name, each.base)]
+        return ModelList(data=cards + [card for card in more.cards(registry) if may(card.id)])
 
     @app.get("/v1/models/{model:path}", tags=["models"], responses={key: _WRONG[key] for key in (401, 403, 404)})
-    async def retrieve_model(model: str) -> ModelCard:
+    async def retrieve_model(request: Request, model: str) -> ModelCard:
         """One of them, by any of its spellings."""
-        if registry.services.get(model) is not None:
+        visit = visits.of(request)
+        if registry.services.get(model) is not None and visit.sees(model):
             return next(card for card in more.cards(registry) if card.id == model)
-        target = registry.find(model)
+        with visit.discreet():
+            target = registry.find(model)
+        adapter = next(iter(target.adapters), None)
+        if not (visit.sees(adapter.name, adapter.base) if adapter else visit.sees(target.base.name)):
+            raise NotFound(f"The model {model!r} does not exist here")
         return _adapter_card(target.adapters[0], registry) if target.adapters else _base_card(target.base)
 
     @app.post("/v1/chat/completions", tags=["text"], response_model=ChatCompletion, responses=_STREAMED)

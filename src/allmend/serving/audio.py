@@ -97,8 +97,9 @@ async def transcribe(
         words=words,
     )
     engine: TranscribeEngine = service.engine
-    recording = await file.read()
     async with charged(request, "serve:audio", service.name, unit="seconds") as charge:
+        # Read when its turn has come: what waits lies on disk.
+        recording = await file.read()
         try:
             heard = await run_in_threadpool(engine.hear, recording, hearing)
         except InputError as error:
@@ -106,6 +107,7 @@ async def transcribe(
             raise Fault(400, words_, param="language" if "language" in error.message else "file") from None
         charge.prompt = _seconds(heard)
         if form.get("stream"):
+            charge.goes_on = True
             return _streamed(heard)
         segments = await run_in_threadpool(list, heard.segments)
     return _rendered(heard, segments, wanted, translate)

@@ -236,9 +236,12 @@ class Runner:
             if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
                 gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
                 return inside.Answered(401, {}, json.dumps(gone.body()).encode())
+            if principal is not None:
+                # The user behind the key, whose limits hold here too.
+                principal = principal.behalf_of(user)
             self._running += 1
             try:
-                answered = await inside.post(self._app, line.url, body, principal, user)
+                answered = await inside.post(self._app, line.url, body, principal)
             finally:
                 self._running -= 1
             if self._closing():

@@ -33,12 +33,14 @@ class Desk:
     queue: int = 1024
     """Answers that may wait, for each base."""
     fallbacks: Mapping[str, str] = field(default_factory=dict)
-    """What answers instead of a model when it is overloaded or comes back from a crash."""
+    """What answers instead of a model when it is overloaded or its engine comes back from a crash."""
     quotas: Quotas = field(default_factory=Quotas)
     ledger: Ledger | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     draining: bool = False
     """No new work is taken: the server is about to stop."""
+    under_way: int = 0
+    """Requests that ask for work and are not over; not those of batches, which go on after a restart."""
 
     @property
     def is_open(self) -> bool:
@@ -47,10 +49,22 @@ class Desk:
 
     def gate(self, base: Base) -> Gate:
         """The queue before a base's engine."""
-        if base.name not in self.gates:
-            tokens = getattr(base.engine, "memory_tokens", None)
-            self.gates[base.name] = Gate(self.parallel, tokens=tokens, longest=self.longest, queue=self.queue)
-        return self.gates[base.name]
+        gate = self._gate(base.name, self.parallel)
+        gate.tokens = getattr(base.engine, "memory_tokens", None)
+        return gate
+
+    def gate_of(self, service: str, at_once: int) -> Gate:
+        """The queue before what is served beside text.
+
+        Args:
+            at_once: how many of its requests are worked on beside each other.
+        """
+        return self._gate(f"{service}/", at_once)
+
+    def _gate(self, name: str, at_once: int) -> Gate:
+        if name not in self.gates:
+            self.gates[name] = Gate(at_once, longest=self.longest, queue=self.queue)
+        return self.gates[name]
 
     def close(self) -> None:
         """Write what is left in the ledger."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from allmend.engines.embed import EmbedEngine, Rows
 from allmend.errors import InputError
 from allmend.serving import services
-from allmend.serving.charge import charged
+from allmend.serving.charge import charged, refuse_early
 from allmend.serving.faults import Fault
 from allmend.serving.inside import MARK
 from allmend.serving.registry import Registry
@@ -24,6 +24,8 @@ from allmend.serving.requests import TokenId
 if TYPE_CHECKING:
     import numpy as np
 
+AT_ONCE = 32
+"""Requests whose rows are computed in turn: the engine gives each of them an equal share."""
 _MOST = 2048
 """Texts of a request, as OpenAI has it."""
 
@@ -91,6 +93,7 @@ async def answer(request: Request, body: EmbeddingRequest, registry: Registry) -
     """Embed; an `EmbeddingList`."""
     service = services.find(registry, body.model, "embed")
     engine: EmbedEngine = service.engine
+    refuse_early(request, service.name, AT_ONCE)
     rows = await run_in_threadpool(_rows, engine, body)
     if rows.cut and body.truncate is False:
         words = f"input[{rows.cut[0]}] has more than the {engine.limit} tokens that this model reads."
@@ -98,7 +101,7 @@ async def answer(request: Request, body: EmbeddingRequest, registry: Registry) -
     if body.dimensions is not None and body.dimensions > engine.width:
         words = f"This model's vectors have {engine.width} numbers; {body.dimensions} were asked for."
         raise Fault(400, words, param="dimensions", code="invalid_value")
-    async with charged(request, "serve:embeddings", service.name, most=rows.count) as charge:
+    async with charged(request, "serve:embeddings", service.name, most=rows.count, at_once=AT_ONCE) as charge:
         charge.prompt = rows.count
         vectors = await vectors_of(engine, rows, low=bool(request.scope.get(MARK)))
     if registry.meter is not None:

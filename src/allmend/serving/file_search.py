@@ -39,11 +39,8 @@ async def searched(body: ChatRequest, registry: Registry, request: Request) -> C
     tools = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     if not tools:
         return body
-    principal = visits.of(request).principal
-    for identity in (identity for tool in tools for identity in tool.vector_store_ids):
-        if not principal.allows("serve:search", identity):
-            words = f"This key does not cover serve:search on {identity[:80]}."
-            raise Fault(403, words, type="permission_error", code="insufficient_scope")
+    for identity in {each: None for tool in tools for each in tool.vector_store_ids}:
+        visits.of(request).require_resource("serve:search", identity)
     rest = [tool for tool in body.tools or () if not isinstance(tool, FileSearchTool)]
     changes: dict[str, Any] = {"tools": rest or None}
     if not rest and body.tool_choice == "required":

@@ -26,6 +26,9 @@ from dataclasses import dataclass, field
 _SMOOTH = 0.2
 """Weight of the newest answer in the estimate of how long one takes, and of how far that is off."""
 _FIRST_GUESS = 1.0
+_MOST_LEFT = 64
+"""Places that were given up and may lie in the queue until they would have come in: clients that come and go while
+one waits long would fill memory with theirs."""
 _OVERDUE = 0.25
 """What an answer that has taken as long as they do is given still, in parts of that."""
 
@@ -77,7 +80,8 @@ class Gate:
 
     Args:
         answers: most answers at once.
-        tokens: tokens of keys and values that the engine holds; None where it has no such bound.
+        tokens: tokens of keys and values that the engine holds; None where it has no such bound. May be changed:
+            another model under the same name, or a process that was started again, can hold another number.
         longest: seconds that anybody is let wait.
         queue: answers that may wait at once.
     """
@@ -91,10 +95,11 @@ class Gate:
         queue: int = 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._answers, self._tokens, self._longest, self._queue = answers, tokens, longest, queue
+        self.tokens = tokens
+        self._answers, self._longest, self._queue = answers, longest, queue
         self._clock = clock
         self._heap: list[Place] = []
-        self._waiting = 0
+        self._waiting = self._left = 0
         self._running = self._held = 0
         self._finish: dict[str, float] = {}
         self._active: Counter[str] = Counter()
@@ -181,7 +186,12 @@ class Gate:
         else:
             place.admitted.cancel()
             self._waiting -= place.answers
+            self._left += 1
         self._let_in()
+        if self._left > _MOST_LEFT and self._left > len(self._heap) // 2:
+            self._heap = [each for each in self._heap if not each.gone]
+            heapq.heapify(self._heap)
+            self._left = 0
 
     def position(self, place: Place) -> int:
         """Its place now, from 1; 0 when it is in."""
@@ -211,7 +221,7 @@ class Gate:
             return True  # Alone, a request may be larger than all the room: the engine takes it piece by piece.
         if self._running + place.answers > self._answers:
             return False
-        return self._tokens is None or self._held + place.tokens <= self._tokens
+        return self.tokens is None or self._held + place.tokens <= self.tokens
 
     def _admit(self, place: Place) -> None:
         self._running += place.answers
@@ -229,4 +239,6 @@ class Gate:
                     return
                 self._waiting -= place.answers
                 self._admit(place)
+            else:
+                self._left -= 1
             heapq.heappop(self._heap)

@@ -10,8 +10,6 @@ from typing import Any
 
 from starlette.requests import Request
 
-from allmend.access import users
-
 MARK = "allmend.inside"
 """In the scope of a request that came from inside: it was let in when its batch was made. Nobody can send it."""
 _ANYBODY = "operator"
@@ -40,9 +38,8 @@ def owner_of(request: Request) -> str:
     return f"{principal.account}/{user}" if user else str(principal.account)
 
 
-async def post(app: Any, path: str, body: bytes, principal: Any = None, user: str | None = None) -> Answered:
-    """The application's answer to a POST of JSON, on behalf of whoever `principal` is, and of the user behind it."""
-    behind = [(users.HEADERS[0].encode(), user.encode("latin-1"))] if user else []
+async def post(app: Any, path: str, body: bytes, principal: Any = None) -> Answered:
+    """The application's answer to a POST of JSON, on behalf of whoever `principal` is."""
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -53,7 +50,7 @@ async def post(app: Any, path: str, body: bytes, principal: Any = None, user: st
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json"), *behind],
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
         "client": ("127.0.0.1", 0),
         "server": ("127.0.0.1", 0),
         "state": {},

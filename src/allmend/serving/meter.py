@@ -77,6 +77,11 @@ class Meter:
             shelf = registry.shelf(base.name)
             self._loaded.labels(base.name).set(shelf.loaded)
             self._reads.labels(base.name).set(shelf.reads)
+        queues = self.desk.gates if self.desk is not None else {}
+        for service in registry.services.all():
+            if (queue := queues.get(f"{service.name}/")) is not None:
+                self._waiting.labels(service.name).set(queue.waiting)
+                self._refused.labels(service.name).set(queue.refused)
         return generate_latest(self._collected)
 
 

@@ -84,24 +84,34 @@ class Registry:
         with self._lock:
             mine = [adapter for adapter in self._adapters.values() if adapter.base == name]
             before = self._shelves[name]
-        gone = []
-        for adapter in mine:
-            try:
-                weights, again = before.read(adapter.name)
-                _check_base(weights, made, adapter.name)
-                shelf.add(adapter.name, weights, again)
-            except AllmendError:
-                gone.append(adapter.name)
+        carried = {adapter.name: adapter for adapter in mine if self._carry(adapter, before, shelf, made)}
         with self._lock:
             old, self._bases[name], self._shelves[name] = self._bases[name], made, shelf
+            # Also those that were loaded, or loaded anew, in the meantime.
+            gone = [each.name for each in self._adapters.values() if each.base == name and not _same(each, carried)]
             for each in gone:
-                self._adapters.pop(each, None)
+                del self._adapters[each]
+            left = [each for each in carried if each not in self._adapters]
             idle = not self._uses[id(old)]
             if not idle:
                 self._retired[id(old)] = old
+        for each in left:
+            shelf.remove(each)
         if idle:
             old.engine.close()
         return gone
+
+    def _carry(self, adapter: ServedAdapter, before: Shelf, shelf: Shelf, made: Base) -> bool:
+        """Whether an adapter fits the model that takes its base's place, and is on its shelf."""
+        try:
+            weights, again = before.read(adapter.name)
+            _check_base(weights, made, adapter.name)
+            # Files that are no longer those that were put into service are not what its name stands for.
+            if fits := weights.identity == adapter.identity:
+                shelf.add(adapter.name, weights, again)
+        except (AllmendError, KeyError):  # It was taken out of service meanwhile.
+            return False
+        return fits
 
     def add_adapter(
         self, name: str, weights: AdapterWeights, *, base: str | None = None, replace: bool = False
@@ -316,6 +326,11 @@ class Registry:
     def _free(self, name: str) -> None:
         if name in self._bases or name in self._adapters or self.services.get(name) is not None:
             raise UsageError(f"the name {name!r} is taken", hint="Every model and adapter needs a name of its own.")
+
+
+def _same(adapter: ServedAdapter, carried: dict[str, ServedAdapter]) -> bool:
+    known = carried.get(adapter.name)
+    return known is not None and known.identity == adapter.identity
 
 
 def _check_base(weights: AdapterWeights, base: Base, name: str) -> None:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from allmend.serving import services
+from allmend.serving import embeddings, services
 from allmend.serving.answering import new_id
-from allmend.serving.charge import charged
+from allmend.serving.charge import AT_ONCE, charged
 from allmend.serving.embeddings import vectors_of
 from allmend.serving.registry import Registry
 from allmend.serving.services import Service
@@ -87,7 +87,8 @@ async def answer(request: Request, body: RerankRequest, registry: Registry) -> R
     method: Literal["cross-encoder", "cosine"] = "cross-encoder" if service.kind == "rank" else "cosine"
     # A token has a byte at least, and no model reads more than fits.
     most = sum(min(len(f"{body.query}{text}".encode()) + 8, service.limit) for text in texts)
-    async with charged(request, "serve:embeddings", service.name, most=most) as charge:
+    at_once = AT_ONCE if method == "cross-encoder" else embeddings.AT_ONCE
+    async with charged(request, "serve:embeddings", service.name, most=most, at_once=at_once) as charge:
         if method == "cross-encoder":
             scores, tokens = await run_in_threadpool(service.engine.scores, body.query, texts)
         else:

@@ -17,7 +17,7 @@ from allmend.serving.faults import Fault
 from allmend.serving.registry import Registry
 from allmend.serving.responses import PromptDetails, UsageCount
 from allmend.serving.targets import Target
-from allmend.serving.visit import Visit
+from allmend.serving.visit import Visit, too_late
 
 T = TypeVar("T")
 _LOOK_FOR_CLIENT = 0.25
@@ -98,7 +98,8 @@ class Running:
         self._left = self._computing = 0
         self._usages: dict[int, Usage] = {}
         self._tickets: list[Any] = []
-        self._failed = self._settled = self._ended = False
+        self._failed = self._settled = self._ended = self._expired = False
+        self._alarm: asyncio.TimerHandle | None = None
         visit.works(self.end)
 
     @property
@@ -122,11 +123,13 @@ class Running:
         if self._tickets:
             return
         await self._visit.turn()
-        self._visit.open(self._target.base.name, self._target.label)
+        self._visit.open(self._target.base.name, self._target.label, adapters=self._target.adapters)
         if self._target.adapters:
             holding = run_in_threadpool(self._registry.hold, self._target)
             await _seen_through(holding, lambda _: self._registry.release(self._target))
         self._left = self._computing = len(self._requests)
+        if (left := self._visit.seconds_left) is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(left, 0.0), self._expire)
         try:
             for index, request in enumerate(self._requests):
                 self._tickets.append(await self._submit(request, self._sink(index)))
@@ -171,6 +174,11 @@ class Running:
         for ticket in self._tickets:
             ticket.cancel()
 
+    def _expire(self) -> None:
+        """Nobody needs the answer any more: stop computing it."""
+        self._expired = self._left > 0
+        self.cancel()
+
     def _count(self, index: int, piece: Piece) -> None:
         if piece.usage is not None:
             self._usages[index] = piece.usage
@@ -203,6 +211,8 @@ class Running:
             self.cancel()
 
     def _raise_failure(self, piece: Piece) -> None:
+        if self._expired and piece.finish == "cancelled":
+            raise too_late()  # What was computed until then is written down.
         self._failed = piece.finish in ("error", "lost", "cancelled")
         if self._failed:
             raise _failure(piece)
@@ -224,6 +234,8 @@ class Running:
         if self._ended:
             return
         self._ended = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.cancel()
         try:
             while self._left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from allmend.access.listening import Listener, bind, is_loopback
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from allmend.serving.desk import Desk
     from allmend.serving.registry import Registry
+
+_LOOK = 0.05
+"""Seconds between looks whether the last answer has ended."""
 
 __all__ = ["Server", "bind", "check_exposure", "is_loopback", "tls_options"]
 
@@ -72,9 +76,16 @@ class Server(Listener):
         self.desk = desk
 
     def close(self, *, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
-        """Take no new work, let answers under way and in the queue have `grace` seconds, then end the rest."""
+        """Take no new work, let answers under way and in the queue have `grace` seconds, then end the rest.
+
+        Until they have ended the port stays open: who comes is told to come again elsewhere, and whoever asks `/ready`
+        that nobody should be sent here.
+        """
         self.desk.draining = True
-        super().close(grace=grace, hurry=hurry)
+        until = time.monotonic() + grace
+        while self.desk.under_way and time.monotonic() < until and not (hurry is not None and hurry.is_set()):
+            time.sleep(_LOOK)
+        super().close(grace=max(until - time.monotonic(), 0.0), hurry=hurry)
         self.desk.close()
 
     def end_what_is_left(self) -> None:

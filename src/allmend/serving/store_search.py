@@ -14,7 +14,7 @@ from allmend.documents.store import Found, Index
 from allmend.engines.embed import Rows
 from allmend.serving import visit as visits
 from allmend.serving.charge import charged
-from allmend.serving.embeddings import vectors_of
+from allmend.serving.embeddings import AT_ONCE, vectors_of
 from allmend.serving.faults import Fault
 from allmend.serving.inside import owner_of
 from allmend.serving.searching import Ranking
@@ -31,7 +31,9 @@ async def answer(request: Request, stores: Stores, identity: str, body: SearchRe
     tokens = sum(rows.count for rows in question.rows)
     service = question.service
     visits.of(request).route = "/v1/vector_stores/search"  # Without the store's id: usage is summed by route.
-    async with charged(request, "serve:search", service.name, most=tokens, resource=identity) as charge:
+    async with charged(
+        request, "serve:search", service.name, most=tokens, resource=identity, at_once=AT_ONCE
+    ) as charge:
         charge.prompt = tokens
         return await question.answer()
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +20,7 @@ from allmend.access import users
 from allmend.access.limits import Limits
 from allmend.access.principal import Principal
 from allmend.access.quotas import Admission, Exceeded, Holder
-from allmend.errors import AllmendError
+from allmend.errors import AllmendError, NotFound
 from allmend.serving.desk import OPEN, Desk
 from allmend.serving.faults import Fault
 from allmend.serving.gate import Gate, Overloaded, Place, TooLate
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from allmend.access.ledger import Unit
-    from allmend.serving.targets import Target
+    from allmend.serving.targets import ServedAdapter, Target
 
 _LONGEST_DEADLINE = 86400.0
 
@@ -60,20 +61,32 @@ class Visit:
         self._work: Callable[[], Awaitable[None]] | None = None
 
     @property
+    def seconds_left(self) -> float | None:
+        """Until its deadline; None where it has none."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    @property
     def share(self) -> str:
         """Whose share of the server this counts against: the key's, or that of the user behind it."""
         return f"{self.principal.key or ''}/{self.principal.user or ''}"
 
-    async def enter(self, route: str, headers: Mapping[str, str]) -> None:
+    def name_user(self, headers: Mapping[str, str]) -> None:
+        """Take the user that the request names for its user, where its key allows that; raises `Fault` 400 for none.
+
+        Whatever the method: files, batches and stores are the user's own.
+        """
+        if self.desk.keys and self.principal.limits.forwarded_users:
+            self.principal = self.principal.behalf_of(_named(headers))
+
+    async def enter(self, route: str) -> None:
         """Count the request against the limits of its key and user; raises `Fault` 429."""
         self.route = route
         if self.principal.key is None or not self.desk.keys:
             return
         limits, key = self.principal.limits, self.principal.key
         holders: list[tuple[Holder, Limits]] = [((key, None), limits)]
-        named = users.named(headers) if limits.forwarded_users else None
+        named = self.principal.user
         if named is not None:
-            self.principal = self.principal.behalf_of(named)
             asked = users.needs_look_up(key, named)
             known = await run_in_threadpool(users.get, key, named) if asked else users.get(key, named)
             self.user_adapter = known.adapter if known else None
@@ -90,11 +103,6 @@ class Visit:
             raise exceeded(error) from None
         self.headers |= self._admission.headers()
 
-    def on_behalf(self, headers: Mapping[str, str]) -> None:
-        """Let it be the named user's, where the key allows that; for requests that are not counted."""
-        if self.principal.key is not None and self.desk.keys and self.principal.limits.forwarded_users:
-            self.principal = self.principal.behalf_of(users.named(headers))
-
     def require(self, scope: str, target: Target | None = None) -> None:
         """Raise `Fault` 403 where the key does not cover `scope` on what was asked for."""
         names: list[str | None] = [None]
@@ -109,6 +117,27 @@ class Visit:
                     403, f"This key does not cover {scope}{about}.", type="permission_error", code="insufficient_scope"
                 )
 
+    def sees(self, name: str, base: str | None = None) -> bool:
+        """Whether the key covers a model, or an adapter on its base: a customer's key shows no other customers."""
+        names = [name] if base is None else [name, f"{base}:{name}"]
+        return any(self.principal.allows("serve:read", each) for each in names)
+
+    @contextmanager
+    def discreet(self) -> Iterator[None]:
+        """What is not found names what is near it, but not to a key that covers some of it alone."""
+        try:
+            yield
+        except NotFound as error:
+            if self.principal.allows("serve:read"):
+                raise
+            raise NotFound(error.message, where=error.where) from None
+
+    def require_resource(self, scope: str, resource: str) -> None:
+        """Raise `Fault` 403 where the key does not cover `scope` on what has this name."""
+        if not self.principal.allows(scope, resource):
+            words = f"This key does not cover {scope} on {resource[:200]}."
+            raise Fault(403, words, type="permission_error", code="insufficient_scope")
+
     def require_name(self, scope: str, adapter: str, bases: Sequence[str]) -> None:
         """Raise `Fault` 403 where the key does not cover `scope` on an adapter that is not served yet on any base."""
         names = [adapter, *(f"{base}:{adapter}" for base in bases)]
@@ -122,16 +151,19 @@ class Visit:
         Args:
             tokens: most tokens that prompts and answers can need together.
         """
-        gate = self.desk.gate(target.base)
-        place = gate.enter(self.share, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
-        self._gate, self._place = gate, place
+        self.queue(self.desk.gate(target.base), answers=answers, tokens=tokens)
         try:
-            self.reserve(tokens, [adapter.digest for adapter in target.adapters])
+            self.reserve(tokens, [adapter.identity for adapter in target.adapters])
         except Fault:
-            gate.leave(place)
+            self.leave_gate()
             raise
         if self.desk.ledger is not None:
             self.headers["x-usage-id"] = self.id
+
+    def queue(self, gate: Gate, *, answers: int = 1, tokens: int = 0) -> None:
+        """Take a place in a queue; raises `Overloaded`."""
+        place = gate.enter(self.share, answers=answers, tokens=tokens, priority=self.priority, deadline=self.deadline)
+        self._gate, self._place = gate, place
         self.headers["x-queue-place"] = str(place.position)
         self.headers["x-queue-estimate"] = f"{place.estimate:.2f}"
 
@@ -143,6 +175,14 @@ class Visit:
             except Exceeded as error:
                 raise exceeded(error) from None
             self.headers |= self._admission.headers()
+
+    def check_another_adapter(self) -> None:
+        """Raise `Fault` 429 where the key may ask for no adapter that it did not ask for today."""
+        if self._admission is not None:
+            try:
+                self._admission.check_another_adapter()
+            except Exceeded as error:
+                raise exceeded(error) from None
 
     async def turn(self, at_most: float | None = None) -> bool:
         """Wait for the turn; False when it has not come after `at_most` seconds. Raises `Fault` at the deadline."""
@@ -160,17 +200,19 @@ class Visit:
         now = self._gate.position(self._place)
         return now, self._gate.estimate(now)
 
-    def open(self, model: str, adapter: str | None = None, unit: Unit = "tokens") -> None:
+    def open(
+        self, model: str, adapter: str | None = None, unit: Unit = "tokens", adapters: Sequence[ServedAdapter] = ()
+    ) -> None:
         """Write into the ledger that an answer begins; `settle` sees to it that it is written."""
         self._unit = unit
         if self.desk.ledger is None or self._opening is not None:
             return
         from allmend.access.ledger import Opening
 
-        who = self.principal
+        who, names = self.principal, tuple(each.name for each in adapters)
         self.headers["x-usage-id"] = self.id
         self._opening = self.desk.ledger.open(
-            Opening(self.id, who.key, who.account, who.user, self.route, model, adapter, unit)
+            Opening(self.id, who.key, who.account, who.user, self.route, model, adapter, unit, names)
         )
 
     async def settle(self, *, prompt: int, cached: int, completion: int, state: str = "settled") -> None:
@@ -202,10 +244,22 @@ class Visit:
                 await self._work()
         finally:
             self.leave_gate()
-            if self._opening is not None and not self._settled:
-                await self.settle(prompt=0, cached=0, completion=0, state="failed")
-            if self._admission is not None:
-                self._admission.leave()
+            try:
+                if self._opening is not None and not self._settled:
+                    await self.settle(prompt=0, cached=0, completion=0, state="failed")
+            finally:
+                # Also where the ledger cannot be written: the key's place among its requests at once is free again.
+                if self._admission is not None:
+                    self._admission.leave()
+
+
+def _named(headers: Mapping[str, str]) -> str | None:
+    """The user that a request names. One that cannot be told apart must not pass as nobody: that has no limits."""
+    named = users.named(headers)
+    if named is None and users.given(headers):
+        words = "The user that the request names has to be printable text of at most 200 characters."
+        raise Fault(400, words, code="invalid_user")
+    return named
 
 
 def of(request: Request) -> Visit:

@@ -58,6 +58,9 @@ def keys_limits(
     if settings.user == "*":
         before = found.limits.each_user.stored() if found.limits.each_user else {}
         return keys.set_limits(key, found.limits.model_copy(update={"each_user": changed(before)}))
+    if users.named({users.HEADERS[0]: settings.user}) is None or settings.user != settings.user.strip():
+        words = "a user's name is printable text of at most 200 characters"
+        raise UsageError(words, where="--user", hint="As the server in front sends it.")
     known = users.get(found.id, settings.user)
     limits = changed(known.limits.stored() if known else {})
     wanted = known.adapter if known and settings.adapter is None else settings.adapter

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from allmend.errors import UsageError
+from allmend.errors import AllmendError, UsageError
 from allmend.verbs.serve_engine import Note
 from allmend.verbs.settings import Duration, Settings, Size
 
@@ -186,7 +186,7 @@ def start(
     tls = server.tls_options(settings.tls_cert, settings.tls_key)
     has_key = settings.with_keys or key is not None
     server.check_exposure(settings.host, key=has_key, tls=bool(tls), insecure=settings.insecure)
-    fallbacks = dict(adapter_refs.split(text, "--fallback") for text in settings.fallback)
+    fallbacks = [adapter_refs.split_fallback(text) for text in settings.fallback]
     wanted = [adapter_refs.split(text) for text in settings.adapter]
     with ExitStack() as undo:
         listening = server.bind(settings.host, settings.port)
@@ -205,7 +205,7 @@ def start(
         indexes = open_indexes(settings.index, registry, progress=progress, note=note)
         for name, read in adapters:
             registry.add_adapter(name, read)
-        desk = _desk(settings, key, fallbacks)
+        desk = _desk(settings, key, _fallbacks(fallbacks, registry))
         undo.callback(desk.close)
         app = create_app(
             registry,
@@ -249,6 +249,33 @@ def _add(
         return
     loaded, made = load(name)
     registry.add_base(loaded, made, answer_limit=settings.answer)
+
+
+def _fallbacks(wanted: list[tuple[str, str]], registry: Registry) -> dict[str, str]:
+    """MODEL: OTHER, by the names they are served under; a folder may be named by its last part.
+
+    Raises `UsageError` for one that could not answer: that would be found out under the worst load.
+    """
+    names = [*(base.name for base in registry.bases()), *(adapter.name for adapter in registry.adapters())]
+
+    def served(name: str) -> str:
+        found = [each for each in names if each == name] or [each for each in names if Path(each).name == name]
+        if len(found) == 1:
+            return found[0]
+        try:
+            registry.find(name)
+        except AllmendError as error:
+            raise UsageError(f"{name!r} is not served here", where="--fallback", hint=error.hint) from None
+        return name  # In one of the other spellings.
+
+    made: dict[str, str] = {}
+    for name, other in wanted:
+        # What stands in has to be there; what it stands in for may come with its first request.
+        model = name if "/" in name and registry.unknown(name) else served(name)
+        made[model] = served(other)
+        if made[model] == model:
+            raise UsageError(f"{model!r} cannot stand in for itself", where="--fallback")
+    return made
 
 
 def _desk(settings: ServeSettings, key: str | None, fallbacks: dict[str, str]) -> Desk:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
+from allmend.engines.apart.line import Line, pickled
 from allmend.engines.apart.process import EngineProcess
 from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Submit
 from allmend.engines.text import (
@@ -23,7 +24,7 @@ from allmend.engines.text import (
     gather,
     together,
 )
-from allmend.errors import NotFound, Unavailable, nearest
+from allmend.errors import AllmendError, NotFound, Unavailable, nearest
 
 _PAUSES = (0.0, 0.5, 2.0, 8.0, 30.0)
 """Seconds before each further attempt to start a process that does not come up."""
@@ -58,16 +59,18 @@ class ApartEngine:
         self._build = build
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
         self._sinks: dict[int, tuple[Sink, ApartTicket]] = {}
         self._calls: dict[int, Future[Any]] = {}
         self._adapters: dict[str, object] = {}
+        self._refused: dict[str, AllmendError] = {}
+        """Adapters that could not be had again when the process was started again, and why."""
         self._up = threading.Event()
-        self._waiting: list[Submit] = []
+        self._waiting: list[tuple[int, Any]] = []
         self._closing = False
         self.restarts = 0
         self.started = 0.0
         self._process = EngineProcess(build)
+        self._line = Line(self._process.connection)
         self._came_up()
         self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
         self._thread.start()
@@ -92,6 +95,11 @@ class ApartEngine:
         """The process's number."""
         return self._process.pid
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the process is there and built."""
+        return self._up.is_set()
+
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
         return tuple(self._adapters)
@@ -102,9 +110,12 @@ class ApartEngine:
         sent = AdapterFile(str(folder), str(identity)) if folder is not None else weights
         self._call("add_adapter", name, sent)
         self._adapters[name] = sent
+        self._refused.pop(name, None)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
+        if self._refused.pop(name, None) is not None:
+            return
         if name not in self._adapters:
             raise self._no_adapter(name)
         del self._adapters[name]
@@ -119,18 +130,18 @@ class ApartEngine:
         """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts."""
         for use in request.adapters:
             if use.name not in self._adapters:
-                raise self._no_adapter(use.name)
+                raise self._refused.get(use.name) or self._no_adapter(use.name)
         number = next(self._numbers)
         ticket = ApartTicket(self, number)
-        message = Submit(number, request)
+        message = pickled(Submit(number, request))
         with self._lock:
             if self._closing:
                 raise Unavailable("the engine is closed")
             self._sinks[number] = (sink, ticket)
-            if not self._up.is_set():
-                self._waiting.append(message)
-                return ticket
-        self._send(message)
+            if self._up.is_set():
+                self._line.say(message)
+            else:
+                self._waiting.append((number, message))
         return ticket
 
     def generate(self, requests: Sequence[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -154,7 +165,7 @@ class ApartEngine:
             if self._closing:
                 return
             self._closing = True
-        self._process.hang_up()
+        self._line.hang_up()
         self._process.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=30)
@@ -167,17 +178,18 @@ class ApartEngine:
         self.started = time.monotonic()
         with self._lock:
             waiting, self._waiting = self._waiting, []
+            for _, message in waiting:
+                self._line.say(message)
             self._up.set()
-        for message in waiting:
-            self._send(message)
 
     def _run(self) -> None:
         """Hand pieces on; when the process is gone, tell those it left, and start another."""
         while not self._is_closing():
-            self._listen(self._process.connection)
+            self._listen(self._line.connection)
             self._up.clear()
             if self._is_closing():
                 return
+            self._line.hang_up()
             self._fail("lost", "the engine's process ended")
             self._process.end()
             if not self._start_again():
@@ -237,9 +249,9 @@ class ApartEngine:
                 self._fail("lost", f"the engine's process does not start: {error}")
                 continue
             with self._lock:
-                self._process = process
+                self._process, self._line = process, Line(process.connection)
                 if self._is_closing():
-                    process.hang_up()
+                    self._line.hang_up()
                     process.end()
                     return False
             self.restarts += 1
@@ -259,6 +271,8 @@ class ApartEngine:
                 return  # It ended again; `_run` sees that too.
             if isinstance(answer, Answer) and answer.error is not None:
                 self._adapters.pop(name, None)
+                why = answer.error
+                self._refused[name] = why if isinstance(why, AllmendError) else Unavailable(str(why))
 
     def _is_closing(self) -> bool:
         return self._closing
@@ -277,35 +291,39 @@ class ApartEngine:
                 call.set_exception(Unavailable(why, hint="It starts again; try once more."))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        if not self._up.wait(_CALL_SECONDS) or self._closing:
-            raise Unavailable("the engine's process is not there")
         number = next(self._numbers)
         answer: Future[Any] = Future()
-        self._calls[number] = answer
-        self._send(Call(number, method, arguments))
-        return answer.result(timeout=_CALL_SECONDS)
+        message = pickled(Call(number, method, arguments))
+        until = time.monotonic() + _CALL_SECONDS
+        said = False
+        while not said:
+            if not self._up.wait(max(until - time.monotonic(), 0.0)) or self._closing:
+                raise Unavailable("the engine's process is not there", hint="It starts again; try once more.")
+            with self._lock:
+                # Either before its end is told to those who wait, or to the next one.
+                if said := self._up.is_set():
+                    self._calls[number] = answer
+                    self._line.say(message)
+        try:
+            return answer.result(timeout=_CALL_SECONDS)
+        except TimeoutError:
+            self._calls.pop(number, None)
+            raise Unavailable("the engine's process does not answer") from None
 
     def _cancel(self, number: int) -> None:
         with self._lock:
             known = self._sinks.get(number)
-            waits = [message for message in self._waiting if message.number == number]
+            waits = [each for each in self._waiting if each[0] == number]
             if known is None:
                 return
             if waits:
                 self._waiting.remove(waits[0])
                 del self._sinks[number]
+            elif self._up.is_set():
+                self._line.say(pickled(Cancel(number)))
         if waits:
             known[1].accepted.set_result(None)
             known[0](Piece(finish="cancelled", usage=Usage(0, 0)))
-        else:
-            self._send(Cancel(number))
-
-    def _send(self, message: Any) -> None:
-        try:
-            with self._sending:
-                self._process.connection.send(message)
-        except OSError:
-            pass  # The process is gone: whoever waits for an answer is told by `_run`.
 
 
 def start(function: str, arguments: tuple[Any, ...]) -> tuple[ApartEngine, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -57,15 +56,6 @@ class EngineProcess:
     def pid(self) -> int:
         """Its number."""
         return self._process.pid
-
-    def hang_up(self) -> None:
-        """Close the connection for both sides; the process ends by itself then."""
-        # Closing alone would leave a thread of ours that reads from it waiting for ever.
-        try:
-            with socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
-                copy.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, once it is gone; raises `subprocess.TimeoutExpired` after so many seconds."""

@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,19 @@ def main(descriptor: int) -> None:
     os._exit(0)
 
 
+_GRAMMARS_AT_ONCE = 4
+"""Grammars that are compiled beside each other."""
+
+
 class _Worker:
     def __init__(self, engine: TextEngine, connection: Connection) -> None:
         self._engine, self._connection = engine, connection
         self._out: queue.SimpleQueue[tuple[int, Piece] | Answer] = queue.SimpleQueue()
         self._tickets: dict[int, Ticket] = {}
+        self._early: dict[int, bool] = {}
+        """Requests whose grammar is being compiled: whether they were cancelled meanwhile."""
+        self._guard = threading.Lock()
+        self._compiling = ThreadPoolExecutor(_GRAMMARS_AT_ONCE, thread_name_prefix="allmend-grammar")
         threading.Thread(target=self._write, name="allmend-pieces", daemon=True).start()
 
     def run(self) -> None:
@@ -55,11 +64,14 @@ class _Worker:
             except (EOFError, OSError):
                 return
             if isinstance(message, Submit):
-                self._submit(message)
+                if message.request.sampling.grammar is None:
+                    self._submit(message)
+                else:
+                    # Compiling one can take seconds, which whoever comes next is not to wait for.
+                    self._early[message.number] = False
+                    self._compiling.submit(self._submit, message)
             elif isinstance(message, Cancel):
-                ticket = self._tickets.get(message.number)
-                if ticket is not None:
-                    ticket.cancel()
+                self._cancel(message.number)
             elif isinstance(message, Call):
                 # Reading an adapter takes its time; requests are not to wait for that.
                 threading.Thread(target=self._call, args=(message,), daemon=True).start()
@@ -74,14 +86,28 @@ class _Worker:
             self._out.put((number, piece))
 
         try:
-            self._tickets[number] = self._engine.submit(message.request, sink)
+            ticket = self._engine.submit(message.request, sink)
         except Exception as error:
+            self._early.pop(number, None)
             self._out.put(Answer(number, error=_portable(error)))
             return
+        with self._guard:
+            self._tickets[number] = ticket
+            cancelled = self._early.pop(number, False)
+        if cancelled:
+            ticket.cancel()
         if ended.is_set():
             # Its last piece may have been sent before there was a ticket to take away.
             self._tickets.pop(number, None)
         self._out.put(Answer(number))
+
+    def _cancel(self, number: int) -> None:
+        with self._guard:
+            ticket = self._tickets.get(number)
+            if ticket is None and number in self._early:
+                self._early[number] = True
+        if ticket is not None:
+            ticket.cancel()
 
     def _call(self, message: Call) -> None:
         try:
