@@ -32,7 +32,7 @@ import httpx
 from processes import children, memory
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
+sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 
 class Soak:

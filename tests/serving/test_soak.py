@@ -14,7 +14,7 @@ BENCH = Path(__file__).parents[2] / "bench" / "serve"
 
 @pytest.fixture
 def soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     monkeypatch.setenv("ALLMEND_HOME", str(tmp_path))
     monkeypatch.setenv("ALLMEND_DATABASE", "")
     from allmend import database
