@@ -10,9 +10,9 @@ about five minutes on two idle cores; with --formats only those are measured, an
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -32,11 +32,6 @@ from allmend.verbs.tuning_rows import read_dataset
 
 FORMATS = "f16,bf16,q8_0,q6_k,q5_k_m,q5_0,q4_k_m,q4_k_s,q4_0,q3_k_m,q2_k"
 RESULT = Path(__file__).with_suffix(".json")
-
-
-def option(name: str, usual: str) -> str:
-    """The word after `--name`."""
-    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else usual
 
 
 def row(name: str, found: Any, allowed: thresholds.Limit) -> dict[str, object]:
@@ -87,7 +82,12 @@ def rounded(run: str, prompts: int) -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure and write the result."""
-    run, prompts, formats = sys.argv[1], int(option("--prompts", "48")), option("--formats", FORMATS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--prompts", type=int, default=48)
+    parser.add_argument("--formats", default=FORMATS)
+    asked = parser.parse_args()
+    run, prompts, formats = asked.run, asked.prompts, asked.formats
     before = json.loads(RESULT.read_text())["rows"] if RESULT.exists() and formats != FORMATS else []
     rows = shipped(run, formats, prompts) + rounded(run, prompts)
     new = {(one["artefact"], one["consumer"]) for one in rows}
