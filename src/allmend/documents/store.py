@@ -13,8 +13,9 @@ import re
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -355,8 +356,11 @@ class Index:
                 graph.add(ids, matrix)
                 for old in self._folder.glob("graph-*.usearch"):
                     old.unlink(missing_ok=True)
-                hidden = self._folder / ".graph.new"
-                graph.save(str(hidden))
-                hidden.replace(path)
+                # Several servers may make the same; where there is no room for it, it is made again the next time.
+                hidden = self._folder / f".graph-{uuid.uuid4().hex}.new"
+                with suppress(OSError, RuntimeError):
+                    graph.save(str(hidden))
+                    hidden.replace(path)
+                hidden.unlink(missing_ok=True)
             self._graph = version, graph
             return graph
