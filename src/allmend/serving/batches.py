@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from allmend.errors import InputError, UsageError
-from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchRequest, Line, Status, used
+from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchErrors, BatchRequest, Line, Status, used
 from allmend.serving.faults import Missing
 from allmend.serving.files import Expiry, Files
 from allmend.serving.lists import Listed, Page
@@ -38,7 +39,10 @@ class Place:
 
 
 class Batches:
-    """Batches of everybody. `ID.json` is the batch, `ID.out` and `ID.err` what was answered so far, a line each."""
+    """Batches of everybody.
+
+    `ID.json` is the batch, `ID.in` its requests, `ID.out` and `ID.err` what was answered so far, a line each.
+    """
 
     def __init__(self, root: Path, files: Files) -> None:
         self.files = files
@@ -70,6 +74,7 @@ class Batches:
         )
         self._root.mkdir(parents=True, exist_ok=True)
         keep = body.output_expires_after.model_dump() if body.output_expires_after else None
+        self._hold(made.id, self.files.content(body.input_file_id, owner))
         who = {"key": getattr(principal, "key", None), "user": getattr(principal, "user", None)}
         self._write({"owner": owner, **who, "keep": keep}, made)
         return made
@@ -163,8 +168,21 @@ class Batches:
             handle.seek(place.start)
             return _line(handle.read(place.length), batch.endpoint, set())
 
+    def _hold(self, identity: str, content: Path) -> None:
+        """Keep a file's bytes until the batch has ended: its owner may delete it, and it may expire before."""
+        kept = self._root / f"{identity}.in"
+        try:
+            os.link(content, kept)
+        except FileNotFoundError:
+            raise Missing("the file was deleted") from None
+        except OSError:  # Not every disk has links.
+            shutil.copyfile(content, kept)
+
     def _input(self, batch: Batch) -> IO[bytes]:
-        return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
+        try:
+            return (self._root / f"{batch.id}.in").open("rb")
+        except FileNotFoundError:  # One that was made before files were held.
+            return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
         """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
@@ -225,9 +243,13 @@ class Batches:
                     with path.open("rb") as handle:
                         changes["usage"] = used(json.loads(line)["response"]["body"] for line in handle)
         ended = self.update(batch.id, **changes)
-        for ending in ("out", "err"):
+        for ending in ("in", "out", "err"):
             (self._root / f"{batch.id}.{ending}").unlink(missing_ok=True)
         return ended
+
+    def fail(self, batch: Batch, problems: list[BatchError]) -> Batch:
+        """End a batch whose file cannot be worked through."""
+        return self.finish(self.update(batch.id, errors=BatchErrors(data=problems)), "failed")
 
     def _read(self, identity: str) -> dict[str, Any] | None:
         try:
