@@ -290,6 +290,39 @@ def test_a_batch_that_ended_while_others_were_looked_for_is_not_asked_again(tmp_
     assert (asked, batches.get(made.id).status) == (3, "completed")
 
 
+def test_of_two_servers_over_one_home_each_has_its_own_batches_and_those_of_one_that_is_gone(tmp_path: Path) -> None:
+    files = Files(tmp_path / "files")
+    one, two, gone = (Batches(tmp_path / "batches", files) for _ in range(3))
+    made = [kept(each, "anna", 4, {"status": 200}) for each in (one, two)]
+    left = kept(gone, "ben", 4, {"status": 200})
+    asked: list[Batches] = []
+
+    def noting(batches: Batches) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            asked.append(batches)
+            await answering(scope, receive, send)
+
+        return answer
+
+    async def work() -> None:
+        counter: Any = Counter()
+        running = [asyncio.create_task(Runner(noting(each), counter, each).run()) for each in (one, two)]
+        async with asyncio.timeout(120):
+            while any(one.get(each.id).status != "completed" for each in made):
+                await asyncio.sleep(0.02)
+            assert (one.get(left.id).status, asked.count(one), asked.count(two)) == ("validating", 4, 4)
+            gone.claims.leave()  # As when its process ends.
+            while one.get(left.id).status != "completed":
+                await asyncio.sleep(0.02)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    asyncio.run(work())
+    assert len(asked) == 12 and one.get(left.id).request_counts.completed == 4
+    assert not list((tmp_path / "batches").glob(".server-*"))
+
+
 def test_a_batchs_file_may_go_once_it_is_made(tmp_path: Path) -> None:
     batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
     made = kept(batches, "anna", 3, {"status": 200})
@@ -305,7 +338,7 @@ def test_a_batchs_file_may_go_once_it_is_made(tmp_path: Path) -> None:
     asyncio.run(work())
     ended = batches.get(made.id)
     assert (ended.status, ended.request_counts.completed) == ("completed", 3)
-    assert [each.name for each in (tmp_path / "batches").iterdir()] == [f"{made.id}.json"]
+    assert [each.name for each in (tmp_path / "batches").glob("batch_*")] == [f"{made.id}.json"]
 
 
 def test_what_was_not_asked_in_time_is_said_and_files_go_when_they_should(

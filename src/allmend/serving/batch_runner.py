@@ -13,7 +13,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from allmend.serving import inside
-from allmend.serving.batch_api import OPEN, Batch, BatchError, Counts
+from allmend.serving.batch_api import Batch, BatchError, Counts
 from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
@@ -101,6 +101,7 @@ class Runner:
             for task in self._active.values():
                 task.cancel()
             await asyncio.gather(*self._active.values(), return_exceptions=True)
+            self._batches.claims.leave()
 
     async def _open(self) -> list[tuple[str, Batch]]:
         try:
@@ -114,10 +115,9 @@ class Runner:
 
     async def _whole(self, name: str, batch: Batch) -> None:
         try:
-            # It may have come to its end since it was found.
-            batch = await run_in_threadpool(self._batches.get, batch.id)
-            if batch.status in OPEN:
-                await self._batch(batch)
+            # It may have come to its end since it was found, or another server was quicker.
+            if (taken := await run_in_threadpool(self._batches.take, batch.id)) is not None:
+                await self._batch(taken)
         except Exception as error:  # a full disk must not end the work on every other batch
             _log.error("batch %s stopped, and is tried again", batch.id, exc_info=error)
             await asyncio.sleep(_AGAIN)
