@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -66,7 +67,8 @@ def _processor() -> bytes:
 
 def _compile(command: list[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    hidden = target.with_name(f".{target.name}.{os.getpid()}.new")
+    # Threads, and machines that share a home, may make the same one at the same time.
+    hidden = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:
         subprocess.run([*command, "-o", str(hidden)], capture_output=True, timeout=_SECONDS, check=True)
         hidden.replace(target)

@@ -82,6 +82,14 @@ def test_a_kernel_with_other_permissions_is_not_used(tmp_path: Path, kernels: Po
     receipt, job = _run(tmp_path, kernels, _settings(tmp_path), "1")
     assert receipt.ended == "finished"
     assert job.kernel == ("started", "what the run may do or its packages have changed")
+    _wait_for(kernels)
+    # Somebody looked at the notebook when its permissions had changed: what was made before that fits no longer.
+    wider = _settings(tmp_path, network={"hosts": ["two.example"]})
+    kernels.keep("n.ipynb", wider)
+    ready, _ = kernels.take("n.ipynb", wider)
+    if ready is not None:
+        ready.close()
+    assert ready is None or ready.box.settings == wider
 
 
 def test_what_waits_too_long_or_has_died_is_taken_away(

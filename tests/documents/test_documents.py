@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -139,11 +140,19 @@ def test_a_word_file_is_read_with_its_tables_notes_and_boxes() -> None:
         ("a.html", b'<meta charset="idna">\xe9t\xe9', "\u00e9t\u00e9"),
         ("a.txt", b"one\r\ntwo\rthree", "one\ntwo\nthree"),
         ("a.ipynb", b'{"cells": [{"cell_type": "code", "source": "a\\ud83d"}]}', "a\ufffd"),
+        ("v1.2/README", b"Read me.", "Read me."),
+        ("LICENSE", "\u00a9 us".encode("utf-16"), "\u00a9 us"),
         ("a.ipynb", b'{"worksheets": [{"cells": [{"cell_type": "code", "input": ["x = 1"]}]}]}', "x = 1"),
     ],
 )
 def test_text_is_read_in_the_encoding_that_it_is_in(name: str, content: bytes, says: str) -> None:
     assert text_of(name, content) == says
+
+
+@pytest.mark.parametrize("name", ["program", "a.bin", "v1.md/program"])
+def test_a_program_is_no_text(name: str) -> None:
+    with pytest.raises(ValueError, match="this kind of file is not read"):
+        text_of(name, Path(sys.executable).read_bytes()[:10_000])
 
 
 def test_a_page_of_a_pdf_that_cannot_be_read_leaves_the_others() -> None:

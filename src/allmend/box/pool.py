@@ -61,11 +61,11 @@ class Pool:
             kept = self._ready.pop(name, []) if not settings.uploads else []
             known = self._wanted.get(name)
             same = known is not None and known[0] == plain
-            found = next((ready for ready in kept if same and _usable(ready)), None)
-            rest = [ready for ready in kept if ready is not found]
-            if rest and same:
-                self._ready[name] = [ready for ready in rest if _usable(ready)]
-                rest = [ready for ready in rest if not _usable(ready)]
+            fit = [ready for ready in kept if _fits(ready, plain)]
+            rest = [ready for ready in kept if ready not in fit]
+            found = fit.pop(0) if fit else None
+            if fit:
+                self._ready[name] = fit
             self._want(name, plain)
             why = self._trouble.get(name, "none was ready")
         for ready in rest:
@@ -82,6 +82,8 @@ class Pool:
             self._want(name, _plain(settings))
 
     def _want(self, name: Hashable, settings: Settings) -> None:
+        if name in self._wanted and self._wanted[name][0] != settings:
+            self._trouble.pop(name, None)
         self._wanted[name] = (settings, time.monotonic())
         self._wanted.move_to_end(name)
         while len(self._wanted) > max(1, self.most):
@@ -124,9 +126,10 @@ class Pool:
             if now - asked_at > KEEP_SECONDS:
                 del self._wanted[name]
         for name, kept in list(self._ready.items()):
-            stale = [r for r in kept if name not in self._wanted or now - r.made_at > KEEP_SECONDS or not _usable(r)]
-            self._ready[name] = [ready for ready in kept if ready not in stale]
-            old += stale
+            wanted = self._wanted.get(name)
+            fresh = [r for r in kept if wanted and now - r.made_at <= KEEP_SECONDS and _fits(r, wanted[0])]
+            self._ready[name] = fresh
+            old += [ready for ready in kept if ready not in fresh]
         return old
 
     def _missing(self) -> tuple[Hashable, Settings] | None:
@@ -169,9 +172,10 @@ def _plain(settings: Settings) -> Settings:
     return replace(settings, permissions=settings.permissions.model_copy(update={"files": files}), ask=None, uploads=())
 
 
-def _usable(ready: Ready) -> bool:
+def _fits(ready: Ready, settings: Settings) -> bool:
+    """Whether it was made from these settings, which may have changed since, and can be used."""
     box = ready.box
-    if box.ended is not None or not box.alive:
+    if box.settings != settings or box.ended is not None or not box.alive:
         return False
     return shutil.disk_usage(box.scratch.path).free >= box.limits.disk
 

@@ -20,6 +20,8 @@ MOST_BYTES = 64 << 20
 MOST_SECONDS = 40.0
 """After which no further page of a file is begun: a book's first half is worth more than nothing of it."""
 
+_NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+"""Control characters other than those that old printers, terminals and backspaced manuals know."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HEADING = re.compile(r"^#{1,6} +(\S.{0,119})$", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(```|~~~).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
@@ -42,7 +44,7 @@ def read(given: bytes) -> bytes:
         ValueError: the file is not what its name says, or of a kind that is not read.
     """
     head, _, content = given.partition(b"\n")
-    name = str(json.loads(head)["name"])
+    name = str(json.loads(head)["name"]).rpartition("/")[2]
     ending = name.rsplit(".", 1)[-1].lower() if "." in name else ""
     reader = READERS.get(ending)
     if reader is None:
@@ -88,6 +90,15 @@ def _clean(text: str) -> str:
 
 def _plain(content: bytes, *, declares: bool = False) -> Pages:
     yield None, text_of(content, declares=declares)
+
+
+def _nameless(content: bytes) -> Pages:
+    """README, LICENSE, Makefile: text, where it looks like some. Programs have bytes that no text has."""
+    start = content[:4096]
+    marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if not marked and _NO_TEXT.search(start):
+        raise ValueError("this kind of file is not read")
+    return _plain(content)
 
 
 def _html(content: bytes) -> Pages:
@@ -159,5 +170,6 @@ READERS: dict[str, Callable[[bytes], Pages]] = {
     "ipynb": _notebook,
     "pdf": _pdf,
     "docx": _word,
+    "": _nameless,
 }
-"""What reads a file, by the ending of its name."""
+"""What reads a file, by the ending of its name; "" is a name without one."""

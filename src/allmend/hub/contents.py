@@ -8,6 +8,7 @@ from allmend.hub.objects import File
 from allmend.hub.store import Store
 
 Bodies = AsyncIterator[bytes | memoryview]
+"""A body, piece by piece."""
 
 
 async def contents(store: Store, file: File, start: int = 0, end: int | None = None) -> Bodies:

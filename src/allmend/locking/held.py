@@ -46,7 +46,7 @@ class Held:
 
     @property
     def outside(self) -> dict[str, Any]:
-        """The box's way out: settings of `box.box.Settings`."""
+        """The box's way out: settings of `box.settings.Settings`."""
         return {"resolver": self.upstream.resolve, "connect": self.upstream.connect}
 
     @property

@@ -36,9 +36,6 @@ _SAFE = {
 }
 
 
-"""A body, piece by piece."""
-
-
 @dataclass(frozen=True)
 class _Hit:
     repository: Repository
