@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +214,8 @@ def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> No
     anna = kept(batches, "anna", 20, later)
     broken = kept(batches, "broken", 3, {"status": 200})
     (tmp_path / "batches" / f"{broken.id}.out").mkdir()  # what it is answered cannot be written
+    queued = kept(batches, "anna", 2, later)
+    batches.cancel(queued.id, "anna")
     ben, second = kept(batches, "ben", 20, {"status": 200}), kept(batches, "ben", 2, never)
 
     async def work() -> None:
@@ -220,9 +223,10 @@ def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> No
         running = asyncio.create_task(runner.run())
         try:
             async with asyncio.timeout(120):
-                while batches.get(second.id).status != "completed":
+                while batches.get(second.id).status != "completed" or batches.get(queued.id).status != "cancelled":
                     assert not running.done()
                     await asyncio.sleep(0.02)
+                # Not even its owner's other one, once nothing of it is to be asked.
                 assert batches.get(anna.id).status == batches.get(broken.id).status == "in_progress"
                 batches.cancel(anna.id, "anna")
                 while batches.get(anna.id).status != "cancelled":
@@ -236,6 +240,105 @@ def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> No
     assert (done.status, done.request_counts.completed) == ("completed", 20)
     assert done.usage is not None and (done.usage.input_tokens, done.usage.total_tokens) == (60, 60)
     assert batches.get(second.id).request_counts.failed == 2  # waiting would not have helped
+
+
+class LooksLong(Batches):
+    """Its second list is still being made when the batch that is on it has ended."""
+
+    def __init__(self, root: Path, files: Files) -> None:
+        super().__init__(root, files)
+        self.looks = 0
+        self.looked, self.ended = threading.Event(), threading.Event()
+
+    def open(self) -> list[tuple[str, Batch]]:
+        found = super().open()
+        self.looks += bool(found)
+        if self.looks == 2 and found:
+            self.looked.set()
+            self.ended.wait(60)
+        return found
+
+
+def test_a_batch_that_ended_while_others_were_looked_for_is_not_asked_again(tmp_path: Path) -> None:
+    batches = LooksLong(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 3, {"status": 200})
+    asked = 0
+
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        while not batches.looked.is_set():
+            await asyncio.sleep(0.01)
+        await answering(scope, receive, send)
+
+    async def work() -> None:
+        runner = Runner(counting, Counter(), batches)  # type: ignore[arg-type]
+        running = asyncio.create_task(runner.run())
+        try:
+            async with asyncio.timeout(120):
+                while batches.get(made.id).status != "completed" or runner._active:
+                    await asyncio.sleep(0.01)
+                batches.ended.set()
+                runner.wake()
+                await asyncio.sleep(0.5)
+        finally:
+            batches.ended.set()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(work())
+    assert (asked, batches.get(made.id).status) == (3, "completed")
+
+
+def test_of_two_servers_over_one_home_each_has_its_own_batches_and_those_of_one_that_is_gone(tmp_path: Path) -> None:
+    files = Files(tmp_path / "files")
+    one, two, gone = (Batches(tmp_path / "batches", files) for _ in range(3))
+    made = [kept(each, "anna", 4, {"status": 200}) for each in (one, two)]
+    left = kept(gone, "ben", 4, {"status": 200})
+    asked: list[Batches] = []
+
+    def noting(batches: Batches) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            asked.append(batches)
+            await answering(scope, receive, send)
+
+        return answer
+
+    async def work() -> None:
+        counter: Any = Counter()
+        running = [asyncio.create_task(Runner(noting(each), counter, each).run()) for each in (one, two)]
+        async with asyncio.timeout(120):
+            while any(one.get(each.id).status != "completed" for each in made):
+                await asyncio.sleep(0.02)
+            assert (one.get(left.id).status, asked.count(one), asked.count(two)) == ("validating", 4, 4)
+            gone.claims.leave()  # As when its process ends.
+            while one.get(left.id).status != "completed":
+                await asyncio.sleep(0.02)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    asyncio.run(work())
+    assert len(asked) == 12 and one.get(left.id).request_counts.completed == 4
+    assert not list((tmp_path / "batches").glob(".server-*"))
+
+
+def test_a_batchs_file_may_go_once_it_is_made(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 3, {"status": 200})
+    batches.files.delete(made.input_file_id, "anna")
+
+    async def work() -> None:
+        running = asyncio.create_task(Runner(answering, Counter(), batches).run())  # type: ignore[arg-type]
+        async with asyncio.timeout(120):
+            while batches.get(made.id).status not in ("completed", "failed"):
+                await asyncio.sleep(0.02)
+        running.cancel()
+
+    asyncio.run(work())
+    ended = batches.get(made.id)
+    assert (ended.status, ended.request_counts.completed) == ("completed", 3)
+    assert [each.name for each in (tmp_path / "batches").glob("batch_*")] == [f"{made.id}.json"]
 
 
 def test_what_was_not_asked_in_time_is_said_and_files_go_when_they_should(

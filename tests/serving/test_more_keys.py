@@ -310,7 +310,10 @@ def test_what_is_put_into_a_store_is_charged_and_within_the_limits(server: Serve
     with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as asking:
         ids = [asking.files.create(file=(f"{n}.txt", text.encode()), purpose="assistants").id for n in range(4)]
         store = asking.vector_stores.create(name="sea")
+        gate = server.desk.gate_of(model(server), 32)
+        before = gate._seconds
         asking.vector_stores.files.create(store.id, file_id=ids[0])
+        assert gate._seconds == before  # How long files take says nothing of how long an embedding does.
         batch = asking.vector_stores.file_batches.create(store.id, file_ids=ids[1:])
         assert (batch.file_counts.completed, batch.file_counts.failed) == (1, 2)
         states = [asking.vector_stores.files.retrieve(each, vector_store_id=store.id) for each in ids]

@@ -269,6 +269,11 @@ def test_a_field_of_a_form_that_is_not_known_is_named(more: Server, client: Open
     form = {"purpose": "batch", "expires_after": "1"}
     said = httpx.post(f"{more.url}/v1/files", data=form, files={"file": ("a", b"x")}).json()
     assert said["error"]["code"] == "unknown_parameter"
+    many = [("file", (f"{number}", b"x")) for number in range(9)]  # Each below a mebibyte stays in memory.
+    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "batch"}, files=many)
+    assert said.status_code == 400 and "Too many files" in said.json()["error"]["message"]
+    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "b" * 2**17}, files={"file": ("a", b"x")})
+    assert said.status_code == 400
     file = client.files.create(
         file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
     )

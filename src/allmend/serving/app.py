@@ -31,6 +31,9 @@ from allmend.serving.targets import Base, Served, ServedAdapter
 _MAX_BODY = 16 * 2**20
 """Bytes of a request; longer prompts than any context here have room for."""
 
+_FORM: Any = {"max_files": 2, "max_fields": 32, "max_part_size": 2**16}
+"""Of a form: a file is held on disk once it has a mebibyte, so that many small ones, or long fields, fill memory."""
+
 _ELSEWHERE = (
     "/v1/images",
     "/v1/audio",
@@ -90,6 +93,7 @@ def create_app(
         title="allmend",
         version=__version__,
         summary="Language models and personal adapters behind the OpenAI API.",
+        form_limits=_FORM,
         # The documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,

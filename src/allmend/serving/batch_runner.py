@@ -13,9 +13,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from allmend.serving import inside
-from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts
+from allmend.serving.batch_api import Batch, BatchError, Counts
 from allmend.serving.batches import Batches, Invalid, Place
-from allmend.serving.faults import Fault, bug
+from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,9 @@ class Runner:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
         self._running = 0
         self._active: dict[str, asyncio.Task[None]] = {}
-        """By owner."""
+        """By owner; those that have only to be ended, by their own name."""
+        self._begun: set[str] = set()
+        """Their names."""
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -83,8 +85,14 @@ class Runner:
             while not self._closing():
                 self._wake.clear()
                 for owner, batch in await self._open():
-                    if owner not in self._active and len(self._active) < _BATCHES:
-                        self._active[owner] = asyncio.create_task(self._whole(owner, batch))
+                    # What was cancelled while it waited for its owner's other ones waits no longer.
+                    over = _is_over(batch)
+                    name = batch.id if over else owner
+                    if batch.id in self._begun or name in self._active:
+                        continue
+                    if over or len(self._active) < _BATCHES:
+                        self._begun.add(batch.id)
+                        self._active[name] = asyncio.create_task(self._whole(name, batch))
                 try:
                     await asyncio.wait_for(self._wake.wait(), _LOOK)
                 except TimeoutError:
@@ -93,6 +101,7 @@ class Runner:
             for task in self._active.values():
                 task.cancel()
             await asyncio.gather(*self._active.values(), return_exceptions=True)
+            self._batches.claims.leave()
 
     async def _open(self) -> list[tuple[str, Batch]]:
         try:
@@ -104,14 +113,17 @@ class Runner:
     def _closing(self) -> bool:
         return self._registry.closing
 
-    async def _whole(self, owner: str, batch: Batch) -> None:
+    async def _whole(self, name: str, batch: Batch) -> None:
         try:
-            await self._batch(batch)
+            # It may have come to its end since it was found, or another server was quicker.
+            if (taken := await run_in_threadpool(self._batches.take, batch.id)) is not None:
+                await self._batch(taken)
         except Exception as error:  # a full disk must not end the work on every other batch
             _log.error("batch %s stopped, and is tried again", batch.id, exc_info=error)
             await asyncio.sleep(_AGAIN)
         finally:
-            del self._active[owner]
+            del self._active[name]
+            self._begun.discard(batch.id)
             self.wake()
 
     async def _batch(self, batch: Batch) -> None:
@@ -119,10 +131,11 @@ class Runner:
         try:
             lines = await run_in_threadpool(batches.lines, batch)
         except Invalid as invalid:
-            await self._fail(batch, invalid.problems)
+            await run_in_threadpool(batches.fail, batch, invalid.problems)
             return
-        except Exception as error:  # the file was deleted, or cannot be read
-            await self._fail(batch, [BatchError(code="unreadable_file", message=str(error)[:300])])
+        except Missing as error:  # the file was deleted
+            problem = BatchError(code="unreadable_file", message=error.message)
+            await run_in_threadpool(batches.fail, batch, [problem])
             return
         done, good, bad = await run_in_threadpool(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
@@ -144,12 +157,6 @@ class Runner:
         if status == "expired":
             await run_in_threadpool(batches.give_up, batch, work.left)
         await run_in_threadpool(batches.finish, now, status)
-
-    async def _fail(self, batch: Batch, problems: list[BatchError]) -> None:
-        errors = BatchErrors(data=problems)
-        await run_in_threadpool(
-            lambda: self._batches.update(batch.id, status="failed", failed_at=int(time.time()), errors=errors)
-        )
 
     async def _lines(self, work: _Work) -> bool:
         """Whether it came to an end: all answered, or stopped; not where the server stops before."""
@@ -184,8 +191,7 @@ class Runner:
             await asyncio.gather(*work.tasks, return_exceptions=True)
 
     async def _goes_on(self, batch: Batch) -> bool:
-        now = await run_in_threadpool(self._batches.get, batch.id)
-        return now.status != "cancelling" and time.time() < (now.expires_at or 1e18)
+        return not _is_over(await run_in_threadpool(self._batches.get, batch.id))
 
     def _share(self) -> int:
         """Requests that one batch may have under way."""
@@ -239,12 +245,14 @@ class Runner:
             if principal is not None:
                 # The user behind the key, whose limits hold here too.
                 principal = principal.behalf_of(user)
+                if not self._room():
+                    continue  # Others came in while the key was looked up.
             self._running += 1
             try:
                 answered = await inside.post(self._app, line.url, body, principal)
             finally:
                 self._running -= 1
-            if self._closing():
+            if self._closing() and answered.status != 200:
                 return None  # It is asked again after the restart.
             if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
                 return answered
@@ -254,6 +262,11 @@ class Runner:
                 if work.stopped or self._closing():
                     return None
                 await asyncio.sleep(_POLL)
+
+
+def _is_over(batch: Batch) -> bool:
+    """Whether nothing of it is to be asked any more."""
+    return batch.status == "cancelling" or time.time() >= (batch.expires_at or 1e18)
 
 
 def _named(answered: inside.Answered) -> float:

@@ -6,15 +6,17 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from allmend.errors import InputError, UsageError
-from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchRequest, Line, Status, used
+from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchErrors, BatchRequest, Line, Status, used
+from allmend.serving.claims import Claims
 from allmend.serving.faults import Missing
 from allmend.serving.files import Expiry, Files
 from allmend.serving.lists import Listed, Page
@@ -38,12 +40,16 @@ class Place:
 
 
 class Batches:
-    """Batches of everybody. `ID.json` is the batch, `ID.out` and `ID.err` what was answered so far, a line each."""
+    """Batches of everybody.
+
+    `ID.json` is the batch, `ID.in` its requests, `ID.out` and `ID.err` what was answered so far, a line each.
+    """
 
     def __init__(self, root: Path, files: Files) -> None:
         self.files = files
+        self.claims = Claims(root)
         self._root = root
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def create(self, body: BatchRequest, owner: str, principal: Any = None) -> Batch:
         """Take a batch on; its file is looked at before its first request.
@@ -55,7 +61,7 @@ class Batches:
         about = self.files.get(body.input_file_id, owner)
         if about.purpose != "batch":
             raise UsageError(f"the file's purpose is {about.purpose!r}, not 'batch'", where="input_file_id")
-        if sum(1 for whose, _ in self.open() if whose == owner) >= _MOST_OPEN:
+        if sum(1 for found, _ in self._open() if found["owner"] == owner) >= _MOST_OPEN:
             raise UsageError(f"{_MOST_OPEN} batches are open; wait for some of them")
         now = int(time.time())
         made = Batch(
@@ -70,8 +76,9 @@ class Batches:
         )
         self._root.mkdir(parents=True, exist_ok=True)
         keep = body.output_expires_after.model_dump() if body.output_expires_after else None
+        self._hold(made.id, self.files.content(body.input_file_id, owner))
         who = {"key": getattr(principal, "key", None), "user": getattr(principal, "user", None)}
-        self._write({"owner": owner, **who, "keep": keep}, made)
+        self._write({"owner": owner, **who, "keep": keep, "server": self.claims.enter()}, made)
         return made
 
     def get(self, identity: str, owner: str | None = None) -> Batch:
@@ -98,32 +105,59 @@ class Batches:
 
     def cancel(self, identity: str, owner: str) -> Batch:
         """Begin no more of its requests; raises `UsageError` where it has ended."""
-        with self._lock:
+        self.get(identity, owner)
+        with self._lock, self.claims.alone():
             batch = self.get(identity, owner)
             if batch.status not in OPEN:
                 raise UsageError(f"the batch is {batch.status}; it cannot be cancelled")
-            return self.update(identity, status="cancelling", cancelling_at=int(time.time()))
+            return self._change(identity, {"status": "cancelling", "cancelling_at": int(time.time())})
 
     def open(self) -> list[tuple[str, Batch]]:
-        """(owner, batch) of those that are not over, oldest first."""
-        values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
-        found = [(str(each["owner"]), Batch.model_validate(each["batch"])) for each in values if each]
-        return sorted(
-            (each for each in found if each[1].status in OPEN), key=lambda each: (each[1].created_at, each[1].id)
-        )
+        """(owner, batch) of those that are not over and that no other server has taken on, oldest first."""
+        free: dict[str | None, bool] = {}
+        mine = []
+        for found, batch in self._open():
+            server = found.get("server")
+            if server not in free:
+                free[server] = self.claims.is_free(server)
+            if free[server]:
+                mine.append((str(found["owner"]), batch))
+        return sorted(mine, key=lambda each: (each[1].created_at, each[1].id))
+
+    def _open(self) -> Iterator[tuple[dict[str, Any], Batch]]:
+        for path in self._root.glob("batch_*.json"):
+            if (found := self._read(path.stem)) is not None:
+                batch = Batch.model_validate(found["batch"])
+                if batch.status in OPEN:
+                    yield found, batch
+
+    def take(self, identity: str) -> Batch | None:
+        """Take a batch on; None for one that has ended, or that another server has."""
+        with self._lock, self.claims.alone():
+            found = self._read(identity)
+            batch = Batch.model_validate(found["batch"]) if found else None
+            if found is None or batch is None or batch.status not in OPEN:
+                return None
+            if not self.claims.is_free(found.get("server")):
+                return None
+            self._write({**found, "server": self.claims.enter()}, batch)
+            return batch
 
     def update(self, identity: str, **changes: Any) -> Batch:
         """Write changes down; a batch that is being cancelled stays so until it is cancelled."""
-        with self._lock:
-            found = self._read(identity)
-            if found is None:
-                raise Missing(f"there is no batch {identity!r}")
-            batch = Batch.model_validate(found["batch"])
-            if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
-                changes.pop("status")
-            made = batch.model_copy(update=changes)
-            self._write(found, made)
-            return made
+        with self._lock, self.claims.alone():
+            return self._change(identity, changes)
+
+    def _change(self, identity: str, changes: dict[str, Any]) -> Batch:
+        found = self._read(identity)
+        if found is None:
+            raise Missing(f"there is no batch {identity!r}")
+        batch = Batch.model_validate(found["batch"])
+        if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
+            changes.pop("status")
+        made = batch.model_copy(update=changes)
+        self._write(found, made)
+        return made
 
     def lines(self, batch: Batch) -> list[Place]:
         """Where the file's requests stand: it may be larger than memory should hold.
@@ -163,8 +197,21 @@ class Batches:
             handle.seek(place.start)
             return _line(handle.read(place.length), batch.endpoint, set())
 
+    def _hold(self, identity: str, content: Path) -> None:
+        """Keep a file's bytes until the batch has ended: its owner may delete it, and it may expire before."""
+        kept = self._root / f"{identity}.in"
+        try:
+            os.link(content, kept)
+        except FileNotFoundError:
+            raise Missing("the file was deleted") from None
+        except OSError:  # Not every disk has links.
+            shutil.copyfile(content, kept)
+
     def _input(self, batch: Batch) -> IO[bytes]:
-        return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
+        try:
+            return (self._root / f"{batch.id}.in").open("rb")
+        except FileNotFoundError:  # One that was made before files were held.
+            return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
         """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
@@ -225,9 +272,13 @@ class Batches:
                     with path.open("rb") as handle:
                         changes["usage"] = used(json.loads(line)["response"]["body"] for line in handle)
         ended = self.update(batch.id, **changes)
-        for ending in ("out", "err"):
+        for ending in ("in", "out", "err"):
             (self._root / f"{batch.id}.{ending}").unlink(missing_ok=True)
         return ended
+
+    def fail(self, batch: Batch, problems: list[BatchError]) -> Batch:
+        """End a batch whose file cannot be worked through."""
+        return self.finish(self.update(batch.id, errors=BatchErrors(data=problems)), "failed")
 
     def _read(self, identity: str) -> dict[str, Any] | None:
         try:

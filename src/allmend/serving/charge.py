@@ -52,15 +52,17 @@ async def charged(
     unit: Unit = "tokens",
     resource: str | None = None,
     at_once: int = AT_ONCE,
+    queue: str | None = None,
 ) -> AsyncIterator[Charge]:
     """Compute inside: the key must cover it, its turn has come, and what `Charge` holds at the end is written down.
 
     Args:
-        model: the name by which it is billed, and before which it waits.
+        model: the name by which it is billed.
         most: tokens that it can need; set aside before anything is computed, so that limits hold whatever runs at once.
         unit: what is counted. Limits are of tokens; other units are written down and bound by limits of requests.
         resource: what the scope is asked for; the model where not given.
         at_once: requests that the model works on beside each other.
+        queue: before what it waits; before the model where not given.
 
     Raises:
         Fault: 403 where the key does not cover it, 429 beyond its limits or where it would wait too long, 408 at its
@@ -70,7 +72,7 @@ async def charged(
     visit = visits.of(request)
     visit.require_resource(scope, resource or model)
     try:
-        visit.queue(visit.desk.gate_of(model, at_once), tokens=most)
+        visit.queue(visit.desk.gate_of(queue or model, at_once), tokens=most)
     except Overloaded as error:
         raise visits.overloaded(error) from None
     if unit == "tokens":

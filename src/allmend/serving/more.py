@@ -42,9 +42,12 @@ _WORDS = {
     401: "The key is missing or wrong",
     403: "Not allowed",
     404: "There is no such thing",
+    408: "The deadline that the request named has passed",
     413: "The body is too large",
+    429: "A limit of the key is reached, or the queue is too long",
     500: "The model failed",
     503: "The server is shutting down, or a program is missing",
+    507: "The server's disk is nearly full",
 }
 _WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": FaultBody, "description": words} for status, words in _WORDS.items()

@@ -47,7 +47,9 @@ async def fill(request: Request, stores: Stores, identity: str, bodies: Sequence
     reader = build.Reader()
     stopped: Fault | None = None
     try:
-        async with charged(request, "serve:search", service.name, resource=identity) as charge:
+        # Reading files takes seconds, minutes even: who asks for an embedding neither waits behind that nor is told so.
+        queue = f"{service.name}/files"
+        async with charged(request, "serve:search", service.name, resource=identity, queue=queue) as charge:
             for place, (body, about, path) in enumerate(given):
                 made = _empty(about, body, str(stopped)) if stopped else None
                 if made is None:

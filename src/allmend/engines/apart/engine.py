@@ -29,6 +29,8 @@ from allmend.errors import AllmendError, NotFound, Unavailable, nearest
 _PAUSES = (0.0, 0.5, 2.0, 8.0, 30.0)
 """Seconds before each further attempt to start a process that does not come up."""
 _CALL_SECONDS = 300.0
+_LOOK = 0.5
+"""Seconds between looks whether an engine whose process is not there is closed meanwhile."""
 
 
 class ApartTicket:
@@ -41,6 +43,8 @@ class ApartTicket:
     def __init__(self, engine: ApartEngine, number: int) -> None:
         self._engine, self.number = engine, number
         self.accepted: Future[None] = Future()
+        # Who waits for it can give up; it is ended once, by the engine alone.
+        self.accepted.set_running_or_notify_cancel()
 
     def cancel(self) -> None:
         """End it soon."""
@@ -130,7 +134,9 @@ class ApartEngine:
         """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts."""
         for use in request.adapters:
             if use.name not in self._adapters:
-                raise self._refused.get(use.name) or self._no_adapter(use.name)
+                # The same error for everybody who asks: it must not gather all of their frames.
+                why = self._refused.get(use.name)
+                raise why.with_traceback(None) if why is not None else self._no_adapter(use.name)
         number = next(self._numbers)
         ticket = ApartTicket(self, number)
         message = pickled(Submit(number, request))
@@ -297,11 +303,12 @@ class ApartEngine:
         until = time.monotonic() + _CALL_SECONDS
         said = False
         while not said:
-            if not self._up.wait(max(until - time.monotonic(), 0.0)) or self._closing:
+            if self._closing or time.monotonic() >= until:
                 raise Unavailable("the engine's process is not there", hint="It starts again; try once more.")
+            self._up.wait(_LOOK)
             with self._lock:
                 # Either before its end is told to those who wait, or to the next one.
-                if said := self._up.is_set():
+                if said := self._up.is_set() and not self._closing:
                     self._calls[number] = answer
                     self._line.say(message)
         try:

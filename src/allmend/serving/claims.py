@@ -1,0 +1,63 @@
+"""Which server works through a batch: the one that took it on, and another once that one is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from allmend.runs.alive import hold, is_alive, release
+
+
+class Claims:
+    """Servers that work in one folder. Each holds a lock, which the system lets go when its process ends.
+
+    Args:
+        root: the folder; it has to be there before anything is asked.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.me = secrets.token_hex(12)
+        self._held: int | None = None
+        self._lock = threading.Lock()
+
+    def enter(self) -> str:
+        """Be seen by others; this server's name."""
+        with self._lock:
+            if self._held is None:
+                self._folder(self.me).mkdir(exist_ok=True)
+                self._held = hold(self._folder(self.me))
+        return self.me
+
+    def leave(self) -> None:
+        """What this server had is anybody's."""
+        with self._lock:
+            held, self._held = self._held, None
+            if held is not None:
+                shutil.rmtree(self._folder(self.me), ignore_errors=True)
+                release(held)
+
+    def is_free(self, server: str | None) -> bool:
+        """Whether what `server` had may be taken: it is gone, or this one."""
+        if server is None or server == self.me:
+            return True
+        folder = self._folder(server)
+        if is_alive(folder):
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other server is in here; not to be nested."""
+        with (self._root / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _folder(self, server: str) -> Path:
+        return self._root / f".server-{server}"
