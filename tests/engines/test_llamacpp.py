@@ -44,6 +44,15 @@ def adapter(model: Any, seed: int) -> AdapterWeights:
     )
 
 
+def assert_same_where_sure(answer: Completion, alone: Completion) -> None:
+    """Who is computed beside decides how sums are rounded: the first other token has to be as good as the one alone."""
+    for mine, other in zip(answer.tokens, alone.tokens, strict=True):
+        if mine.id != other.id:
+            chances = dict(other.top)
+            assert chances[other.id] - chances[mine.id] < 0.1
+            return
+
+
 @pytest.mark.model
 @pytest.mark.slow
 def test_each_adapter_answers_as_itself_and_as_in_our_engine(model: Any) -> None:
@@ -69,7 +78,8 @@ def test_each_adapter_answers_as_itself_and_as_in_our_engine(model: Any) -> None
         order = [2, 0, 1, 1, 3, 0, 2, 3]
         mixed = theirs.complete([TextRequest(prompt, GREEDY, uses[place]) for place in order])
         for place, answer in zip(order, mixed, strict=True):
-            assert (answer.text, answer.finish) == (alone[place].text, "length")
+            assert answer.finish == "length"
+            assert_same_where_sure(answer, alone[place])
             assert answer.usage.cached == 0
         assert len({answer.text for answer in alone[:3]}) == 3
         with pytest.raises(NotFound):
