@@ -323,6 +323,27 @@ def test_of_two_servers_over_one_home_each_has_its_own_batches_and_those_of_one_
     assert not list((tmp_path / "batches").glob(".server-*"))
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_it_ends_when_told_to_in_the_moment_a_batch_comes(tmp_path: Path, turns: int) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+
+    async def work() -> bool:
+        counter: Any = Counter()
+        runner = Runner(answering, counter, batches)
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(0.1)  # until it waits
+        runner.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=30)
+        told, counter.closing = running.done(), True
+        await asyncio.wait({running})
+        return told
+
+    assert asyncio.run(work())
+
+
 def test_a_batchs_file_may_go_once_it_is_made(tmp_path: Path) -> None:
     batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
     made = kept(batches, "anna", 3, {"status": 200})

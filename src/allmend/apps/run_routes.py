@@ -114,7 +114,8 @@ async def _stream(run: AppRun, after: int) -> AsyncIterator[bytes]:
             if run.over and after >= len(run.events):
                 return
             try:
-                await asyncio.wait_for(changed.wait(), _SECONDS_BETWEEN_SIGNS)
+                async with asyncio.timeout(_SECONDS_BETWEEN_SIGNS):
+                    await changed.wait()
             except TimeoutError:
                 yield b": still here\n\n"
     finally:

@@ -94,7 +94,8 @@ class Runner:
                         self._begun.add(batch.id)
                         self._active[name] = asyncio.create_task(self._whole(name, batch))
                 try:
-                    await asyncio.wait_for(self._wake.wait(), _LOOK)
+                    async with asyncio.timeout(_LOOK):
+                        await self._wake.wait()
                 except TimeoutError:
                     pass
         finally:

@@ -239,7 +239,8 @@ class Running:
         self.cancel()
         try:
             while self._left:
-                index, piece = await asyncio.wait_for(self._pieces.get(), _HEAR_OUT)
+                async with asyncio.timeout(_HEAR_OUT):
+                    index, piece = await self._pieces.get()
                 if index < len(self._tickets):  # Not one that was given up before the engine had taken it.
                     self._count(index, piece)
         except TimeoutError:
