@@ -68,7 +68,7 @@ def test_who_hangs_up_before_a_request_was_taken_ends_nobody_elses(engine: Apart
 
 
 def test_what_was_refused_once_is_told_to_many_without_growing(engine: ApartEngine) -> None:
-    engine._refused["gone"] = Unavailable("its file cannot be read")
+    engine._adapters._refused["gone"] = Unavailable("its file cannot be read")
     depths = set()
     for _ in range(20):
         with pytest.raises(Unavailable) as told:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Finish = Literal["stop", "length", "cancelled", "error", "lost"]
+from allmend.errors import Unavailable
+
+Finish = Literal["stop", "length", "cancelled", "error", "lost", "absent"]
 """Why a request ended: its own end or a stop string; `max_tokens` or the context; its caller; a failure; the end of the
-process that computed it, which starts again."""
+process that computed it, which starts again; that process not being there, so that it was never begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,18 @@ class Piece:
 
 Sink = Callable[[Piece], None]
 """Takes pieces as they come, on the engine's own thread: hand them on at once."""
+
+
+class Restarting(Unavailable):
+    """What computes is not there now, and comes back.
+
+    Attributes:
+        retry_after: seconds after which it is worth asking again; None where it is not.
+    """
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Ticket(Protocol):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from allmend.errors import AllmendError, UsageError
 from allmend.verbs.serve_engine import Note
-from allmend.verbs.settings import Duration, Settings, Size
+from allmend.verbs.settings import Duration, Limit, Settings, Size
 
 if TYPE_CHECKING:
     from allmend.engines.text import TextEngine
@@ -54,6 +54,9 @@ class ServeSettings(Settings):
 
     isolate: bool | None = None
     """Compute in a process of its own, which is started again when it crashes; done with --with-keys when not given."""
+
+    hung_after: Limit = 300.0
+    """Time without a sign of life after which the process of --isolate is started again; 0 waits for ever."""
 
     queue: int = Field(1024, ge=0)
     """Answers that may wait for their turn; beyond that requests are refused with 429."""
@@ -128,6 +131,7 @@ def serve(
     tls_key: str | None = None,
     insecure: bool = False,
     isolate: bool | None = None,
+    hung_after: float | str = 300.0,
     queue: int = 1024,
     wait: float | str = 10.0,
     fallback: Sequence[str] = (),

@@ -32,7 +32,8 @@ def load_text(name: str, settings: ServeSettings, progress: Progress | None, not
     from allmend.models.resolve import resolve
 
     found = resolve(name, progress)  # Downloads and their progress are this process's.
-    engine, about = start_apart("allmend.verbs.serve_engine:_apart", (name, settings.model_dump(mode="json")))
+    arguments = (name, settings.model_dump(mode="json"))
+    engine, about = start_apart("allmend.verbs.serve_engine:_apart", arguments, limit=settings.hung_after)
     for each in about["choices"]:
         note(found.name, each)
     return Described(about["model"], load_tokenizer(found), about["template"], engine.context), engine

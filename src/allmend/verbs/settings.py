@@ -45,6 +45,12 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _not_negative(seconds: float) -> float:
+    if not 0 <= seconds < math.inf:
+        raise ValueError("a limit must be zero, for none, or more")
+    return seconds
+
+
 def parse_size(value: object) -> object:
     """Bytes from `1024`, `"8G"`, `"512 MiB"`; other types pass through to Pydantic."""
     if not isinstance(value, str):
@@ -57,6 +63,9 @@ def parse_size(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive), PlainSerializer(float)]
 """Seconds, written as `15m`."""
+
+Limit = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_not_negative), PlainSerializer(float)]
+"""Seconds, written as `15m`; 0 for no limit."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes, written as `8G`."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
+from allmend.engines.apart.flights import Flight, Flights
 from allmend.engines.apart.line import Line, pickled
 from allmend.engines.apart.process import EngineProcess
-from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Submit
+from allmend.engines.apart.restarts import Restarts
+from allmend.engines.apart.standing import Standing
+from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
 from allmend.engines.text import (
     AdapterUse,
     Completion,
     Piece,
+    Restarting,
     Scored,
     Sink,
     TextRequest,
@@ -24,10 +29,9 @@ from allmend.engines.text import (
     gather,
     together,
 )
-from allmend.errors import AllmendError, NotFound, Unavailable, nearest
+from allmend.errors import Unavailable
 
-_PAUSES = (0.0, 0.5, 2.0, 8.0, 30.0)
-"""Seconds before each further attempt to start a process that does not come up."""
+_log = logging.getLogger(__name__)
 _CALL_SECONDS = 300.0
 _LOOK = 0.5
 """Seconds between looks whether an engine whose process is not there is closed meanwhile."""
@@ -52,28 +56,21 @@ class ApartTicket:
 
 
 class ApartEngine:
-    """The engine; see `start`.
+    """The engine; see `start`."""
 
-    Attributes:
-        restarts: how often its process was started again.
-        started: `time.monotonic()` of the last time that it was ready.
-    """
-
-    def __init__(self, build: Build) -> None:
-        self._build = build
+    def __init__(self, build: Build, limit: float = 0.0) -> None:
+        self._build, self._limit = build, limit
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._sinks: dict[int, tuple[Sink, ApartTicket]] = {}
+        self._flights = Flights(lambda message: self._line.say(message))
         self._calls: dict[int, Future[Any]] = {}
-        self._adapters: dict[str, object] = {}
-        self._refused: dict[str, AllmendError] = {}
-        """Adapters that could not be had again when the process was started again, and why."""
+        self._adapters = Standing()
         self._up = threading.Event()
-        self._waiting: list[tuple[int, Any]] = []
         self._closing = False
-        self.restarts = 0
-        self.started = 0.0
-        self._process = EngineProcess(build)
+        self._over = threading.Event()
+        self._restarts = Restarts()
+        self._process = EngineProcess(build, limit)
+        self._ready = self._process.get_ready()
         self._line = Line(self._process.connection)
         self._came_up()
         self._thread = threading.Thread(target=self._run, name="allmend-engine-apart", daemon=True)
@@ -82,22 +79,37 @@ class ApartEngine:
     @property
     def about(self) -> dict[str, Any]:
         """What the build function told beside the engine."""
-        return self._process.ready.about
+        return self._ready.about
 
     @property
     def context(self) -> int:
         """Most tokens that prompt and answer may have together."""
-        return self._process.ready.context
+        return self._ready.context
 
     @property
     def memory_tokens(self) -> int | None:
         """Tokens of keys and values that it holds."""
-        return self._process.ready.memory_tokens
+        return self._ready.memory_tokens
 
     @property
     def pid(self) -> int:
         """The process's number."""
         return self._process.pid
+
+    @property
+    def restarts(self) -> int:
+        """How often its process was started again."""
+        return self._restarts.count
+
+    @property
+    def started(self) -> float:
+        """`time.monotonic()` of the last time that its process was ready."""
+        return self._restarts.started
+
+    @property
+    def away(self) -> float:
+        """Seconds until another attempt to start it, where it has ended again and again; else 0."""
+        return self._restarts.away
 
     @property
     def is_up(self) -> bool:
@@ -106,48 +118,40 @@ class ApartEngine:
 
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
-        return tuple(self._adapters)
+        return self._adapters.names()
 
     def add_adapter(self, name: str, weights: object) -> None:
         """Make an adapter usable; raises `InputError` where it does not fit the base."""
         folder, identity = getattr(weights, "folder", None), getattr(weights, "identity", None)
         sent = AdapterFile(str(folder), str(identity)) if folder is not None else weights
         self._call("add_adapter", name, sent)
-        self._adapters[name] = sent
-        self._refused.pop(name, None)
+        self._adapters.add(name, sent)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; requests that use it run to their end."""
-        if self._refused.pop(name, None) is not None:
-            return
-        if name not in self._adapters:
-            raise self._no_adapter(name)
-        del self._adapters[name]
-        self._call("remove_adapter", name)
+        if self._adapters.remove(name):
+            self._call("remove_adapter", name)
 
     def load(self) -> tuple[int, int]:
         """(answers being generated, answers that wait for the process)."""
         with self._lock:
-            return len(self._sinks) - len(self._waiting), len(self._waiting)
+            return self._flights.counts()
 
     def submit(self, request: TextRequest, sink: Sink) -> ApartTicket:
-        """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts."""
-        for use in request.adapters:
-            if use.name not in self._adapters:
-                # The same error for everybody who asks: it must not gather all of their frames.
-                why = self._refused.get(use.name)
-                raise why.with_traceback(None) if why is not None else self._no_adapter(use.name)
+        """Take a request; its pieces go to `sink` on a thread of this engine. It waits where the process starts.
+
+        Raises:
+            Restarting: the process has ended again and again, or did each time that it had this request.
+        """
+        self._adapters.check(request.adapters)
         number = next(self._numbers)
         ticket = ApartTicket(self, number)
         message = pickled(Submit(number, request))
         with self._lock:
             if self._closing:
                 raise Unavailable("the engine is closed")
-            self._sinks[number] = (sink, ticket)
-            if self._up.is_set():
-                self._line.say(message)
-            else:
-                self._waiting.append((number, message))
+            self._check_there()
+            self._flights.put(Flight(number, request, message, sink, ticket))
         return ticket
 
     def generate(self, requests: Sequence[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -171,35 +175,46 @@ class ApartEngine:
             if self._closing:
                 return
             self._closing = True
-        self._line.hang_up()
-        self._process.end()
+            self._over.set()
+            line, process, is_up = self._line, self._process, self._up.is_set()
+        line.end()
+        if not is_up:
+            process.kill()  # One that still loads does not hear that it is to end.
+        process.hang_up()
+        process.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=30)
         self._fail("cancelled", "the engine is closed")
 
-    def _no_adapter(self, name: str) -> NotFound:
-        return NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
+    def _check_there(self) -> None:
+        if away := self._restarts.away:
+            raise Restarting("the engine's process ended again and again; it is started later", away)
 
     def _came_up(self) -> None:
-        self.started = time.monotonic()
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-            for _, message in waiting:
-                self._line.say(message)
+            self._restarts.came_up()
+            self._flights.came_up()
             self._up.set()
 
     def _run(self) -> None:
         """Hand pieces on; when the process is gone, tell those it left, and start another."""
         while not self._is_closing():
             self._listen(self._line.connection)
-            self._up.clear()
             if self._is_closing():
-                return
-            self._line.hang_up()
-            self._fail("lost", "the engine's process ended")
+                break
+            self._line.end()
+            self._process.hang_up()
+            with self._lock:
+                self._up.clear()
+                lost = self._flights.lose()
+            self._tell(lost, "lost", "the engine's process ended")
             self._process.end()
-            if not self._start_again():
-                return
+            pause = self._restarts.ended(ready=True)
+            words = "the engine's process ended (%s) with %d answers under way; it starts again in %.1f s"
+            _log.error(words, self._process.why, len(lost), pause)
+            if not self._start_again(pause):
+                break
+        self._line.end()
 
     def _listen(self, connection: Connection) -> None:
         while True:
@@ -214,14 +229,22 @@ class ApartEngine:
                 self._answered(message)
 
     def _pass_on(self, number: int, piece: Piece) -> None:
-        with self._lock:
-            known = self._sinks.pop(number, None) if piece.finish is not None else self._sinks.get(number)
+        if piece.finish is None:
+            known = self._flights.get(number)
+        else:
+            known = self._land(number, ended=piece.finish in ("stop", "length", "error"))
         if known is None:
             return
-        if piece.finish is not None and not known[1].accepted.done():
+        if piece.finish is not None and not known.ticket.accepted.done():
             # The last piece can come before the word that the request was taken; nobody would be left to hear that.
-            known[1].accepted.set_result(None)
-        known[0](piece)
+            known.ticket.accepted.set_result(None)
+        known.sink(piece)
+
+    def _land(self, number: int, *, ended: bool) -> Flight | None:
+        with self._lock:
+            if ended:
+                self._restarts.was_of_use()
+            return self._flights.land(number, ended=ended)
 
     def _answered(self, message: Answer) -> None:
         call = self._calls.pop(message.number, None)
@@ -231,66 +254,68 @@ class ApartEngine:
             else:
                 call.set_result(message.value)
             return
-        with self._lock:
-            known = self._sinks.get(message.number)
-            if message.error is not None:
-                self._sinks.pop(message.number, None)
+        known = self._flights.get(message.number)
+        if message.error is not None:
+            self._land(message.number, ended=True)
         if known is None:
             return
         if message.error is not None:
-            known[1].accepted.set_exception(message.error)
+            known.ticket.accepted.set_exception(message.error)
             # Whoever only listens hears of it too.
-            known[0](Piece(finish="error", usage=Usage(0, 0), error=str(message.error)))
+            known.sink(Piece(finish="error", usage=Usage(0, 0), error=str(message.error)))
         else:
-            known[1].accepted.set_result(None)
+            known.ticket.accepted.set_result(None)
 
-    def _start_again(self) -> bool:
-        for attempt in itertools.count():
-            time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-            if self._is_closing():
+    def _start_again(self, pause: float) -> bool:
+        while True:
+            if self._restarts.away:
+                self._fail("absent", "the engine's process ended again and again")
+            if self._over.wait(pause):
                 return False
             try:
-                process = EngineProcess(self._build)
+                ready = self._another()
             except Exception as error:
-                self._fail("lost", f"the engine's process does not start: {error}")
+                pause = self._restarts.ended(ready=False)
+                if not self._is_closing():
+                    why = str(error) or self._process.why
+                    _log.error("the engine's process does not start (%s); it is tried again in %.1f s", why, pause)
+                    self._fail("absent", f"the engine's process does not start: {why}")
                 continue
             with self._lock:
-                self._process, self._line = process, Line(process.connection)
-                if self._is_closing():
-                    self._line.hang_up()
-                    process.end()
-                    return False
-            self.restarts += 1
-            self._put_adapters_back(process.connection)
+                self._ready, self._line = ready, Line(self._process.connection)
+            self._restarts.count += 1
             self._came_up()
             return True
-        return False
 
-    def _put_adapters_back(self, connection: Connection) -> None:
-        """Before anything else is sent: requests that wait may name them. One that cannot be had is forgotten."""
-        for name, weights in list(self._adapters.items()):
-            number = next(self._numbers)
-            try:
-                connection.send(Call(number, "add_adapter", (name, weights)))
-                answer = connection.recv()
-            except (EOFError, OSError):
-                return  # It ended again; `_run` sees that too.
-            if isinstance(answer, Answer) and answer.error is not None:
-                self._adapters.pop(name, None)
-                why = answer.error
-                self._refused[name] = why if isinstance(why, AllmendError) else Unavailable(str(why))
+    def _another(self) -> Ready:
+        process = EngineProcess(self._build, self._limit)
+        with self._lock:
+            # From here on it is ended with this engine, also while it loads.
+            self._process = process
+        if self._is_closing():
+            process.kill()
+        ready = process.get_ready()
+        try:
+            self._adapters.put_back(process.connection, self._numbers)
+        except BaseException:
+            process.hang_up()
+            process.end()
+            raise
+        return ready
 
     def _is_closing(self) -> bool:
         return self._closing
 
     def _fail(self, how: Any, why: str) -> None:
         with self._lock:
-            left, self._sinks = self._sinks, {}
-            self._waiting = []
-        for sink, ticket in left.values():
-            if not ticket.accepted.done():
-                ticket.accepted.set_result(None)
-            sink(Piece(finish=how, usage=Usage(0, 0), error=why))
+            left = self._flights.take_all()
+        self._tell(left, how, why)
+
+    def _tell(self, flights: Iterable[Flight], how: Any, why: str) -> None:
+        for flight in flights:
+            if not flight.ticket.accepted.done():
+                flight.ticket.accepted.set_result(None)
+            flight.sink(Piece(finish=how, usage=Usage(0, 0), error=why))
         for number in list(self._calls):
             call = self._calls.pop(number, None)
             if call is not None:
@@ -303,6 +328,7 @@ class ApartEngine:
         until = time.monotonic() + _CALL_SECONDS
         said = False
         while not said:
+            self._check_there()
             if self._closing or time.monotonic() >= until:
                 raise Unavailable("the engine's process is not there", hint="It starts again; try once more.")
             self._up.wait(_LOOK)
@@ -319,27 +345,26 @@ class ApartEngine:
 
     def _cancel(self, number: int) -> None:
         with self._lock:
-            known = self._sinks.get(number)
-            waits = [each for each in self._waiting if each[0] == number]
+            known, waits = self._flights.get(number), self._flights.waits(number)
             if known is None:
                 return
             if waits:
-                self._waiting.remove(waits[0])
-                del self._sinks[number]
+                self._flights.land(number)
             elif self._up.is_set():
                 self._line.say(pickled(Cancel(number)))
         if waits:
-            known[1].accepted.set_result(None)
-            known[0](Piece(finish="cancelled", usage=Usage(0, 0)))
+            known.ticket.accepted.set_result(None)
+            known.sink(Piece(finish="cancelled", usage=Usage(0, 0)))
 
 
-def start(function: str, arguments: tuple[Any, ...]) -> tuple[ApartEngine, dict[str, Any]]:
+def start(function: str, arguments: tuple[Any, ...], *, limit: float = 0.0) -> tuple[ApartEngine, dict[str, Any]]:
     """An engine in a process of its own, which is started again when it ends.
 
     Args:
         function: `module:function` that the process calls with `arguments`; it gives (engine, what is to be known).
+        limit: seconds without a sign of life after which the process is taken for hung and killed; 0 for never.
 
     Raises whatever the function raises of allmend's errors.
     """
-    engine = ApartEngine(Build(function, arguments))
+    engine = ApartEngine(Build(function, arguments), limit)
     return engine, engine.about

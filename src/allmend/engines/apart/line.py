@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import socket
 import threading
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -23,15 +21,9 @@ class Line:
         """Send it, as `pickled` made it, after what was said before."""
         self._said.put(message)
 
-    def hang_up(self) -> None:
-        """Say and hear no more."""
+    def end(self) -> None:
+        """Say no more."""
         self._said.put(None)
-        # Closing alone would leave a thread of ours that reads from it waiting for ever.
-        try:
-            with socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
-                copy.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def _write(self) -> None:
         try:

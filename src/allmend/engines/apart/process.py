@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 
+from allmend.engines.apart.pulse import Watch
 from allmend.engines.apart.wire import Answer, Build, Ready
 from allmend.errors import Unavailable
 
+_END_SECONDS = 30.0
+"""Seconds that a killed process is waited for: one that the system holds (a disk that does not answer) goes later."""
+
 
 class EngineProcess:
-    """A process with an engine that is built and ready.
+    """A process with an engine, from its start; `get_ready` waits until that is built.
+
+    Args:
+        limit: seconds without a sign of life after which it is killed; 0 for never.
 
     Attributes:
         connection: messages of `wire`, both ways.
-        ready: what the engine told of itself.
-
-    Raises:
-        Unavailable: it ended before it was ready.
-        AllmendError: what building raised.
+        hung: why it was taken for hung and killed, where it was.
     """
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: Build, limit: float = 0.0) -> None:
         ours, theirs = socket.socketpair()
+        heard, told = os.pipe()
+        self.hung: str | None = None
         try:
-            command = [sys.executable, "-m", "allmend.engines.apart.worker", str(theirs.fileno())]
+            numbers = [theirs.fileno(), told]
+            command = [sys.executable, "-m", "allmend.engines.apart.worker", *map(str, numbers), str(limit)]
             # Results go to stdout, and this process has none.
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+            self._process = subprocess.Popen(command, pass_fds=numbers, stdin=subprocess.DEVNULL, stdout=2)
+        except BaseException:
+            os.close(heard)
+            ours.close()
+            raise
         finally:
             theirs.close()
+            os.close(told)
         self.connection = Connection(ours.detach())
-        self.ready = self._built(build)
+        self._build = build
+        Watch(heard, limit, self._kill)
 
-    def _built(self, build: Build) -> Ready:
+    def get_ready(self) -> Ready:
+        """What the engine tells of itself, once it is built.
+
+        Raises:
+            Unavailable: it ended before it was ready.
+            AllmendError: what building raised.
+        """
         try:
-            self.connection.send(build)
+            self.connection.send(self._build)
             message = self.connection.recv()
         except (EOFError, OSError):
-            code = self._process.wait()
+            self.end()
             self.connection.close()
-            raise Unavailable(f"the engine's process ended before it was ready (code {code})") from None
+            raise Unavailable(f"the engine's process ended before it was ready ({self.why})") from None
         except BaseException:
             self.end()
             raise
@@ -57,6 +77,12 @@ class EngineProcess:
         """Its number."""
         return self._process.pid
 
+    @property
+    def why(self) -> str:
+        """What became of it."""
+        code = self._process.poll()
+        return f"it hung: {self.hung}" if self.hung else "it goes on" if code is None else f"code {code}"
+
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, once it is gone; raises `subprocess.TimeoutExpired` after so many seconds."""
         return self._process.wait(timeout)
@@ -67,4 +93,26 @@ class EngineProcess:
             self.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self.wait()
+            try:
+                self.wait(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                threading.Thread(target=self.wait, name="allmend-engine-end", daemon=True).start()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def hang_up(self) -> None:
+        """End what is read from and written to it."""
+        # Closing alone would leave a thread of ours that reads from it waiting for ever.
+        try:
+            with socket.socket(fileno=os.dup(self.connection.fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def _kill(self, why: str) -> None:
+        self.hung = why
+        self._process.kill()
+        # One that the system holds does not end at once.
+        self.hang_up()

@@ -12,21 +12,35 @@ import queue
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from allmend.engines.apart.pulse import Beat, beat
 from allmend.engines.apart.wire import AdapterFile, Answer, Build, Call, Cancel, Pieces, Ready, Submit
 from allmend.engines.text import Piece, TextEngine, Ticket
 from allmend.errors import AllmendError, InputError, Unavailable
 
 
-def main(descriptor: int) -> None:
-    """Serve one server, on this end of its socket pair, to its end."""
+def main(descriptor: int, pulse: int, limit: float) -> None:
+    """Serve one server, on this end of its socket pair, to its end.
+
+    Args:
+        pulse: the pipe in which it tells that it gets on.
+        limit: seconds without a word there after which it is killed; 0 for never.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    for inherited in (descriptor, pulse):
+        # A process that an engine starts must not hold them open when this one is gone.
+        os.set_inheritable(inherited, False)
     connection = Connection(descriptor)
+    workers: list[_Worker] = []
+    if limit:
+        # From the beginning: loading takes its time, in which nothing but being alive is asked for.
+        beat(pulse, limit, lambda: workers[0].beat() if workers else Beat(0))
     build = connection.recv()
     assert isinstance(build, Build)
     try:
@@ -36,7 +50,9 @@ def main(descriptor: int) -> None:
         connection.send(Answer(0, error=_portable(error)))
         return
     connection.send(Ready(engine.context, getattr(engine, "memory_tokens", None), about))
-    _Worker(engine, connection).run()
+    worker = _Worker(engine, connection, limit)
+    workers.append(worker)
+    worker.run()
     # Whatever threads the engine still has: nobody is left to talk to.
     os._exit(0)
 
@@ -46,13 +62,16 @@ _GRAMMARS_AT_ONCE = 4
 
 
 class _Worker:
-    def __init__(self, engine: TextEngine, connection: Connection) -> None:
-        self._engine, self._connection = engine, connection
+    def __init__(self, engine: TextEngine, connection: Connection, limit: float = 0.0) -> None:
+        self._engine, self._connection, self._limit = engine, connection, limit
         self._out: queue.SimpleQueue[tuple[int, Piece] | Answer] = queue.SimpleQueue()
         self._tickets: dict[int, Ticket] = {}
         self._early: dict[int, bool] = {}
         """Requests whose grammar is being compiled: whether they were cancelled meanwhile."""
         self._guard = threading.Lock()
+        self._taken = 0
+        """Messages."""
+        self._taking = False
         self._compiling = ThreadPoolExecutor(_GRAMMARS_AT_ONCE, thread_name_prefix="allmend-grammar")
         threading.Thread(target=self._write, name="allmend-pieces", daemon=True).start()
 
@@ -63,6 +82,7 @@ class _Worker:
                 message = self._connection.recv()
             except (EOFError, OSError):
                 return
+            self._taken, self._taking = self._taken + 1, True
             if isinstance(message, Submit):
                 if message.request.sampling.grammar is None:
                     self._submit(message)
@@ -75,6 +95,20 @@ class _Worker:
             elif isinstance(message, Call):
                 # Reading an adapter takes its time; requests are not to wait for that.
                 threading.Thread(target=self._call, args=(message,), daemon=True).start()
+            self._taking = False
+
+    def beat(self) -> Beat:
+        """How far the engine has come."""
+        engine = self._engine
+        if getattr(engine, "has_ended", False):
+            os._exit(1)  # By a fault of its own: it would refuse all that comes. Another one does not.
+        if not any(engine.load()):
+            return Beat(self._taken, busy=self._taking)
+        steps = getattr(engine, "steps", None)
+        if steps is None:
+            # One that does not tell its steps works as long as it takes processor time; these words take some, too.
+            steps = int(1000 * time.process_time() / self._limit)
+        return Beat(steps, getattr(engine, "step_tokens", 0), True)
 
     def _submit(self, message: Submit) -> None:
         number = message.number
@@ -163,4 +197,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -49,6 +49,10 @@ class TorchTextEngine:
         ends: tokens that end an answer.
         limits: how much runs at once.
         vocabulary: how many tokens the model knows; its embeddings' rows by default.
+
+    Attributes:
+        steps: how often the engine's thread came to the beginning or the end of a step.
+        step_tokens: tokens that the step computes in which it is.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class TorchTextEngine:
         self._loras: dict[str, Lora] = {}
         self._scheduler = Scheduler(runner, limits or Limits())
         self._inbox: queue.SimpleQueue[Sequence | Callable[[], None]] = queue.SimpleQueue()
+        self.steps = self.step_tokens = 0
         self._work = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="allmend-text-engine", daemon=True)
@@ -86,6 +91,11 @@ class TorchTextEngine:
     def memory_tokens(self) -> int | None:
         """Tokens of keys and values that it holds; None where that is not bounded."""
         return self._runner.capacity
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes nothing any more: it was closed, or its thread ended by a fault of its own."""
+        return not self._thread.is_alive()
 
     def adapters(self) -> tuple[str, ...]:
         """Names that can be used."""
@@ -204,6 +214,7 @@ class TorchTextEngine:
         try:
             while not self._closing:
                 self._work.clear()
+                self.steps += 1
                 self._take_in()
                 planned = self._scheduler.plan()
                 if planned:
@@ -238,12 +249,15 @@ class TorchTextEngine:
         # What runs one by one anyway cannot be run again: its caches have grown.
         alone = isinstance(self._runner, PlainRunner)
         for part in [[each] for each in planned] if alone else [planned]:
+            self.steps += 1
+            self.step_tokens = sum(len(segment.tokens) for _, segment in part)
             try:
                 results = self._runner.run([segment for _, segment in part])
             except Exception as error:
                 self._step_apart(part, error)
             else:
                 self._advance_or_end(part, results)
+        self.step_tokens = 0
 
     def _step_apart(self, planned: list[tuple[Sequence, Segment]], error: Exception) -> None:
         """Run a step that failed again by adapters: one that does not suit the model ends its own requests alone.
