@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import itertools
 import os
 import queue
+import signal
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from allmend.engines.apart import pulse, restarts
 from allmend.engines.apart.engine import ApartEngine, start
-from allmend.engines.text import AdapterUse, Piece, TextRequest
+from allmend.engines.apart.pulse import Beat, Patience
+from allmend.engines.apart.restarts import PAUSES, TURNED_AWAY, Restarts
+from allmend.engines.text import AdapterUse, Piece, Restarting, TextRequest
 from allmend.errors import Unavailable
 
 _MADE = """
+import os
 import threading
 import time
 from allmend.engines.text import Piece, Usage
 
 class Engine:
     context = 8
+    steps = 0
+    stuck = False
+
+    def load(self):
+        return int(self.stuck), 0
 
     def submit(self, request, sink):
+        if request.prompt == (3,):
+            os._exit(7)
+        if request.prompt == (4,):
+            self.stuck = True
+            return None
+        if request.prompt == (5,):
+            return None
+        if request.prompt in ((6,), (7,)):
+            threading.Timer(0.3, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
+            return None
         if request.prompt == (2,):
             time.sleep(1)  # As long as a grammar takes.
             threading.Timer(0.2, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
@@ -36,14 +61,32 @@ def build():
 """
 
 
+_LIMIT = 3.0
+"""Seconds without a sign of life; the process tells one eight times in it."""
+
+
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApartEngine]:
     (tmp_path / "made_for_the_test.py").write_text(_MADE)
     paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(each for each in paths if each))
-    made, _ = start("made_for_the_test:build", ())
+    made, _ = start("made_for_the_test:build", (), limit=_LIMIT)
     yield made
     made.close()
+
+
+def ended(engine: ApartEngine, *prompt: int) -> Future[Piece]:
+    """How a request ends."""
+    last: Future[Piece] = Future()
+    engine.submit(TextRequest(prompt), lambda piece: last.set_result(piece) if piece.finish else None)
+    return last
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_an_answer_that_ends_before_it_was_taken_counts_as_taken(engine: ApartEngine) -> None:
@@ -75,3 +118,146 @@ def test_what_was_refused_once_is_told_to_many_without_growing(engine: ApartEngi
             engine.submit(TextRequest((1,), adapters=(AdapterUse("gone"),)), print)
         depths.add(len(traceback.extract_tb(told.value.__traceback__)))
     assert len(depths) == 1
+
+
+def test_an_engine_that_stays_in_a_step_is_started_again(engine: ApartEngine) -> None:
+    """Its process still tells how it is: that nothing goes on."""
+    before = engine.pid
+    assert ended(engine, 4).result(timeout=120).finish == "lost"
+    assert ended(engine, 1).result(timeout=120).finish == "stop"
+    assert engine.restarts == 1 and engine.pid != before
+
+
+@pytest.mark.parametrize("tokens", [0, 500])
+def test_a_long_step_is_no_hanging(tokens: int) -> None:
+    patience = Patience(300)
+    for step in range(20):  # hours of steps that take minutes each
+        for _ in range(290 + tokens):
+            patience.heard(Beat(step, tokens, busy=True))
+            assert patience.passed(1.0) is None
+    still = []
+    for _ in range(300 + tokens):
+        patience.heard(Beat(20, tokens, busy=True))
+        still.append(patience.passed(1.0))
+    assert not any(still[:-1]) and still[-1] == f"it has been in one step for {300 + tokens} s"
+
+
+def test_who_waits_for_work_is_left_alone_and_who_says_nothing_is_not() -> None:
+    patience = Patience(300)
+    for _ in range(5000):
+        patience.heard(Beat(7))
+        assert patience.passed(1.0) is None
+    patience.heard(Beat(7))
+    silent = [patience.passed(1.0) for _ in range(300)]
+    assert not any(silent[:-1]) and silent[-1] == "it has not been heard of for 300 s"
+
+
+def test_time_in_which_the_server_did_not_look_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the whole machine slept, or the server was stopped: the process could say nothing either."""
+    heard, told = os.pipe()
+    hung: list[str] = []
+    looks = itertools.count()
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: 1000.0 * next(looks), sleep=time.sleep))
+    pulse.Watch(heard, 0.8, hung.append)
+    wait_until(lambda: next(looks) >= 3)
+    assert not hung  # Three looks, hours apart.
+    wait_until(lambda: hung)
+    assert next(looks) >= 5
+    os.close(told)
+
+
+def test_beats_that_nobody_reads_hold_nothing_up() -> None:
+    heard, told = os.pipe()
+    looked: list[int] = []
+
+    def look() -> Beat:
+        looked.append(1)
+        return Beat(len(looked), busy=True)
+
+    fcntl.fcntl(heard, fcntl.F_SETPIPE_SZ, 4096)
+    pulse.beat(told, 0.008, look)
+    wait_until(lambda: len(looked) > 4096 // 13 + 50)
+    assert len(os.read(heard, 65536)) % 13 == 0
+    # Its reader is this process: the pipe stays open, or the writer would end it.
+
+
+def test_a_process_is_started_later_each_time_that_it_was_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("allmend.engines.apart.restarts.time", SimpleNamespace(monotonic=lambda: now))
+    restarts = Restarts()
+    restarts.came_up()
+    assert [restarts.ended(ready=True) for _ in range(8)] == [*PAUSES, PAUSES[-1], PAUSES[-1]]
+    assert restarts.away == PAUSES[-1] > TURNED_AWAY
+    now += PAUSES[-1]
+    restarts.came_up()
+    assert restarts.away == 0
+    restarts.was_of_use()
+    assert [restarts.ended(ready=True), restarts.ended(ready=False)] == list(PAUSES[:2])
+    restarts.came_up()
+    now += 3600  # Nobody asked anything, and it was there.
+    assert restarts.ended(ready=True) == 0
+
+
+def test_a_request_that_ends_the_process_each_time_is_refused_and_who_was_beside_it_is_not(
+    engine: ApartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "PAUSES", (0.0,))
+    answers = []
+    for _ in range(3):
+        tries = [ended(engine, 6), ended(engine, 3), ended(engine, 6)]
+        answers.append([each.result(timeout=120).finish for each in tries])
+        wait_until(lambda: engine.is_up)
+    # The second time each has its turn alone, and those that are why nothing ends come to their end.
+    assert answers[:2] == [["lost", "lost", "lost"], ["stop", "lost", "stop"]] and answers[2][1] == "lost"
+    with pytest.raises(Restarting, match="each of the last 3 times") as refused:
+        ended(engine, 3)
+    assert refused.value.retry_after is None
+    assert ended(engine, 6).result(timeout=120).finish == "stop"
+    assert engine.restarts == 3
+
+
+def test_what_waits_behind_a_suspect_can_be_cancelled_and_waits_for_nobody_else(engine: ApartEngine) -> None:
+    engine._flights._suspects.blame([TextRequest((5,)), TextRequest((6,)), TextRequest((7,))])
+    first, second = queue.SimpleQueue(), queue.SimpleQueue()  # type: ignore[var-annotated]
+    running = engine.submit(TextRequest((5,)), first.put)
+    running.accepted.result(timeout=120)
+    held = engine.submit(TextRequest((6,)), second.put)
+    third = ended(engine, 7)
+    assert engine.load() == (1, 2)
+    assert ended(engine, 1).result(timeout=120).finish == "stop"
+    held.cancel()
+    assert second.get(timeout=120).finish == "cancelled" and held.accepted.done()
+    os.kill(engine.pid, signal.SIGKILL)
+    assert first.get(timeout=120).finish == "lost"
+    assert third.result(timeout=120).finish == "stop"  # It was not in flight, so it was not lost.
+
+
+def test_where_no_process_comes_up_who_waits_is_told_and_who_comes_later_is_sent_away(
+    engine: ApartEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "made_for_the_test.py").write_text("raise SystemExit(9)")
+    os.kill(engine.pid, signal.SIGKILL)
+    wait_until(lambda: not engine.is_up)
+    try:
+        assert ended(engine, 1).result(timeout=120).finish == "absent"
+    except Restarting:
+        pass  # It has come to that already.
+    wait_until(lambda: engine.away)
+    with pytest.raises(Restarting, match="again and again") as told:
+        ended(engine, 1)
+    assert told.value.retry_after is not None and 0 < told.value.retry_after <= PAUSES[-1]
+    with pytest.raises(Restarting):
+        engine.add_adapter("late", None)
+    (tmp_path / "made_for_the_test.py").write_text(_MADE)
+    wait_until(lambda: engine.is_up)
+    assert ended(engine, 1).result(timeout=120).finish == "stop"
+
+
+def test_closing_ends_a_process_that_is_still_loading(engine: ApartEngine, tmp_path: Path) -> None:
+    (tmp_path / "made_for_the_test.py").write_text("import time\ntime.sleep(3600)")
+    first = engine.pid
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: engine.pid != first)
+    loading = engine._process
+    engine.close()
+    assert loading.wait(timeout=60) == -signal.SIGKILL and not engine._thread.is_alive()

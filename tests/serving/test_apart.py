@@ -228,8 +228,21 @@ def test_an_adapter_whose_files_are_gone_after_a_crash_is_told_so(
     assert http.post("/v1/chat/completions", json=body("mine")).status_code == 200
 
 
-def test_the_process_ends_with_its_server(folders: Any) -> None:
-    server = start(str(folders.base), port=0, isolate=True, dtype="float32", memory="16M")
-    process = engine_of(server)._process
-    server.close()
+def test_a_process_that_is_stopped_is_started_again_and_ends_with_its_server(folders: Any) -> None:
+    options: dict[str, Any] = {"dtype": "float32", "memory": "16M", "hung_after": "6s"}
+    with start(str(folders.base), port=0, isolate=True, **options) as server:
+        engine, name = engine_of(server), server.registry.bases()[0].name
+        os.kill(engine.pid, signal.SIGSTOP)
+        # Nobody is kept waiting for it: what it had is told to be asked again, and is answered then.
+        with httpx.Client(base_url=server.url, timeout=240) as http:
+            first = http.post("/v1/chat/completions", json=body(name))
+            assert first.status_code == 503 and first.json()["error"]["code"] == "engine_restarted"
+            assert http.post("/v1/chat/completions", json=body(name)).status_code == 200
+            assert http.get("/health").json() == {
+                "status": "ok",
+                "models": [name],
+                "engines": [{"model": name, "state": "up", "restarts": 1}],
+            }
+            assert f'allmend_engine_restarts{{model="{name}"}} 1.0' in http.get("/metrics").text
+            process = engine._process
     assert process.wait(timeout=60) is not None

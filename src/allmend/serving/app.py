@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from allmend import __version__
-from allmend.engines.text import TextEngine
+from allmend.engines.text import Restarting, TextEngine
 from allmend.errors import AllmendError, NotFound, nearest
 from allmend.serving import adapter_refs, chat, completions, faults, more, respond
 from allmend.serving import visit as visits
@@ -24,7 +24,15 @@ from allmend.serving.registry import Registry
 from allmend.serving.requests import ChatRequest, CompletionRequest, LoadAdapter, ReplaceModel, UnloadAdapter
 from allmend.serving.response_api import Response as ApiResponse
 from allmend.serving.response_api import ResponseRequest
-from allmend.serving.responses import ChatCompletion, Health, ModelCard, ModelList, Replaced, TextCompletion
+from allmend.serving.responses import (
+    ChatCompletion,
+    EngineHealth,
+    Health,
+    ModelCard,
+    ModelList,
+    Replaced,
+    TextCompletion,
+)
 from allmend.serving.running import ClientGone
 from allmend.serving.targets import Base, Served, ServedAdapter
 
@@ -156,17 +164,26 @@ def _add_routes(app: FastAPI, registry: Registry) -> None:
 
 
 def _add_server_routes(app: FastAPI, registry: Registry, meter: Meter, desk: Desk) -> None:
-    @app.get("/health", tags=["server"])
+    @app.get("/health", tags=["server"], response_model_exclude_none=True)
     async def health() -> Health:
         """Whether the server is up, and what it serves."""
-        return Health(models=[each.name for each in registry.bases()] + [each.name for each in registry.services.all()])
+        engines = [found for base in registry.bases() if (found := _engine_health(base)) is not None]
+        return Health(
+            status="ok" if all(each.state == "up" for each in engines) else "degraded",
+            models=[each.name for each in registry.bases()] + [each.name for each in registry.services.all()],
+            engines=engines or None,
+        )
 
-    @app.get("/ready", tags=["server"], responses={503: _WRONG[503]})
+    @app.get("/ready", tags=["server"], response_model_exclude_none=True, responses={503: _WRONG[503]})
     async def ready() -> Health:
         """Whether requests are taken: models are in memory, and the server is not stopping."""
         if registry.closing or desk.draining:
             raise Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
-        return await health()
+        found = await health()
+        failing = [each for each in found.engines or () if each.state == "failing"]
+        if failing and len(failing) == len(found.models):
+            raise faults.of_error(Restarting("no engine comes up", failing[0].retry_after or 1.0))
+        return found
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses={401: _WRONG[401]})
     async def metrics() -> Response:
@@ -269,6 +286,17 @@ def _base_card(base: Base) -> ModelCard:
         digest=base.digest,
         template=base.template.name,
     )
+
+
+def _engine_health(base: Base) -> EngineHealth | None:
+    engine: Any = base.engine
+    if (restarts := getattr(engine, "restarts", None)) is None:
+        # In this process it is not started again.
+        ended = getattr(engine, "has_ended", False)
+        return EngineHealth(model=base.name, state="failing", restarts=0) if ended else None
+    away = engine.away
+    state: Any = "up" if engine.is_up else "failing" if away else "starting"
+    return EngineHealth(model=base.name, state=state, restarts=restarts, retry_after=round(away, 1) or None)
 
 
 def _adapter_card(adapter: ServedAdapter, registry: Registry) -> ModelCard:

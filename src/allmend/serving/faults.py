@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from allmend.engines.text import Restarting
 from allmend.errors import AllmendError, DoesNotFit, InputError, NotFound, Refused, Unavailable, UsageError, nearest
 
 
@@ -83,9 +85,20 @@ def of_error(error: AllmendError, param: str | None = None) -> Fault:
         return Fault(400, message, param=param, code="invalid_value")
     if isinstance(error, Refused):
         return Fault(403, message, type="permission_error", param=param, code="refused")
+    if isinstance(error, Restarting):
+        return _restarting(error)
     if isinstance(error, Unavailable):
         return Fault(503, message, type="server_error", param=param, code="unavailable")
     return Fault(500, message, type="server_error", param=param)
+
+
+def _restarting(error: Restarting) -> Fault:
+    words = f"{error.message[0].upper()}{error.message[1:]}."
+    if error.retry_after is None:
+        return Fault(500, words, type="server_error", code="engine_crashes", headers={"x-should-retry": "false"})
+    seconds = max(math.ceil(error.retry_after), 1)
+    headers = {"retry-after": str(seconds), "retry-after-ms": str(1000 * seconds), "x-should-retry": "true"}
+    return Fault(503, words, type="server_error", code="engine_starting", headers=headers)
 
 
 def bug(error: Exception) -> Fault:

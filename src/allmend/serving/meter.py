@@ -55,6 +55,8 @@ class Meter:
         self._running = Gauge("allmend_running", "Answers being generated", ["model"], **new)
         self._waiting = Gauge("allmend_waiting", "Answers that wait their turn", ["model"], **new)
         self._refused = Gauge("allmend_refused", "Requests refused because the queue was too long", ["model"], **new)
+        self._restarts = Gauge("allmend_engine_restarts", "Engine processes started again so far", ["model"], **new)
+        self._up = Gauge("allmend_engine_up", "Whether the engine's process is there", ["model"], **new)
         self._loaded = Gauge("allmend_adapters_loaded", "Adapters in memory", ["model"], **new)
         self._reads = Gauge("allmend_adapters_read_back", "Adapters read back from disk so far", ["model"], **new)
 
@@ -74,6 +76,9 @@ class Meter:
                 self._refused.labels(base.name).set(gate.refused)
             self._running.labels(base.name).set(running)
             self._waiting.labels(base.name).set(waiting)
+            if (restarts := getattr(base.engine, "restarts", None)) is not None:
+                self._restarts.labels(base.name).set(restarts)
+                self._up.labels(base.name).set(getattr(base.engine, "is_up", True))
             shelf = registry.shelf(base.name)
             self._loaded.labels(base.name).set(shelf.loaded)
             self._reads.labels(base.name).set(shelf.reads)

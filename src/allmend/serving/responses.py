@@ -215,11 +215,26 @@ class ModelList(_Answer):
     data: list[ModelCard]
 
 
+class EngineHealth(_Answer):
+    """An engine that is a process of its own, or that ended by a fault."""
+
+    model: str
+    state: Literal["up", "starting", "failing"]
+    """`failing`: it has ended again and again, and the next attempt is put off; requests are refused until then."""
+    restarts: int
+    """How often it was started again."""
+    retry_after: float | None = None
+    """Seconds until that attempt."""
+
+
 class Health(_Answer):
     """Whether the server is up."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "degraded"] = "ok"
+    """`degraded` while the engine of a model is not there; requests for others are answered."""
     models: list[str]
+    engines: list[EngineHealth] | None = None
+    """Engines in processes of their own, and others that are not there."""
 
 
 class Replaced(_Answer):

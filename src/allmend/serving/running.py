@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from allmend.engines.text import Completion, Piece, TextRequest, Ticket, Usage, gather
-from allmend.serving.faults import Fault
+from allmend.engines.text import Completion, Piece, Restarting, TextRequest, Ticket, Usage, gather
+from allmend.serving.faults import Fault, of_error
 from allmend.serving.registry import Registry
 from allmend.serving.responses import PromptDetails, UsageCount
 from allmend.serving.targets import Target
@@ -24,6 +24,8 @@ _LOOK_FOR_CLIENT = 0.25
 """Seconds between looks whether a client that waits for a whole answer is still there."""
 _TELL_PLACE = 1.0
 """Seconds between two comments that tell the place in the queue."""
+_COME_AGAIN = 5.0
+"""Seconds after which whoever waited for an engine that does not start is asked to come again."""
 _HEAR_OUT = 60.0
 """Seconds that an engine is given to end what was cancelled."""
 
@@ -213,7 +215,7 @@ class Running:
     def _raise_failure(self, piece: Piece) -> None:
         if self._expired and piece.finish == "cancelled":
             raise too_late()  # What was computed until then is written down.
-        self._failed = piece.finish in ("error", "lost", "cancelled")
+        self._failed = piece.finish in ("error", "lost", "absent", "cancelled")
         if self._failed:
             raise _failure(piece)
 
@@ -288,6 +290,8 @@ def _failure(piece: Piece) -> Fault:
         headers = {"retry-after": "1", "retry-after-ms": "500", "x-should-retry": "true"}
         words = "The engine failed and starts again; ask once more."
         return Fault(503, words, type="server_error", code="engine_restarted", headers=headers)
+    if piece.finish == "absent":
+        return of_error(Restarting("the engine failed, and does not start at once", _COME_AGAIN))
     if piece.finish == "cancelled":
         return Fault(503, "The server is shutting down.", type="server_error", code="shutting_down")
     return Fault(500, piece.error or "The model failed.", type="server_error", code="engine_failed")

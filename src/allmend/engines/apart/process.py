@@ -13,6 +13,8 @@ from allmend.engines.apart.pulse import Watch
 from allmend.engines.apart.wire import Answer, Build, Ready
 from allmend.errors import Unavailable
 
+_BY_ITSELF = 2.0
+"""Seconds that a process is given to go by itself; it has nothing to put away."""
 _END_SECONDS = 30.0
 """Seconds that a killed process is waited for: one that the system holds (a disk that does not answer) goes later."""
 
@@ -90,7 +92,7 @@ class EngineProcess:
     def end(self) -> None:
         """Wait until it is gone; one that does not go by itself is killed."""
         try:
-            self.wait(timeout=5)
+            self.wait(timeout=_BY_ITSELF)
         except subprocess.TimeoutExpired:
             self._process.kill()
             try:
