@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +413,95 @@ def test_pages_of_a_list_go_both_ways(tmp_path: Path) -> None:
     assert [each.id for each in back.data] == whole[2:5] and back.has_more
     assert [each.id for each in files.page("me", Page(limit=3, before=whole[2])).data] == whole[:2]
     assert files.page("me", Page(order="asc")).data[0].id == whole[-1]
+
+
+class Crashing:
+    """An application over an engine that one request ends, with all that are beside it.
+
+    Args:
+        dies: told before: the whole server is gone then, and what is on disk stays as it is.
+    """
+
+    def __init__(self, dies: Callable[[], object] | None = None) -> None:
+        self._dies = dies
+        self._under_way: set[asyncio.Future[None]] = set()
+        self.beside: list[int] = []
+        """How many were beside it, each time."""
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        asked = json.loads((await receive())["body"])
+        self.asked.append(asked["input"])
+        crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(crashed)
+        await asyncio.wait({crashed}, timeout=0.05)
+        if asked["input"] == "poison":
+            self.beside.append(len(self._under_way) - 1)
+            if self._dies is not None:
+                self._dies()
+                await asyncio.Event().wait()
+            for each in self._under_way:
+                each.cancel()
+        self._under_way.discard(crashed)
+        status = 503 if crashed.cancelled() else 200
+        await send({"type": "http.response.start", "status": status, "headers": [(b"retry-after", b"0")]})
+        body = {"error": {"code": "engine_restarted"}} if status == 503 else {"said": asked["input"]}
+        await send({"type": "http.response.body", "body": json.dumps(body, separators=(",", ":")).encode()})
+
+
+def with_poison(root: Path, count: int = 12) -> tuple[Batches, Batch]:
+    batches = Batches(root / "batches", Files(root / "files"))
+    inputs = ["poison" if number == 2 else f"sound {number}" for number in range(count)]
+    rows = [
+        {"custom_id": f"r{number}", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": text}}
+        for number, text in enumerate(inputs)
+    ]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    file = batches.files.add(io.BytesIO(content), name="b", purpose="batch", owner="anna")
+    request = BatchRequest(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+    return batches, batches.create(request, "anna")
+
+
+def check_poison(batches: Batches, identity: str) -> None:
+    done = batches.get(identity)
+    assert (done.status, done.request_counts.completed, done.request_counts.failed) == ("completed", 11, 1)
+    assert done.error_file_id is not None
+    (error,) = [json.loads(line) for line in batches.files.content(done.error_file_id, "anna").read_text().splitlines()]
+    assert error["custom_id"] == "r2" and error["response"]["body"]["error"]["code"] == "engine_crashes"
+
+
+async def work_through(app: Any, batches: Batches, until: Callable[[], bool]) -> None:
+    running = asyncio.create_task(Runner(app, Counter(), batches).run())  # type: ignore[arg-type]
+    async with asyncio.timeout(240):
+        while not until():
+            assert not running.done()
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def test_a_request_that_ends_the_engine_is_given_up_and_those_beside_it_are_not(tmp_path: Path) -> None:
+    batches, made = with_poison(tmp_path)
+    app = Crashing()
+    asyncio.run(work_through(app, batches, lambda: batches.get(made.id).status == "completed"))
+    check_poison(batches, made.id)
+    assert app.asked.count("poison") == 3 and app.beside[0] > 0 and app.beside[1:] == [0, 0]
+    assert not list((tmp_path / "batches").glob("*.try"))
+
+
+def test_a_request_that_ends_the_whole_server_is_given_up_after_the_restarts(tmp_path: Path) -> None:
+    batches, made = with_poison(tmp_path / "0")
+    beside = []
+    for number in range(3):
+        # What is on disk in the moment of its death is all that the next one has.
+        follows = tmp_path / str(number + 1)
+        app = Crashing(partial(shutil.copytree, tmp_path / str(number), follows))
+        asyncio.run(work_through(app, batches, partial(bool, app.beside)))
+        beside += app.beside
+        for lock in (follows / "batches").glob(".server-*"):
+            shutil.rmtree(lock)
+        batches = Batches(follows / "batches", Files(follows / "files"))
+    app = Crashing()
+    asyncio.run(work_through(app, batches, lambda: batches.get(made.id).status == "completed"))
+    check_poison(batches, made.id)
+    assert "poison" not in app.asked and beside[0] > 0 and beside[1:] == [0, 0]

@@ -17,6 +17,7 @@ from allmend.serving.batch_api import Batch, BatchError, Counts
 from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
+from allmend.serving.tries import Tries, Try
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 8
@@ -44,6 +45,7 @@ class _Work:
     counts: Counts
     todo: list[Place]
     """The next one last."""
+    tries: Tries
     tasks: set[asyncio.Task[bool | None]] = field(default_factory=set)
     stopped: bool = False
     """Begin no more."""
@@ -69,6 +71,10 @@ class Runner:
     ) -> None:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
         self._running = 0
+        self._alone = False
+        """Whether the one that runs may end the engine, so that no other is begun beside it."""
+        self._hoping = 0
+        """Such ones that wait for the others to end."""
         self._active: dict[str, asyncio.Task[None]] = {}
         """By owner; those that have only to be ended, by their own name."""
         self._begun: set[str] = set()
@@ -145,7 +151,10 @@ class Runner:
             lambda: batches.update(batch.id, status="in_progress", in_progress_at=began, request_counts=counts)
         )
         todo = [line for line in reversed(lines) if line.custom_id not in done]
-        work = _Work(batch, counts, todo)
+        tries = await run_in_threadpool(batches.tries, batch)
+        # Those that may be why the engine or the server ended come last, so that what is sound is answered before.
+        todo.sort(key=lambda line: -tries.of(line.custom_id).ends)
+        work = _Work(batch, counts, todo, tries)
         if not await self._lines(work):
             return
         await run_in_threadpool(
@@ -156,7 +165,8 @@ class Runner:
         if work.stopped:
             status = "cancelled" if now.status == "cancelling" else "expired"
         if status == "expired":
-            await run_in_threadpool(batches.give_up, batch, work.left)
+            words = "This request was not asked before the batch expired."
+            await run_in_threadpool(batches.give_up, batch, work.left, "batch_expired", words)
         await run_in_threadpool(batches.finish, now, status)
 
     async def _lines(self, work: _Work) -> bool:
@@ -198,15 +208,26 @@ class Runner:
         """Requests that one batch may have under way."""
         return max(_AT_ONCE // max(len(self._active), 1), 1)
 
-    def _room(self) -> bool:
-        """Whether another request may begin: not while somebody waits, and only one beside others that run."""
+    def _room(self, alone: bool = False) -> bool:
+        """Whether another request may begin: not while somebody waits, and only one beside others that run.
+
+        Args:
+            alone: beside no other one of a batch.
+        """
+        if self._alone or (self._running if alone else self._hoping):
+            return False
+        others = self._others()
+        return others is not None and self._running < (_AT_ONCE if others <= 0 else 1)
+
+    def _others(self) -> int | None:
+        """Answers under way that are not of batches; None where somebody waits."""
         others = -self._running
         for base in self._registry.bases():
             running, waiting = base.engine.load()
             others += running
             if waiting:
-                return False
-        return self._running < (_AT_ONCE if others <= 0 else 1)
+                return None
+        return others
 
     async def _one(self, work: _Work, line: Place) -> bool | None:
         """Whether a request was answered well; None where it was not answered for good."""
@@ -235,10 +256,12 @@ class Runner:
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:
-            while not self._room():
-                if work.stopped or self._closing():
-                    return None
-                await asyncio.sleep(_POLL)
+            tried = work.tries.of(place.custom_id)
+            if tried.is_given_up:
+                return _given_up(tried)
+            alone = tried.ends > 0
+            if not await self._turn(work, alone):
+                return None
             principal = None
             if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
                 gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
@@ -246,13 +269,9 @@ class Runner:
             if principal is not None:
                 # The user behind the key, whose limits hold here too.
                 principal = principal.behalf_of(user)
-                if not self._room():
+                if not self._room(alone):
                     continue  # Others came in while the key was looked up.
-            self._running += 1
-            try:
-                answered = await inside.post(self._app, line.url, body, principal)
-            finally:
-                self._running -= 1
+            answered = await self._asked(work, place.custom_id, alone, line.url, body, principal)
             if self._closing() and answered.status != 200:
                 return None  # It is asked again after the restart.
             if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
@@ -263,6 +282,45 @@ class Runner:
                 if work.stopped or self._closing():
                     return None
                 await asyncio.sleep(_POLL)
+
+    async def _turn(self, work: _Work, alone: bool) -> bool:
+        """Wait until another request may begin; False where the batch or the server stops before."""
+        self._hoping += alone
+        try:
+            while not self._room(alone):
+                if work.stopped or self._closing():
+                    return False
+                await asyncio.sleep(_POLL)
+            return True
+        finally:
+            self._hoping -= alone
+
+    async def _asked(
+        self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes, principal: Any
+    ) -> inside.Answered:
+        """The application's answer, once. Where engine or server end meanwhile that is known afterwards."""
+        beside = bool(self._running or self._others())
+        self._running += 1
+        self._alone = alone
+        crashed = False
+        try:
+            # Short, and before anything else is begun: another thread would let others in meanwhile.
+            work.tries.begin(custom_id, alone=not beside)
+            answered = await inside.post(self._app, url, body, principal)
+            crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
+        finally:
+            self._running -= 1
+            if alone:
+                self._alone = False
+            if not crashed:
+                work.tries.ended(custom_id)
+        return answered
+
+
+def _given_up(tried: Try) -> inside.Answered:
+    words = f"The engine or the server ended each of the {tried.ends} times that it had this request."
+    fault = Fault(500, words, type="server_error", code="engine_crashes")
+    return inside.Answered(fault.status, {}, json.dumps(fault.body()).encode())
 
 
 def _is_over(batch: Batch) -> bool:

@@ -20,6 +20,7 @@ from allmend.serving.claims import Claims
 from allmend.serving.faults import Missing
 from allmend.serving.files import Expiry, Files
 from allmend.serving.lists import Listed, Page
+from allmend.serving.tries import Tries
 
 _ID = re.compile(r"batch_[a-z0-9]{24}\Z")
 _DAY = 24 * 3600
@@ -42,7 +43,8 @@ class Place:
 class Batches:
     """Batches of everybody.
 
-    `ID.json` is the batch, `ID.in` its requests, `ID.out` and `ID.err` what was answered so far, a line each.
+    `ID.json` is the batch, `ID.in` its requests, `ID.out` and `ID.err` what was answered so far, a line each,
+    `ID.try` what was being answered.
     """
 
     def __init__(self, root: Path, files: Files) -> None:
@@ -241,10 +243,14 @@ class Batches:
         self._append(batch, "out" if good else "err", [_answer(custom_id, response=response)])
         return good
 
-    def give_up(self, batch: Batch, custom_ids: Sequence[str]) -> None:
-        """Write down that these were not asked before the batch expired."""
-        why = {"code": "batch_expired", "message": "This request was not asked before the batch expired."}
+    def give_up(self, batch: Batch, custom_ids: Sequence[str], code: str, message: str) -> None:
+        """Write down why these have no answer."""
+        why = {"code": code, "message": message}
         self._append(batch, "err", [_answer(custom_id, error=why) for custom_id in custom_ids])
+
+    def tries(self, batch: Batch) -> Tries:
+        """What is known of requests that were being answered when a server or an engine ended."""
+        return Tries(self._root / f"{batch.id}.try")
 
     def _append(self, batch: Batch, ending: str, lines: Sequence[dict[str, Any]]) -> None:
         with (self._root / f"{batch.id}.{ending}").open("ab") as handle:
@@ -272,7 +278,7 @@ class Batches:
                     with path.open("rb") as handle:
                         changes["usage"] = used(json.loads(line)["response"]["body"] for line in handle)
         ended = self.update(batch.id, **changes)
-        for ending in ("in", "out", "err"):
+        for ending in ("in", "out", "err", "try"):
             (self._root / f"{batch.id}.{ending}").unlink(missing_ok=True)
         return ended
 
