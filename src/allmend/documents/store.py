@@ -69,6 +69,10 @@ class About(Part):
     """Whose it is; everybody's where none is named."""
     created: int = 0
     metadata: dict[str, str] = Field(default_factory=dict)
+    days: int | None = None
+    """After so many without use it expires."""
+    expired: int | None = None
+    """When it did: nothing is in it any more."""
     changes: int = 0
     """How often what it holds was changed."""
 
@@ -180,6 +184,12 @@ class Index:
     def _describe(self, database: sqlite3.Connection, about: About) -> None:
         database.execute("UPDATE about SET value = ?", (about.model_dump_json(),))
         self.about = about
+
+    def now(self) -> About:
+        """What it says of itself at this moment, whoever changed that."""
+        with self._open() as database:
+            self.about = self._described(self._value(database))
+        return self.about
 
     def documents(self) -> list[Document]:
         """All that were looked at, by path."""

@@ -30,7 +30,7 @@ class BatchRequest(BaseModel):
         | None
     ) = None
     output_expires_after: Expiry | None = None
-    """When the files of answers are deleted; they stay until somebody does so when not given."""
+    """When the files of answers are deleted; when not given, as the server has it for all."""
 
 
 class BatchError(BaseModel):
@@ -114,6 +114,12 @@ class Line(BaseModel):
     method: Literal["POST"]
     url: str
     body: dict[str, Any]
+
+
+def ended_at(batch: Batch) -> int:
+    """When a batch that is over came to its end."""
+    ends = (batch.completed_at, batch.failed_at, batch.expired_at, batch.cancelled_at, batch.created_at)
+    return next(each for each in ends if each is not None)
 
 
 def used(answers: Any) -> BatchUsage:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from allmend.errors import InputError, UsageError
-from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchErrors, BatchRequest, Line, Status, used
+from allmend.serving.batch_api import OPEN, Batch, BatchError, BatchErrors, BatchRequest, Line, Status, ended_at, used
 from allmend.serving.claims import Claims
 from allmend.serving.faults import Missing
 from allmend.serving.files import Expiry, Files
 from allmend.serving.lists import Listed, Page
+from allmend.serving.tidying import remove_left
 from allmend.serving.tries import Tries
 
 _ID = re.compile(r"batch_[a-z0-9]{24}\Z")
@@ -52,6 +53,8 @@ class Batches:
         self.claims = Claims(root)
         self._root = root
         self._lock = threading.Lock()
+        self._over: set[str] = set()
+        """Names of those that ended: they are not looked at again."""
 
     def create(self, body: BatchRequest, owner: str, principal: Any = None) -> Batch:
         """Take a batch on; its file is looked at before its first request.
@@ -127,11 +130,36 @@ class Batches:
         return sorted(mine, key=lambda each: (each[1].created_at, each[1].id))
 
     def _open(self) -> Iterator[tuple[dict[str, Any], Batch]]:
-        for path in self._root.glob("batch_*.json"):
-            if (found := self._read(path.stem)) is not None:
+        here = {path.stem for path in self._root.glob("batch_*.json")}
+        self._over &= here
+        for identity in here - self._over:
+            if (found := self._read(identity)) is not None:
                 batch = Batch.model_validate(found["batch"])
                 if batch.status in OPEN:
                     yield found, batch
+                else:
+                    self._over.add(identity)
+
+    def sweep(self) -> None:
+        """Forget batches that ended long ago and whose files are gone, and delete what a crash left of others."""
+        now = time.time()
+        for path in self._root.glob("batch_*"):
+            found = self._read(path.stem)
+            batch = Batch.model_validate(found["batch"]) if found else None
+            if path.suffix != ".json":
+                # What an ended batch, or none, has no use for: a server was ended before it could put it away.
+                ended = batch is not None and batch.status not in OPEN
+                if ended or not path.with_suffix(".json").exists():
+                    remove_left(self._root, path.name)
+                continue
+            if batch is None or batch.status in OPEN or not self.files.keep:
+                continue
+            if any(self.files.is_there(name) for name in (batch.output_file_id, batch.error_file_id)):
+                continue
+            if now >= ended_at(batch) + self.files.keep:
+                path.unlink(missing_ok=True)
+        remove_left(self._root, ".batch_*")
+        self.claims.sweep()
 
     def take(self, identity: str) -> Batch | None:
         """Take a batch on; None for one that has ended, or that another server has."""
@@ -296,7 +324,10 @@ class Batches:
     def _write(self, found: dict[str, Any], batch: Batch) -> None:
         path = self._root / f"{batch.id}.json"
         hidden = path.with_name(f".{path.name}.new")
-        hidden.write_text(json.dumps({**found, "batch": batch.model_dump()}), "utf-8")
+        with hidden.open("w", encoding="utf-8") as handle:
+            handle.write(json.dumps({**found, "batch": batch.model_dump()}))
+            handle.flush()
+            os.fsync(handle.fileno())  # An empty file after a power cut would be a batch that nobody knows of.
         hidden.replace(path)
 
 

@@ -6,11 +6,14 @@ import fcntl
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from allmend.runs.alive import hold, is_alive, release
+
+_BEGINS = 3600.0
 
 
 class Claims:
@@ -51,6 +54,13 @@ class Claims:
             return False
         shutil.rmtree(folder, ignore_errors=True)
         return True
+
+    def sweep(self) -> None:
+        """Forget servers that ended without saying so."""
+        for folder in self._root.glob(".server-*"):
+            # One that begins at this moment has not taken its lock yet.
+            if time.time() - folder.stat().st_mtime > _BEGINS:
+                self.is_free(folder.name.removeprefix(".server-"))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

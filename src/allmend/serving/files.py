@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
 from allmend.serving.lists import Deleted, Listed, Page
+from allmend.serving.tidying import KEEP, remove_left
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
 _CHUNK = 1 << 20
@@ -28,6 +29,7 @@ _MOST_TOGETHER = 64 << 30
 _LEAST_FREE = 256 << 20
 """Bytes of the disk that files leave to everything else."""
 
+_OF_BATCHES = ("batch", "batch_output")
 Purpose = Literal["batch", "batch_output", "assistants", "user_data", "fine-tune", "vision", "evals"]
 
 
@@ -44,7 +46,7 @@ class FileObject(BaseModel):
     purpose: Purpose
     status: Literal["processed"] = "processed"
     expires_at: int | None = None
-    """When it is deleted; without that it stays until somebody does so."""
+    """When it is deleted by itself."""
 
 
 class Expiry(BaseModel):
@@ -58,10 +60,15 @@ class Expiry(BaseModel):
 
 
 class Files:
-    """Files of everybody, each seen by its owner alone."""
+    """Files of everybody, each seen by its owner alone.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        keep: seconds after which files of batches are deleted where nobody named a time; 0 keeps them.
+    """
+
+    def __init__(self, root: Path, keep: float = KEEP) -> None:
         self._root = root
+        self.keep = keep
 
     def add(
         self,
@@ -103,13 +110,28 @@ class Files:
                 created_at=now,
                 filename=_shown(name),
                 purpose=purpose,
-                expires_at=now + expires.seconds if expires else None,
+                expires_at=self._expires_at(now, purpose, expires),
             )
             (made / "about.json").write_text(json.dumps({"owner": owner, **about.model_dump()}), "utf-8")
             made.rename(self._root / identity)
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return about
+
+    def _expires_at(self, now: int, purpose: Purpose, expires: Expiry | None) -> int | None:
+        if expires is not None:
+            return now + expires.seconds
+        return now + int(self.keep) if self.keep and purpose in _OF_BATCHES else None
+
+    def is_there(self, identity: str | None) -> bool:
+        """Whether a file is still kept, whosever it is."""
+        return identity is not None and self._read(self._root / identity) is not None
+
+    def sweep(self) -> None:
+        """Delete those whose time has come, and what was not made to its end."""
+        for folder in self._root.glob("file-*"):
+            self._read(folder)
+        remove_left(self._root, ".file-*")
 
     def get(self, identity: str, owner: str) -> FileObject:
         """A file; raises `Missing` for one that is not there or is somebody else's."""

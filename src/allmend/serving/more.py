@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
 from allmend.serving.responses import ModelCard
 from allmend.serving.store_api import CreateStore
+from allmend.serving.tidying import KEEP, tidy
 from allmend.serving.vector_stores import Stores
 
 if TYPE_CHECKING:
@@ -72,16 +73,19 @@ class Kept:
     """Indexes that everybody may search, by name."""
     folder: Path | None = None
     """Where files, batches and vector stores lie; `ALLMEND_HOME/serve` when not given."""
+    seconds: float = KEEP
+    """After which files of batches, and batches that ended, are deleted where nobody named a time; 0 for never."""
 
 
 def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> None:
     """Add all of them."""
     kept = kept or Kept()
     place = kept.folder or root() / "serve"
-    files = Files(place / "files")
+    files = Files(place / "files", kept.seconds)
     batches = Batches(place / "batches", files)
     stores = registry.stores = Stores(place / "vector_stores", files, registry.services, kept.indexes)
-    runner = _run_batches(app, registry, batches)
+    sweeps = (files.sweep, batches.sweep, stores.sweep)
+    runner = _run_batches(app, registry, batches, sweeps)
     _models(app, registry, kept.norms)
     _audio(app, registry)
     _files(app, files)
@@ -89,8 +93,10 @@ def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> No
     store_routes.add_routes(app, stores, _WRONG)
 
 
-def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable[[], None]:
-    """Work through batches as long as the server runs; gives what wakes that up."""
+def _run_batches(
+    app: FastAPI, registry: Registry, batches: Batches, sweeps: Sequence[Callable[[], object]]
+) -> Callable[[], None]:
+    """Work through batches, and tidy up, as long as the server runs; gives what wakes the work up."""
     runners: list[Runner] = []
     before = app.router.lifespan_context
 
@@ -99,14 +105,16 @@ def _run_batches(app: FastAPI, registry: Registry, batches: Batches) -> Callable
         async with before(inner) as state:
             runner = Runner(app, registry, batches, _standing_for)
             runners.append(runner)
-            task = asyncio.create_task(runner.run())
+            tasks = [asyncio.create_task(runner.run()), asyncio.create_task(tidy(sweeps))]
             try:
                 yield state
             finally:
                 runners.remove(runner)
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                for task in tasks:
+                    task.cancel()
+                for task in tasks:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
 
     app.router.lifespan_context = lifespan
 

@@ -23,6 +23,14 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class StoreExpiry(_Body):
+    """When a store expires."""
+
+    anchor: Literal["last_active_at"]
+    days: Annotated[int, Field(ge=1, le=365)]
+    """After it was searched or changed last."""
+
+
 class CreateStore(_Body):
     """The body of `/v1/vector_stores`."""
 
@@ -30,8 +38,8 @@ class CreateStore(_Body):
     file_ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] | None = None
     metadata: Metadata | None = None
     description: Annotated[str, Field(max_length=2000)] | None = None
-    expires_after: dict[str, JsonValue] | None = None
-    """Refused: stores here stay until they are deleted."""
+    expires_after: StoreExpiry | None = None
+    """Without it a store stays until it is deleted."""
     chunking_strategy: dict[str, JsonValue] | None = None
     """`auto` alone."""
     model: Annotated[str, Field(max_length=1024)] | None = None
@@ -43,7 +51,8 @@ class ChangeStore(_Body):
 
     name: Annotated[str, Field(max_length=256)] | None = None
     metadata: Metadata | None = None
-    expires_after: dict[str, JsonValue] | None = None
+    expires_after: StoreExpiry | None = None
+    """`null` in so many words: it does not expire."""
 
 
 class AddFile(_Body):
@@ -121,8 +130,11 @@ class VectorStore(BaseModel):
     name: str
     usage_bytes: int
     file_counts: FileCounts
-    status: Literal["completed"] = "completed"
+    status: Literal["completed", "expired"] = "completed"
     last_active_at: int | None = None
+    """When it was searched or changed last."""
+    expires_after: StoreExpiry | None = None
+    expires_at: int | None = None
     metadata: dict[str, str] | None = None
     model: str
     """The embedding model."""

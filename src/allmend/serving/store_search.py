@@ -53,7 +53,7 @@ class _Question:
     @classmethod
     async def read(cls, stores: Stores, identity: str, body: SearchRequest, owner: str) -> _Question:
         """Raises `Fault` for what cannot be asked."""
-        index = await run_in_threadpool(stores.find, identity, owner)
+        index = await run_in_threadpool(stores.use, identity, owner)
         _matches({}, body.filters)  # A wrong filter is wrong whatever is found.
         service = stores.service(index)
         return cls(index, service, body, [await run_in_threadpool(service.engine.rows, [each], "query")

@@ -15,7 +15,7 @@ from typing import Any
 
 from allmend.documents.store import About, Document, Index
 from allmend.errors import AllmendError, Refused, UsageError, nearest
-from allmend.serving.faults import Fault, Missing, unsupported
+from allmend.serving.faults import Fault, Missing
 from allmend.serving.files import FileObject, Files
 from allmend.serving.lists import Deleted, Listed, Page
 from allmend.serving.services import Service, Services
@@ -23,16 +23,20 @@ from allmend.serving.store_api import (
     ChangeStore,
     CreateStore,
     FileCounts,
+    StoreExpiry,
     StoreFile,
     StoreFileBatch,
     StoreFileError,
     VectorStore,
 )
 from allmend.serving.store_search import shown_name
+from allmend.serving.tidying import DAY, remove_left
 
 _ID = re.compile(r"vs_[a-z0-9]{24}\Z")
 _BATCH = re.compile(r"vsfb_[a-z0-9]{24}\Z")
 _MOST_STORES = 1000
+_USED = "used"
+"""A file in a store's folder: its time is when the store was searched or changed last."""
 _OPEN = 64
 """Clients' stores that are held open, those used last: each keeps its vectors in memory."""
 
@@ -68,16 +72,39 @@ class Stores:
             raise Missing(f"there is no vector store {identity[:80]!r}", hint=hint)
         return found
 
+    def use(self, identity: str, owner: str) -> Index:
+        """A store that is searched or changed now; raises `Fault` for one that has expired."""
+        index = self.find(identity, owner)
+        if identity in self.shared:
+            return index
+        about = index.now() if index.about.days else index.about
+        if about.expired or (about.days and time.time() >= self._last_use(identity, index) + about.days * DAY):
+            raise Fault(400, "This vector store has expired.", code="vector_store_expired")
+        try:
+            (self._root / identity / _USED).touch()
+        except OSError:
+            pass  # A full disk is no reason not to search.
+        return index
+
     def own(self, identity: str, owner: str) -> Index:
-        """A store that its owner may change."""
+        """A store that its owner changes now."""
+        self._check_own(identity)
+        return self.use(identity, owner)
+
+    def _check_own(self, identity: str) -> None:
         if identity in self.shared:
             raise Refused("this index follows a folder; it is changed there", hint="Run `allmend index` again.")
-        return self.find(identity, owner)
+
+    def _last_use(self, identity: str, index: Index) -> int:
+        """When it was searched or changed last."""
+        try:
+            used = int((self._root / identity / _USED).stat().st_mtime)
+        except OSError:
+            used = max((document.added for document in index.documents()), default=0)
+        return max(used, index.about.created)
 
     def create(self, body: CreateStore, owner: str) -> str:
         """An empty store; its id."""
-        if body.expires_after is not None:
-            raise unsupported("expires_after", "expires_after")
         if len(self.mine(owner)) >= _MOST_STORES:
             raise UsageError(f"{_MOST_STORES} stores are kept here; delete some first")
         service = self._embedder(body.model)
@@ -90,6 +117,7 @@ class Stores:
             owner=owner,
             created=int(time.time()),
             metadata=body.metadata or {},
+            days=body.expires_after.days if body.expires_after else None,
         )
         hidden = self._root / f".{identity}"
         Index.create(hidden, about)
@@ -102,27 +130,53 @@ class Stores:
 
     def delete(self, identity: str, owner: str) -> Deleted:
         """Delete a store, with what it holds."""
-        self.own(identity, owner)
+        self._check_own(identity)
+        self.find(identity, owner)
+        if not self._remove(identity):  # Somebody else did at the same time.
+            raise Missing(f"there is no vector store {identity!r}")
+        return Deleted(id=identity, object="vector_store.deleted")
+
+    def _remove(self, identity: str) -> bool:
         gone = self._root / f".{identity}.gone"
         with self._lock:
             self._open.pop(identity, None)
             try:
                 (self._root / identity).rename(gone)
-            except OSError:  # Somebody else did at the same time.
-                raise Missing(f"there is no vector store {identity!r}") from None
+            except OSError:
+                return False
         shutil.rmtree(gone, ignore_errors=True)
-        return Deleted(id=identity, object="vector_store.deleted")
+        return True
+
+    def sweep(self) -> None:
+        """Empty stores whose time has come, delete those that did so long ago, and what was not made to its end."""
+        for folder in self._root.glob("vs_*"):
+            try:
+                index = Index(folder)
+                self._let_go(folder, index)
+            except AllmendError:
+                continue  # It was deleted meanwhile, or cannot be read.
+        remove_left(self._root, ".vs_*")
+
+    def _let_go(self, folder: Path, index: Index) -> None:
+        about, now = index.about, time.time()
+        if about.expired:
+            if self._files.keep and now >= about.expired + self._files.keep:
+                self._remove(folder.name)
+        elif about.days and now >= self._last_use(folder.name, index) + about.days * DAY:
+            Index.create(folder, about.model_copy(update={"expired": int(now), "changes": about.changes + 1}))
+            for left in (*folder.glob("graph-*"), *folder.glob("vsfb_*")):
+                left.unlink(missing_ok=True)
 
     def change(self, identity: str, body: ChangeStore, owner: str) -> VectorStore:
         """Rename a store, or note something else about it."""
-        if body.expires_after is not None:
-            raise unsupported("expires_after", "expires_after")
         index = self.own(identity, owner)
         changes: dict[str, Any] = {}
         if body.name is not None:
             changes["name"] = body.name
         if body.metadata is not None:
             changes["metadata"] = body.metadata
+        if "expires_after" in body.model_fields_set:
+            changes["days"] = body.expires_after.days if body.expires_after else None
         index.describe(**changes)
         return self.describe(identity, index)
 
@@ -203,6 +257,9 @@ class Stores:
     def describe(self, identity: str, index: Index) -> VectorStore:
         """A store as it is shown."""
         documents = index.documents()
+        about, last = index.now(), self._last_use(identity, index)
+        ends = last + about.days * DAY if about.days else None
+        over = bool(about.expired or (ends and time.time() >= ends))
         good = sum(1 for document in documents if document.passages)
         return VectorStore(
             id=identity,
@@ -210,7 +267,10 @@ class Stores:
             name=index.about.name,
             usage_bytes=sum(document.size for document in documents),
             file_counts=FileCounts(completed=good, failed=len(documents) - good, total=len(documents)),
-            last_active_at=max((document.added for document in documents), default=index.about.created),
+            status="expired" if over else "completed",
+            last_active_at=last,
+            expires_after=StoreExpiry(anchor="last_active_at", days=about.days) if about.days else None,
+            expires_at=about.expired or ends,
             metadata=index.about.metadata,
             model=index.about.model,
         )

@@ -112,6 +112,9 @@ class ServeSettings(Settings):
     norms: str | None = None
     """A file of norms that /v1/moderations holds texts against."""
 
+    keep: Limit = 30 * 86400.0
+    """How long files of batches, and batches that ended, are kept where nobody named a time; 0 keeps them."""
+
     log: bool = False
     """Write a line of JSON to stderr for every request."""
 
@@ -150,6 +153,7 @@ def serve(
     loading: bool = True,
     index: Sequence[str] = (),
     norms: str | None = None,
+    keep: float | str = 30 * 86400.0,
     log: bool = False,
     grace: float | str = 10.0,
 ) -> None:
@@ -218,7 +222,7 @@ def start(
             loading=settings.loading,
             log=settings.log,
             load=load,
-            kept=Kept(norms=rules, indexes=indexes),
+            kept=Kept(norms=rules, indexes=indexes, seconds=settings.keep),
         )
         running = server.Server(app, registry, listening, settings.host, desk=desk, **tls).start()
         undo.pop_all()
