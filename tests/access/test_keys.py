@@ -11,6 +11,7 @@ from sqlalchemy import text
 from allmend import database
 from allmend.access import accounts, audit, identify, keys, secret, users
 from allmend.access.limits import Limits
+from allmend.database.engine import BUSY_SECONDS
 from allmend.errors import NotFound, Refused, Unavailable, UsageError
 from allmend.redaction import redact
 
@@ -105,7 +106,7 @@ def test_names_and_ends_that_could_not_be_shown_are_refused():
 def test_a_database_that_cannot_be_written_refuses_nobody(monkeypatch):
     made = make()
 
-    def full():
+    def full(**options):
         raise Unavailable("the disk is full")
 
     monkeypatch.setattr("allmend.database.writing", full)
@@ -203,3 +204,15 @@ def test_wrong_limits_are_told():
         Limits.of({"requests_per_minute": 0})
     assert caught.value.where == "--requests-per-minute"
     assert Limits.model_validate(Limits(concurrent=2, priority=1).stored()) == Limits(concurrent=2, priority=1)
+
+
+def test_a_locked_database_keeps_nobody_waiting_who_has_a_key():
+    made = make()
+    keys._used.clear()
+    with database.writing() as held:
+        held.execute(text("UPDATE api_keys SET name = name"))
+        assert identify(made.text) is not None  # When it was used is not written down, which can wait.
+    keys._used.clear()
+    assert identify(made.text) is not None and keys.get(made.key.id).last_used is not None
+    with database.writing() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar_one() == 1000 * BUSY_SECONDS

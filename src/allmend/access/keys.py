@@ -29,6 +29,8 @@ ADMINISTRATOR = "admin"
 _LAST_DATE = 32_503_680_000.0
 """The year 3000: no calendar here goes beyond 9999."""
 _USED_SECONDS = 60.0
+_NOTE_SECONDS = 0.2
+"""That writing it down waits for others who write: a program that tidies the database holds it for minutes."""
 _MOST_KNOWN = 10_000
 
 
@@ -284,7 +286,8 @@ def _remembered(identity: str) -> _Known | None:
 
 
 def _use_is_due(identity: str) -> bool:
-    return time.time() - _used.get(identity, 0.0) >= _USED_SECONDS
+    used = _used.get(identity)
+    return used is None or time.monotonic() - used >= _USED_SECONDS
 
 
 def forget() -> None:
@@ -333,16 +336,15 @@ def _look_up(identity: str, now: float) -> _Known | None:
 
 
 def _note_use(identity: str) -> None:
-    now = time.time()
     with _guard:
-        if now - _used.get(identity, 0.0) < _USED_SECONDS:
+        if not _use_is_due(identity):
             return
         if len(_used) >= _MOST_KNOWN:
             _used.clear()
-        _used[identity] = now
-    # When it was used last is good to know, and no reason to refuse anybody.
-    with suppress(Unavailable), database.writing() as connection:
-        connection.execute(update(api_keys).where(api_keys.c.id == identity).values(last_used=now))
+        _used[identity] = time.monotonic()
+    # When it was used last is good to know, and no reason to refuse anybody, or to keep anybody waiting.
+    with suppress(Unavailable), database.writing(patience=_NOTE_SECONDS) as connection:
+        connection.execute(update(api_keys).where(api_keys.c.id == identity).values(last_used=time.time()))
 
 
 def _key(row: Row[Any]) -> Key:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
+from allmend.access.connections import PatientProtocol, allow_many, notice_the_gone
 from allmend.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def bind(host: str, port: int) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        notice_the_gone(made)
         made.bind(address)
         made.listen(1024)
     except OSError as error:
@@ -95,7 +97,7 @@ class Listener:
         self._socket = listening
         options.setdefault("lifespan", "off")
         # The parser that comes with uvicorn, also where another is installed: one is tested and measured.
-        options.setdefault("http", "h11")
+        options.setdefault("http", PatientProtocol)
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, **options)
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="allmend-server", daemon=True)
@@ -103,6 +105,7 @@ class Listener:
 
     def start(self) -> Self:
         """Begin to answer; returns when requests are taken."""
+        allow_many()
         self._thread.start()
         until = time.monotonic() + _START_SECONDS
         while not self._uvicorn.started:

@@ -32,6 +32,7 @@ from allmend.redaction import redact
 BUSY_SECONDS = 60.0
 """How long a writer waits for others before it gives up."""
 
+_JOURNAL_BYTES = 64 << 20
 _ADVISORY_LOCK = 0x616C6C6D656E64  # "allmend": taken while a PostgreSQL schema is brought up to date
 _engines: dict[str, Engine] = {}
 _guard = threading.Lock()
@@ -57,12 +58,35 @@ def engine(*, create: bool = True) -> Engine | None:
 
 
 @contextmanager
-def writing() -> Iterator[Connection]:
-    """A connection in a transaction that may write; committed at the end, rolled back on an error."""
+def writing(*, patience: float = BUSY_SECONDS) -> Iterator[Connection]:
+    """A connection in a transaction that may write; committed at the end, rolled back on an error.
+
+    Args:
+        patience: seconds that it waits for others who write; raises `Unavailable` then.
+    """
     ready = engine()
     assert ready is not None
-    with in_plain_words(), ready.connect().execution_options(allmend_write=True) as connection, connection.begin():
+    with (
+        in_plain_words(),
+        ready.connect().execution_options(allmend_write=True) as connection,
+        _waiting(connection, patience),
+        connection.begin(),
+    ):
         yield connection
+
+
+@contextmanager
+def _waiting(connection: Connection, seconds: float) -> Iterator[None]:
+    """Have a connection to SQLite wait no longer than that."""
+    raw: Any = connection.connection.dbapi_connection
+    if seconds == BUSY_SECONDS or connection.dialect.name != "sqlite":
+        yield
+        return
+    raw.execute(f"PRAGMA busy_timeout={round(1000 * seconds)}")
+    try:
+        yield
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={round(1000 * BUSY_SECONDS)}")
 
 
 class Writer:
@@ -192,6 +216,8 @@ def _on_connect(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA synchronous=NORMAL")
+    # What one long reader made the journal grow to is given back.
+    cursor.execute(f"PRAGMA journal_size_limit={_JOURNAL_BYTES}")
     cursor.close()
 
 

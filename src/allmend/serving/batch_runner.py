@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +28,9 @@ _BATCHES = 32
 _POLL = 0.05
 _LOOK = 1.0
 """Seconds between looks for new batches, where nothing says that there is one."""
-_AGAIN = 5.0
-"""Seconds after which a batch is tried again that something outside of it stopped, like a full disk."""
+_AGAIN, _AGAIN_AT_LAST = 5.0, 300.0
+"""Seconds after which a batch is tried again that something outside of it stopped, like a full disk; twice as long each
+further time, and that at most."""
 _FEWER_COUNTS = 16
 """Answers after which the counts are written down."""
 _PAUSE = (429, 503)
@@ -79,7 +81,10 @@ class Runner:
         """By owner; those that have only to be ended, by their own name."""
         self._begun: set[str] = set()
         """Their names."""
+        self._stopped: Counter[str] = Counter()
+        """How often each was stopped in a row."""
         self._wake = asyncio.Event()
+        self._blind = False
 
     def wake(self) -> None:
         """There is a new batch, or one was cancelled."""
@@ -112,9 +117,13 @@ class Runner:
 
     async def _open(self) -> list[tuple[str, Batch]]:
         try:
-            return await run_in_threadpool(self._batches.open)
-        except Exception as error:  # looked for again in a moment
-            _log.error("batches cannot be listed", exc_info=error)
+            found = await run_in_threadpool(self._batches.open)
+            self._blind = False
+            return found
+        except Exception as error:  # looked for again in a moment, and told once
+            if not self._blind:
+                _log.error("batches cannot be listed; they are when that works again", exc_info=error)
+            self._blind = True
             return []
 
     def _closing(self) -> bool:
@@ -125,9 +134,12 @@ class Runner:
             # It may have come to its end since it was found, or another server was quicker.
             if (taken := await run_in_threadpool(self._batches.take, batch.id)) is not None:
                 await self._batch(taken)
+            del self._stopped[batch.id]
         except Exception as error:  # a full disk must not end the work on every other batch
-            _log.error("batch %s stopped, and is tried again", batch.id, exc_info=error)
-            await asyncio.sleep(_AGAIN)
+            pause = min(_AGAIN * 2 ** min(self._stopped[batch.id], 10), _AGAIN_AT_LAST)
+            self._stopped[batch.id] += 1
+            _log.error("batch %s stopped, and is tried again in %.0f s", batch.id, pause, exc_info=error)
+            await asyncio.sleep(pause)
         finally:
             del self._active[name]
             self._begun.discard(batch.id)
