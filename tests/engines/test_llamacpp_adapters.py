@@ -12,11 +12,13 @@ import pytest
 import tiny
 from allmend.adapters import AdapterWeights
 from allmend.adapters.config import LoraConfig
+from allmend.engines.llamacpp.adapter_files import AdapterFiles
 from allmend.engines.llamacpp.engine import LlamaCppEngine
 from allmend.engines.text import AdapterUse, Sampling, TextRequest
 from allmend.errors import InputError
 from allmend.releases.gguf import model as gguf_model
 from allmend.releases.gguf import tokens
+from allmend.runs.alive import hold, release
 
 GREEDY = Sampling(max_tokens=4, temperature=0, ignore_end=True)
 
@@ -121,3 +123,18 @@ def test_who_needs_a_start_is_not_overtaken_by_those_who_do_not(engine: LlamaCpp
         each.join(120)
     assert sorted(came) == ["later", "with a", "without"]
     assert said(engine, "a")[0] is None
+
+
+def test_files_of_a_process_that_was_killed_go(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    here = AdapterFiles(file)
+    killed, other = tmp_path / "allmend-lora-killed", tmp_path / "allmend-lora-other"
+    for left in (killed, other):
+        left.mkdir()
+    release(hold(killed))
+    (killed / "1.gguf").touch()
+    another = AdapterFiles(file)
+    assert sorted(tmp_path.iterdir()) == sorted([here.folder.parent, another.folder.parent, other])
+    here.close()
+    another.close()
+    assert list(tmp_path.iterdir()) == [other]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ from pathlib import Path
 from allmend.adapters import AdapterWeights
 from allmend.engines.llamacpp import lora_file
 from allmend.errors import NotFound, nearest
+from allmend.runs.alive import hold, is_alive, release
+
+_PREFIX = "allmend-lora-"
 
 
 class AdapterFiles:
@@ -26,8 +30,11 @@ class AdapterFiles:
 
     def __init__(self, model: Path) -> None:
         self._about = lora_file.about_model(model)
-        self._temporary = tempfile.TemporaryDirectory(prefix="allmend-lora-")
-        self.folder = Path(self._temporary.name)
+        _remove_left()
+        self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        self._lock = hold(Path(self._temporary.name))
+        self.folder = Path(self._temporary.name) / "files"
+        self.folder.mkdir()
         self.by_name: dict[str, Path] = {}
         self.sound: set[Path] = set()
         self.refused: dict[Path, str] = {}
@@ -66,6 +73,7 @@ class AdapterFiles:
 
     def close(self) -> None:
         """Delete all."""
+        release(self._lock)
         self._temporary.cleanup()
 
     def _check(self, name: str) -> None:
@@ -79,3 +87,11 @@ class AdapterFiles:
             self.refused.pop(file, None)
             self.sound.discard(file)
             del self._users[file]
+
+
+def _remove_left() -> None:
+    """Remove the folders of processes that were killed: adapters have megabytes each, and crashes come again."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # One without a lock was made at this moment, or by something else.
+        if is_alive(folder) is False:
+            shutil.rmtree(folder, ignore_errors=True)
