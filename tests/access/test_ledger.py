@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -12,10 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from allmend import database
-from allmend.access import prices, usage
+from allmend.access import audit, prices, usage
 from allmend.access.ledger import Ledger, Opening, Settled, recover, used_today
 from allmend.access.quotas import today
-from allmend.errors import UsageError
+from allmend.access.trimming import trim
+from allmend.errors import Unavailable, UsageError
 
 
 def opening(number, **more):
@@ -181,3 +183,31 @@ def test_who_waits_no_longer_does_not_stop_the_ledger(ledger):
     ledger.open(opening("last")).result(timeout=60)
     ledger.settle("use-last", Settled(1, 0, 1)).result(timeout=60)
     assert sum(row.answers for row in usage.summary(["state"]) if row.group["state"] == "settled") == 51
+
+
+def test_old_months_can_be_taken_out_into_a_file(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr("allmend.access.trimming._TOGETHER", 3)
+    for number in range(10):
+        ledger.open(opening(number)).result(timeout=60)
+        if number != 4:  # which is under way
+            ledger.settle(f"use-{number}", Settled(number, 0, 1)).result(timeout=60)
+    with database.writing() as connection:
+        connection.execute(text("UPDATE usage SET day = '2025-12-31' WHERE id IN ('use-1', 'use-2', 'use-3', 'use-4')"))
+        connection.execute(text("UPDATE usage SET day = '2026-01-01' WHERE id = 'use-5'"))
+    before = {row["id"]: row for row in usage.rows()}
+    file = tmp_path / "old.csv"
+    assert trim("2026-01", file) == 3
+    taken = list(csv.DictReader(file.read_text().splitlines()))
+    assert [row["id"] for row in taken] == ["use-1", "use-2", "use-3"] and list(taken[0]) == list(usage.COLUMNS)
+    assert all(row["prompt"] == str(before[row["id"]]["prompt"]) for row in taken)
+    assert {row["id"] for row in usage.rows()} == set(before) - {"use-1", "use-2", "use-3"}
+    ledger.settle("use-4", Settled(4, 0, 1)).result(timeout=60)
+    assert {row["id"]: row["state"] for row in usage.rows()}["use-4"] == "settled"
+    (noted,) = audit.read(action="usage.trim")
+    assert noted.target == "2026-01" and noted.details == {"rows": 3, "file": "old.csv"}
+    for month, to in (("2026-01", file), ("2999-01", tmp_path / "x.csv"), ("January", tmp_path / "x.csv")):
+        with pytest.raises(UsageError):
+            trim(month, to)
+    with pytest.raises(Unavailable, match="cannot be written"):
+        trim("2026-01", tmp_path / "nowhere" / "x.csv")
+    assert [path.name for path in tmp_path.glob("*.csv*")] == ["old.csv"]

@@ -103,6 +103,12 @@ def rows(*, month: str | None = None, account: str | None = None) -> Iterator[di
             yield values
 
 
+def check_month(text: str, where: str) -> None:
+    """Raise `UsageError` for what is no month."""
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
+        raise UsageError(f"{text!r} is no month", where=where, hint="Like 2026-11.")
+
+
 def money(billionths: int) -> str:
     """`1234500000` as `1.2345`."""
     text = format(Decimal(billionths).scaleb(-9), "f")
@@ -122,8 +128,7 @@ def _billed() -> ColumnElement[bool]:
 def _where(month: str | None, account: str | None) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if month is not None:
-        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
-            raise UsageError(f"{month!r} is no month", where="--month", hint="Like 2026-11.")
+        check_month(month, "--month")
         found.append(usage.c.day.startswith(month))
     if account is not None:
         found.append(func.lower(usage.c.account) == account.lower())  # As accounts are found by their names.

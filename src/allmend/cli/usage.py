@@ -6,6 +6,7 @@ import csv
 import json as json_format
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cyclopts import App
@@ -113,6 +114,30 @@ def price_command(
     else:
         said = f"prompt {found.prompt}, from memory {found.cached}, completion {found.completion}"
         out().print(f"{found.model}: {said} {found.currency} a million tokens", markup=False)
+
+
+@app.command(name="trim")
+def trim_command(*, before: str, to: Path, json: bool = False) -> None:
+    """Take the rows of past months out of the ledger, into a CSV file.
+
+    The ledger has a row for every answer and keeps it until then. Sums no longer count what was taken out.
+
+    Parameters
+    ----------
+    before
+        Months before this one, like 2026-06.
+    to
+        The file to make.
+    json
+        Print JSON.
+    """
+    from allmend.access.trimming import trim
+
+    count = trim(before, to)
+    if json:
+        print_json({"rows": count, "file": str(to)})
+    else:
+        out().print(f"{count} rows from before {before} are in {to} now, and no longer in the ledger.", markup=False)
 
 
 def _rows(found: Any, *, as_csv: bool, as_json: bool) -> None:
