@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import time
@@ -178,3 +179,44 @@ def test_when_a_store_expires_can_be_changed_also_by_another_server(stores: Stor
     assert other.use(identity, "anna").count() == 1
     other.sweep()
     assert other.use(identity, "anna").count() == 1
+
+
+def test_limits_count_what_is_there_whoever_put_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: Any
+) -> None:
+    monkeypatch.setattr("allmend.serving.files._MOST_FILES", 3)
+    one, two = Files(tmp_path), Files(tmp_path)
+
+    def add(files: Files, owner: str = "anna", seconds: int = 3600) -> str:
+        soon = Expiry(anchor="created_at", seconds=seconds)
+        return files.add(io.BytesIO(b"x"), name="x", purpose="user_data", owner=owner, expires=soon).id
+
+    made = [add(one), add(two), add(one, seconds=30 * DAY)]
+    add(two, owner="ben")
+    for files in (one, two):
+        with pytest.raises(Fault, match="3 files are kept here"):
+            add(files)
+    one.delete(made[0], "anna")
+    made[0] = add(two, seconds=30 * DAY)
+    with pytest.raises(Fault, match="3 files are kept here"):
+        add(one)
+    later(1)
+    add(one)
+    assert {each.id for each in two.page("anna", Page()).data} > {made[0], made[2]}
+
+
+def test_a_log_for_which_there_is_no_room_breaks_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmend.serving.meter import Meter, Observed
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def ignore(message: Any = None) -> None: ...
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    observed = Observed(app, meter=Meter(), log=True)
+    asyncio.run(observed({"type": "http", "headers": [], "path": "/x", "method": "GET"}, ignore, ignore))

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -59,6 +60,15 @@ class Expiry(BaseModel):
     """After it was made."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What limits go by."""
+
+    owner: str
+    bytes: int
+    expires_at: int | None
+
+
 class Files:
     """Files of everybody, each seen by its owner alone.
 
@@ -69,6 +79,8 @@ class Files:
     def __init__(self, root: Path, keep: float = KEEP) -> None:
         self._root = root
         self.keep = keep
+        self._known: dict[str, _Kept] = {}
+        """Of all that were there at the last look: a file never changes, and reading everybody's takes seconds."""
 
     def add(
         self,
@@ -158,9 +170,10 @@ class Files:
     def _check_room(self, owner: str, content: IO[bytes]) -> None:
         size = needed = content.seek(0, os.SEEK_END)
         content.seek(0)
-        count = 0
-        for about in self._of(owner):
-            count, size = count + 1, size + about.bytes
+        count, now = 0, time.time()
+        for each in self._look().values():
+            if each.owner == owner and (each.expires_at is None or each.expires_at > now):
+                count, size = count + 1, size + each.bytes
         words = ""
         if count >= _MOST_FILES:
             words = f"{_MOST_FILES} files are kept here; delete some first."
@@ -181,10 +194,20 @@ class Files:
         shutil.rmtree(gone, ignore_errors=True)
         return True
 
+    def _look(self) -> dict[str, _Kept]:
+        """What is there, whoever put it there, by id; expired ones too."""
+        here = {path.name for path in self._root.glob("file-*")}
+        before = self._known
+        known = {name: before[name] for name in here if name in before}
+        for name in here - known.keys():
+            if (found := self._read(self._root / name)) is not None:
+                known[name] = _Kept(found[0], found[1].bytes, found[1].expires_at)
+        self._known = known
+        return known
+
     def _of(self, owner: str) -> Iterator[FileObject]:
-        for folder in self._root.glob("file-*"):
-            found = self._read(folder)
-            if found is not None and found[0] == owner:
+        for name, each in self._look().items():
+            if each.owner == owner and (found := self._read(self._root / name)) is not None:
                 yield found[1]
 
     def _read(self, folder: Path) -> tuple[str, FileObject] | None:

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -138,4 +139,6 @@ class Observed:
                 "status": status,
                 "seconds": round(seconds, 4),
             }
-            print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201
+            # Where there is no room for it, or nobody reads it any more, the connection is not to break for that.
+            with suppress(OSError, ValueError):
+                print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201
