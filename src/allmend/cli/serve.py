@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def command(
     models: Annotated[list[str], Parameter(name="MODEL")],
     /,
+    *,
     settings: Annotated[ServeSettings, Parameter(name="*")] = ServeSettings(),  # noqa: B008
 ) -> None:
     """Serve models and personal adapters behind the OpenAI API, until Ctrl-C.
