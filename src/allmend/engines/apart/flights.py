@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allmend.engines.apart.suspects import MOST, Suspects
+from allmend.engines.apart.suspects import HELD, MOST, Suspects
 from allmend.engines.text import Restarting, Sink, TextRequest
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Flights:
     def _send(self, number: int) -> None:
         """Say it, or hold it back while another one under suspicion is computed."""
         flight = self._all[number]
-        if self._suspects.count(flight.request):
+        if self._suspects.count(flight.request) >= HELD:
             if self._suspect is not None:
                 self._held[number] = None
                 return

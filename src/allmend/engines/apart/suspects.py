@@ -1,7 +1,8 @@
 """Requests that were in flight when the engine's process ended: one of them may be why, and is asked again.
 
-Whoever was beside it is not to pay for that. So of those under suspicion one at a time is computed, beside whatever
-else there is: who comes to an end is cleared, and who was in flight each time is not taken any more for a while.
+Whoever was beside it is not to pay for that. One end says little, and all go on as before. Of those that were in flight
+twice in a row one at a time is computed, beside whatever else there is: who comes to an end is cleared, and who was in
+flight a third time is not taken any more for a while.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterable
 
 from allmend.engines.text import TextRequest
 
+HELD = 2
+"""Ends of the process in a row after which only one of those that it had is computed at a time."""
 MOST = 3
 """Ends of the process in a row, without having come to an end itself, after which a request is refused."""
 _SECONDS = 600.0
