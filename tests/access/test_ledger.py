@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -211,3 +212,17 @@ def test_old_months_can_be_taken_out_into_a_file(ledger, tmp_path, monkeypatch):
     with pytest.raises(Unavailable, match="cannot be written"):
         trim("2026-01", tmp_path / "nowhere" / "x.csv")
     assert [path.name for path in tmp_path.glob("*.csv*")] == ["old.csv"]
+
+
+def test_what_killed_servers_left_goes_and_one_that_runs_is_left_alone(ledger, monkeypatch):
+    from allmend.home import home
+
+    (mine,) = home("servers").glob("*.lock")
+    killed = home("servers") / "killed.lock"
+    killed.touch()
+    recover()
+    assert killed.exists()  # It may be one that begins at this moment.
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 2 * 86400)
+    recover()
+    assert list(home("servers").glob("*.lock")) == [mine]

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -256,6 +257,7 @@ def used_today(holder: Holder, day: str) -> int:
 
 def recover() -> int:
     """Mark as `lost` what servers of this machine left open when they died; returns how many answers."""
+    _forget_dead()
     here = socket.gethostname()[:40]
     query = select(usage.c.server).where(usage.c.state == "open").distinct()
     with database.reading() as connection:
@@ -266,6 +268,14 @@ def recover() -> int:
     with database.writing() as connection:
         left = (usage.c.state == "open") & usage.c.server.in_(dead)
         return connection.execute(update(usage).where(left).values(state="lost", ended=time.time())).rowcount
+
+
+def _forget_dead() -> None:
+    """Remove what servers that were killed left, once it is a day old: a new one has its file before its lock."""
+    for path in home("servers").glob("*.lock"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 86400.0:
+                _let_go(path)
 
 
 def _hold(server: str) -> Any:
@@ -280,13 +290,18 @@ def _lock_file(server: str) -> Path:
 
 
 def _alive(server: str) -> bool:
-    path = _lock_file(server)
     try:
-        with path.open("r+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not _let_go(_lock_file(server))
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
+
+
+def _let_go(path: Path) -> bool:
+    """Remove the file of a server that is gone; whether it is."""
+    with path.open("r+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     path.unlink(missing_ok=True)
-    return False
+    return True
