@@ -146,6 +146,22 @@ def test_who_is_let_in_waits_about_as_long_as_was_told(slots, seed, times):
     run(scene())
 
 
+def test_an_engine_that_hung_says_nothing_of_how_long_answers_take():
+    async def scene(learn):
+        now = [0.0]
+        gate = Gate(4, longest=5, clock=lambda: now[0])
+        for seconds, lost in ((1, False), (1, False), (300, True)):
+            inside = [gate.enter(f"k{number}") for number in range(4)]
+            now[0] += seconds
+            for place in inside:
+                gate.leave(place, learn=learn or not lost)
+        for number in range(4):
+            gate.enter(f"k{number}")
+        return gate.estimate(1)
+
+    assert run(scene(learn=False)) < 5 < run(scene(learn=True))
+
+
 def test_the_queue_has_an_end():
     async def scene():
         gate = Gate(1, longest=1e9, queue=3)

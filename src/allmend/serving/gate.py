@@ -166,8 +166,12 @@ class Gate:
         await asyncio.wait({place.admitted}, timeout=min(times) if times else None)
         return place.is_in
 
-    def leave(self, place: Place) -> None:
-        """Give the place up, or free what it held; the next ones come in."""
+    def leave(self, place: Place, *, learn: bool = True) -> None:
+        """Give the place up, or free what it held; the next ones come in.
+
+        Args:
+            learn: how long it took says how long answers take: not where its engine hung, for minutes perhaps.
+        """
         if place.gone:
             return
         place.gone = True
@@ -180,9 +184,10 @@ class Gate:
             self._running -= place.answers
             self._held -= place.tokens
             del self._inside[place.order[2]]
-            off = self._clock() - place.began - self._seconds
-            self._seconds += _SMOOTH * off
-            self._spread += _SMOOTH * (abs(off) - self._spread)
+            if learn:
+                off = self._clock() - place.began - self._seconds
+                self._seconds += _SMOOTH * off
+                self._spread += _SMOOTH * (abs(off) - self._spread)
         else:
             place.admitted.cancel()
             self._waiting -= place.answers

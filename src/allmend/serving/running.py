@@ -169,7 +169,7 @@ class Running:
             self._computing -= 1
             if not self._computing:
                 # Also where nobody reads the answer: the next one need not wait for that.
-                self._visit.leave_gate()
+                self._visit.leave_gate(learn=piece.finish != "lost")
 
     def cancel(self) -> None:
         """End what still runs."""

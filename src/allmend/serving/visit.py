@@ -232,10 +232,10 @@ class Visit:
         """What brings the work to its end before the visit ends."""
         self._work = ending
 
-    def leave_gate(self) -> None:
-        """Let the next one in: nothing of this request is computed any more."""
+    def leave_gate(self, *, learn: bool = True) -> None:
+        """Let the next one in: nothing of this request is computed any more. `learn` as `Gate.leave` has it."""
         if self._gate is not None and self._place is not None:
-            self._gate.leave(self._place)
+            self._gate.leave(self._place, learn=learn)
 
     async def close(self) -> None:
         """The request is over, answered or not."""
