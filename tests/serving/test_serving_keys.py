@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import threading
 import time
@@ -471,3 +472,12 @@ def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{running.url.replace('https', 'http')}/health")
         assert httpx.get(f"{running.url}/v1/models", verify=trusting).status_code == 401
+        # A certificate that was renewed is used by the server that runs, once its files are whole.
+        other = tmp_path / "other"
+        other.mkdir()
+        certificate(other)
+        for name, taken in (("cert.pem", False), ("key.pem", True)):
+            shutil.copy(other / name, tmp_path / name)
+            assert running._renewal is not None and running._renewal.renew() is taken
+            trust = ssl.create_default_context(cafile=str(other / "cert.pem")) if taken else trusting
+            assert httpx.get(f"{running.url}/health", verify=trust).status_code == 200

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
+from allmend.access.certificates import Renewal
 from allmend.access.connections import PatientProtocol, allow_many, notice_the_gone
 from allmend.errors import Unavailable, UsageError
 
@@ -102,6 +103,7 @@ class Listener:
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="allmend-server", daemon=True)
         self._closed = False
+        self._renewal: Renewal | None = None
 
     def start(self) -> Self:
         """Begin to answer; returns when requests are taken."""
@@ -112,6 +114,9 @@ class Listener:
             if not self._thread.is_alive() or time.monotonic() > until:
                 raise Unavailable("the server did not start", hint="Run it again with --debug.")
             time.sleep(0.01)
+        config = self._uvicorn.config
+        if config.ssl is not None and config.ssl_certfile and config.ssl_keyfile:
+            self._renewal = Renewal(config.ssl, str(config.ssl_certfile), str(config.ssl_keyfile))
         return self
 
     def check_alive(self) -> None:
@@ -128,6 +133,8 @@ class Listener:
         if self._closed:
             return
         self._closed = True
+        if self._renewal is not None:
+            self._renewal.stop()
         self._uvicorn.should_exit = True
         until = time.monotonic() + grace
         while self._uvicorn.server_state.tasks and time.monotonic() < until:
