@@ -46,8 +46,8 @@ class Engine:
             return None
         if request.prompt == (5,):
             return None
-        if request.prompt in ((6,), (7,)):
-            threading.Timer(0.3, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
+        if request.prompt in ((6,), (7,), (8,)):
+            threading.Timer(0.2, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
             return None
         if request.prompt == (2,):
             time.sleep(1)  # As long as a grammar takes.
@@ -61,16 +61,13 @@ def build():
 """
 
 
-_LIMIT = 3.0
-"""Seconds without a sign of life; the process tells one eight times in it."""
-
-
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApartEngine]:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ApartEngine]:
+    """The engine; its parameter is for how many seconds it may give no sign of life."""
     (tmp_path / "made_for_the_test.py").write_text(_MADE)
     paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(each for each in paths if each))
-    made, _ = start("made_for_the_test:build", (), limit=_LIMIT)
+    made, _ = start("made_for_the_test:build", (), limit=getattr(request, "param", 300.0))
     yield made
     made.close()
 
@@ -120,11 +117,12 @@ def test_what_was_refused_once_is_told_to_many_without_growing(engine: ApartEngi
     assert len(depths) == 1
 
 
+@pytest.mark.parametrize("engine", [3.0], indirect=True)
 def test_an_engine_that_stays_in_a_step_is_started_again(engine: ApartEngine) -> None:
     """Its process still tells how it is: that nothing goes on."""
     before = engine.pid
     assert ended(engine, 4).result(timeout=120).finish == "lost"
-    assert ended(engine, 1).result(timeout=120).finish == "stop"
+    assert ended(engine, 8).result(timeout=120).finish == "stop"
     assert engine.restarts == 1 and engine.pid != before
 
 
@@ -149,6 +147,8 @@ def test_who_waits_for_work_is_left_alone_and_who_says_nothing_is_not() -> None:
         assert patience.passed(1.0) is None
     patience.heard(Beat(7))
     silent = [patience.passed(1.0) for _ in range(300)]
+    early = Patience(5)
+    assert not any(early.passed(1.0) for _ in range(59)) and early.passed(1.0)  # It has not begun to speak.
     assert not any(silent[:-1]) and silent[-1] == "it has not been heard of for 300 s"
 
 
@@ -158,10 +158,10 @@ def test_time_in_which_the_server_did_not_look_is_not_counted(monkeypatch: pytes
     hung: list[str] = []
     looks = itertools.count()
     monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: 1000.0 * next(looks), sleep=time.sleep))
+    monkeypatch.setattr(pulse, "_FIRST", 0.8)
     pulse.Watch(heard, 0.8, hung.append)
-    wait_until(lambda: next(looks) >= 3)
-    assert not hung  # Three looks, hours apart.
     wait_until(lambda: hung)
+    # Looks that are hours apart: each counts as two of those between which the process could have spoken.
     assert next(looks) >= 5
     os.close(told)
 
@@ -225,7 +225,7 @@ def test_what_waits_behind_a_suspect_can_be_cancelled_and_waits_for_nobody_else(
     held = engine.submit(TextRequest((6,)), second.put)
     third = ended(engine, 7)
     assert engine.load() == (1, 2)
-    assert ended(engine, 1).result(timeout=120).finish == "stop"
+    assert ended(engine, 8).result(timeout=120).finish == "stop"
     held.cancel()
     assert second.get(timeout=120).finish == "cancelled" and held.accepted.done()
     os.kill(engine.pid, signal.SIGKILL)
@@ -240,18 +240,18 @@ def test_where_no_process_comes_up_who_waits_is_told_and_who_comes_later_is_sent
     os.kill(engine.pid, signal.SIGKILL)
     wait_until(lambda: not engine.is_up)
     try:
-        assert ended(engine, 1).result(timeout=120).finish == "absent"
+        assert ended(engine, 8).result(timeout=120).finish == "absent"
     except Restarting:
         pass  # It has come to that already.
     wait_until(lambda: engine.away)
     with pytest.raises(Restarting, match="again and again") as told:
-        ended(engine, 1)
+        ended(engine, 8)
     assert told.value.retry_after is not None and 0 < told.value.retry_after <= PAUSES[-1]
     with pytest.raises(Restarting):
         engine.add_adapter("late", None)
     (tmp_path / "made_for_the_test.py").write_text(_MADE)
     wait_until(lambda: engine.is_up)
-    assert ended(engine, 1).result(timeout=120).finish == "stop"
+    assert ended(engine, 8).result(timeout=120).finish == "stop"
 
 
 def test_closing_ends_a_process_that_is_still_loading(engine: ApartEngine, tmp_path: Path) -> None:

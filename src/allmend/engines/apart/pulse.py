@@ -23,6 +23,8 @@ _TOKEN_SECONDS = 1.0
 """Seconds that a step may take longer for each token that it computes."""
 _EVERY = 1.0
 """Seconds between beats at most."""
+_FIRST = 60.0
+"""Seconds at least in which the first one comes: the interpreter and what it reads are on a disk that may be slow."""
 _FORM = struct.Struct("<QI?")
 
 
@@ -76,21 +78,21 @@ class Patience:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._silent = self._still = 0.0
-        self._last = Beat(0)
+        self._last: Beat | None = None
 
     def heard(self, beat: Beat) -> None:
         """It has told this."""
         self._silent = 0.0
-        if beat.progress != self._last.progress or not beat.busy:
+        if self._last is None or beat.progress != self._last.progress or not beat.busy:
             self._still = 0.0
         self._last = beat
 
     def passed(self, seconds: float) -> str | None:
         """So much time went by; what is wrong with it, once it is taken for hung."""
         self._silent += seconds
-        if self._silent >= self._limit:
+        if self._silent >= (max(self._limit, _FIRST) if self._last is None else self._limit):
             return f"it has not been heard of for {self._silent:.0f} s"
-        if self._last.busy:
+        if self._last is not None and self._last.busy:
             self._still += seconds
             if self._still >= self._limit + _TOKEN_SECONDS * self._last.tokens:
                 return f"it has been in one step for {self._still:.0f} s"
