@@ -264,6 +264,28 @@ def test_meaning_and_words_are_joined(tmp_path: Path) -> None:
     assert Index(tmp_path / "index").count() == 1
 
 
+def test_a_score_is_the_cosine_raised_by_shared_words_whatever_else_is_found(tmp_path: Path) -> None:
+    found = Index.create(tmp_path / "index", about())
+    put(found, "a", ["the quick fox", "order 4711", "far away"], [[0.6, 0.8, 0, 0], [0, 1, 0, 0], [-1, 0, 0, 0]])
+    east = np.array([1.0, 0, 0, 0])
+
+    def scores(question: str, **options: Any) -> dict[str, float]:
+        hits = ask(found, question, east, **options)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        return {hit.text: round(hit.score, 3) for hit in hits}
+
+    assert scores("nothing of it") == {"the quick fox": 0.6, "order 4711": 0, "far away": 0}
+    assert scores("fox") == {"the quick fox": 0.8, "order 4711": 0, "far away": 0}
+    assert scores("4711") == {"the quick fox": 0.6, "order 4711": 0.5, "far away": 0}
+    assert 0.3 < scores("4711 elsewhere", weights=(0, 1))["order 4711"] < 0.5  # "elsewhere" stands nowhere: rarer.
+    assert scores("4711", weights=(0, 1)) == {"order 4711": 1}
+    assert scores("4711", weights=(1, 0))["order 4711"] == 0
+    assert scores("4711", most=1) == {"the quick fox": 0.6}
+    put(found, "b", ["the same"] * 200, [[0.9, 0, 0, 0]] * 200)
+    assert scores("4711", most=500)["order 4711"] == 0.5  # found by its words alone, behind 201 nearer ones
+    assert ask(found, "_ __", east, weights=(0, 1)) == []
+
+
 def test_the_graph_answers_as_comparing_all_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(0)
     found = Index.create(tmp_path / "index", about(16))

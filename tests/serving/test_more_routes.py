@@ -171,7 +171,7 @@ def test_a_store_of_uploaded_files_is_made_searched_and_deleted(client: OpenAI) 
         client.files.retrieve(cat.id)
 
 
-def test_a_filter_finds_what_few_files_have_among_many_that_match_better(client: OpenAI) -> None:
+def test_a_filter_finds_what_few_files_have_among_many_that_match_better(more: Server, client: OpenAI) -> None:
     common = client.files.create(file=("fox.txt", "\n\n".join(f"the fox {n}" * 5 for n in range(80)).encode()),
                                  purpose="assistants")  # fmt: skip
     rare = client.files.create(file=("rare.txt", b"a snail, and a fox"), purpose="assistants")
@@ -183,6 +183,18 @@ def test_a_filter_finds_what_few_files_have_among_many_that_match_better(client:
     by_word: Any = {"hybrid_search": {"embedding_weight": 0, "text_weight": 1}}
     hits = client.vector_stores.search(store.id, query="snail", ranking_options=by_word).data
     assert [(hit.filename, hit.score) for hit in hits] == [("rare.txt", 1.0)]
+    every = client.vector_stores.search(store.id, query="a snail, and a fox", max_num_results=50).data
+    assert every[0].score == pytest.approx(1, abs=1e-3) and every[-1].score >= 0
+    least: Any = {"score_threshold": every[20].score}
+    hits = client.vector_stores.search(
+        store.id, query="a snail, and a fox", max_num_results=50, ranking_options=least
+    ).data
+    assert [hit.score for hit in hits] == [hit.score for hit in every if hit.score >= every[20].score]
+    plain: Any = {"ranker": "none"}
+    (first, *_) = client.vector_stores.search(store.id, query="7", ranking_options=plain).data
+    model = named(more, "embed")
+    rows = [client.embeddings.create(model=model, input=text).data[0].embedding for text in ("7", first.content[0].text)]
+    assert first.score == pytest.approx(float(np.dot(*rows)), abs=2e-3)
     client.vector_stores.delete(store.id)
 
 

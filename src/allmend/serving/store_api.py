@@ -175,7 +175,7 @@ class Hit(BaseModel):
     file_id: str
     filename: str
     score: float
-    """1 where meaning and words both put it first."""
+    """0 to 1: how near it is in meaning (the cosine), raised by the words that it shares with the question."""
     attributes: dict[str, Any]
     content: list[TextContent]
 
