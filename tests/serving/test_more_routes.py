@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from allmend.engines.text import Piece, Usage
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
 
@@ -376,6 +378,42 @@ def test_a_response_has_the_search_among_its_items(more: Server, client: OpenAI)
     assert [item.type for item in final.output] == ["file_search_call", "message"]
     assert final.output[0].results is None
     assert {event.output_index for event in events if event.type == "response.output_text.delta"} <= {1}
+
+
+@pytest.mark.parametrize("said", ["It leaves at nine [1], they say.", "The train to Bern leaves at nine. So be there."])
+def test_an_answer_cites_its_documents_whole_and_as_events(
+    more: Server, client: OpenAI, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    base = more.registry.bases()[0]
+
+    def submit(self: Any, request: Any, sink: Any) -> Any:
+        for character in said:
+            sink(Piece(character))
+        sink(Piece("", finish="stop", usage=Usage(1, len(said))))
+        return SimpleNamespace(cancel=lambda: None)
+
+    monkeypatch.setattr(type(base.engine), "submit", submit)
+    tools: Any = [{"type": "file_search", "vector_store_ids": ["notes"], "max_num_results": 1}]
+    asked: dict[str, Any] = {"model": base.name, "input": "When does the train to Bern leave?", "tools": tools}
+    whole = client.responses.create(**asked)
+    (cited,) = whole.output[1].content[0].annotations
+    assert (cited.type, cited.file_id, cited.filename) == ("file_citation", "train.html", "train.html")
+    assert whole.output_text == said and cited.index == min(said.find("[") % 99, said.find(".") + 1)
+    with client.responses.stream(**asked) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    (told,) = [event for event in events if event.type == "response.output_text.annotation.added"]
+    kinds = [event.type for event in events]
+    assert kinds.index(told.type) < kinds.index("response.output_text.done")
+    item = final.output[told.output_index]
+    assert item.id == told.item_id and told.annotation_index == 0
+    assert item.content[told.content_index].annotations == [cited]
+    assert type(cited).model_validate(told.annotation, from_attributes=True) == cited
+    done = next(event for event in events if event.type == "response.content_part.done")
+    assert done.part.annotations == [cited]
+    shape: Any = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    bare = client.responses.create(**asked, text={"format": shape})  # Brackets of JSON cite nothing.
+    assert bare.output[1].content[0].annotations == []
 
 
 @pytest.mark.model

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from allmend.serving.citations import FileCitation
 from allmend.serving.requests import FunctionName, LoraUse, Probability
 from allmend.serving.responses import Provenance
 from allmend.serving.searching import FileSearchTool, SearchCall
@@ -130,7 +131,7 @@ class OutputText(BaseModel):
 
     type: Literal["output_text"] = "output_text"
     text: str
-    annotations: list[Any] = []
+    annotations: list[FileCitation] = []
     logprobs: list[Any] = []
 
 
