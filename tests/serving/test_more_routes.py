@@ -195,7 +195,9 @@ def test_a_filter_finds_what_few_files_have_among_many_that_match_better(more: S
     plain: Any = {"ranker": "none"}
     (first, *_) = client.vector_stores.search(store.id, query="7", ranking_options=plain).data
     model = named(more, "embed")
-    rows = [client.embeddings.create(model=model, input=text).data[0].embedding for text in ("7", first.content[0].text)]
+    rows = [
+        client.embeddings.create(model=model, input=text).data[0].embedding for text in ("7", first.content[0].text)
+    ]
     assert first.score == pytest.approx(float(np.dot(*rows)), abs=2e-3)
     client.vector_stores.delete(store.id)
 

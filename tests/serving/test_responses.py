@@ -167,7 +167,14 @@ def test_a_text_cites_what_it_names_or_what_its_sentences_stand_in(text: str, ci
 
 
 def test_citing_takes_no_longer_than_reading() -> None:
-    for text in ("[1]" * 50_000, "." * 200_000, "`" * 200_000, "[" * 200_000, "[1,1" * 50_000, "nine leaves. " * 20_000):
+    for text in (
+        "[1]" * 50_000,
+        "." * 200_000,
+        "`" * 200_000,
+        "[" * 200_000,
+        "[1,1" * 50_000,
+        "nine leaves. " * 20_000,
+    ):
         citations = Citations(SHOWN)
         citations.feed(text)
         citations.finish()

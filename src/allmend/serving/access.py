@@ -32,6 +32,7 @@ LAST = -10
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 FORMS: tuple[tuple[str, int], ...] = (
     ("/v1/files", (256 << 20) + (64 << 10)),
+    ("/v1/uploads/", (64 << 20) + (64 << 10)),
     ("/v1/audio/", (32 << 20) + (64 << 10)),
 )
 """Beginning of a path: bytes that a form with a file may have there."""
@@ -46,6 +47,7 @@ SCOPES: tuple[tuple[str, str], ...] = (
     ("/v1/moderations", "serve:embeddings"),
     ("/v1/audio/", "serve:audio"),
     ("/v1/files", "serve:files"),
+    ("/v1/uploads", "serve:files"),
     ("/v1/batches", "serve:files"),
     ("/v1/vector_stores", "serve:search"),
     ("/v1/models", "serve:read"),

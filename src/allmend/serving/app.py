@@ -37,7 +37,6 @@ _FORM: Any = {"max_files": 2, "max_fields": 32, "max_part_size": 2**16}
 _ELSEWHERE = (
     "/v1/images",
     "/v1/audio",
-    "/v1/uploads",
     "/v1/fine_tuning",
     "/v1/assistants",
     "/v1/threads",

@@ -8,9 +8,9 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -57,34 +57,49 @@ class Expiry(BaseModel):
     """After it was made."""
 
 
+class Content(Protocol):
+    """Bytes to be kept, read once."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Files:
     """Files of everybody, each seen by its owner alone."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.promised: Callable[[str], int] = lambda owner: 0
+        """Bytes of an owner that are still to come."""
 
     def add(
         self,
-        content: IO[bytes],
+        content: Content,
         *,
         name: str,
         purpose: Purpose,
         owner: str,
         expires: Expiry | None = None,
         ours: bool = False,
+        number: str | None = None,
+        check: Callable[[], None] | None = None,
     ) -> FileObject:
         """Keep a file; it is there once it is there whole.
 
         Args:
-            ours: it was made here, and limits are for what comes from outside.
+            ours: it was made here, and limits are for what comes from outside; else `content` can be wound back.
+            number: to be part of its id; the file that has it already is given back as it is.
+            check: called when all was read, and raises what stands against it.
 
         Raises:
             Fault: it is too large, or its owner has too many, or the disk is nearly full.
         """
         if not ours:
-            self._check_room(owner, content)
-        identity = f"file-{secrets.token_hex(12)}"
+            self.check_room(owner, _length(content))
+        identity = f"file-{number or secrets.token_hex(12)}"
+        if number is not None and (there := self._read(self._root / identity)) is not None:
+            return there[1]
         made = self._root / f".{identity}"
+        shutil.rmtree(made, ignore_errors=True)  # Of an attempt that ended half-way.
         made.mkdir(parents=True)
         try:
             size = 0
@@ -96,12 +111,14 @@ class Files:
                     handle.write(chunk)
                 handle.flush()
                 os.fsync(handle.fileno())
+            if check is not None:
+                check()
             now = int(time.time())
             about = FileObject(
                 id=identity,
                 bytes=size,
                 created_at=now,
-                filename=_shown(name),
+                filename=shown(name),
                 purpose=purpose,
                 expires_at=now + expires.seconds if expires else None,
             )
@@ -133,10 +150,9 @@ class Files:
         """An owner's files."""
         return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)])
 
-    def _check_room(self, owner: str, content: IO[bytes]) -> None:
-        size = needed = content.seek(0, os.SEEK_END)
-        content.seek(0)
-        count = 0
+    def check_room(self, owner: str, needed: int) -> None:
+        """Raise `Fault` where `needed` bytes are more than an owner may leave here, or than the disk has."""
+        count, size = 0, needed + self.promised(owner)
         for about in self._of(owner):
             count, size = count + 1, size + about.bytes
         words = ""
@@ -146,6 +162,10 @@ class Files:
             words = f"{_MOST_TOGETHER >> 30} GiB of files are kept here; delete some first."
         if words:
             raise Fault(400, words, code="storage_limit_exceeded")
+        self.check_disk(needed)
+
+    def check_disk(self, needed: int) -> None:
+        """Raise `Fault` where the disk has no room for so many bytes."""
         self._root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
             raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
@@ -177,7 +197,13 @@ class Files:
         return owner, about
 
 
-def _shown(name: str) -> str:
-    """A name that is only ever shown."""
+def _length(content: Any) -> int:
+    size = int(content.seek(0, os.SEEK_END))
+    content.seek(0)
+    return size
+
+
+def shown(name: str) -> str:
+    """A name that is only ever shown: without folders, and what cannot be printed."""
     bare = name.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(character for character in bare if character.isprintable())[:255] or "unnamed"

@@ -31,6 +31,7 @@ from allmend.serving.registry import Registry
 from allmend.serving.rerank import RerankAnswer, RerankRequest
 from allmend.serving.responses import ModelCard
 from allmend.serving.store_api import CreateStore
+from allmend.serving.uploads import CompleteUpload, CreateUpload, Upload, UploadPart, Uploads
 from allmend.serving.vector_stores import Stores
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ FIELDS: dict[str, Any] = {
     "/v1/moderations": ModerationRequest.model_fields,
     "/v1/audio/speech": SpeechRequest.model_fields,
     "/v1/batches": BatchRequest.model_fields,
+    "/v1/uploads": CreateUpload.model_fields,
     "/v1/vector_stores": CreateStore.model_fields,
 }
 """Fields of the bodies, for naming the nearest one of a misspelt one."""
@@ -85,6 +87,7 @@ def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> No
     _models(app, registry, kept.norms)
     _audio(app, registry)
     _files(app, files)
+    _uploads(app, Uploads(place / "uploads", files))
     _batches(app, batches, runner)
     store_routes.add_routes(app, stores, _WRONG)
 
@@ -261,6 +264,31 @@ def _files(app: FastAPI, files: Files) -> None:
     def file_content(request: Request, file_id: str) -> FileResponse:
         """What is in it."""
         return FileResponse(files.content(file_id, owner_of(request)), media_type="application/octet-stream")
+
+
+def _uploads(app: FastAPI, uploads: Uploads) -> None:
+    uploads.sweep()
+
+    @app.post("/v1/uploads", tags=["files"], responses=_WRONG)
+    def create_upload(request: Request, body: CreateUpload) -> Upload:
+        """Begin a large file, which comes in parts."""
+        return uploads.create(body, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/parts", tags=["files"], responses=_WRONG)
+    async def add_upload_part(request: Request, upload_id: str, data: Annotated[UploadFile, File()]) -> UploadPart:
+        """Leave a part of it here."""
+        await _only(request, "data")
+        return await run_in_threadpool(uploads.add, upload_id, data.file, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/complete", tags=["files"], responses=_WRONG)
+    def complete_upload(request: Request, upload_id: str, body: CompleteUpload) -> Upload:
+        """Make its parts a file."""
+        return uploads.complete(upload_id, body, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/cancel", tags=["files"], responses=_WRONG)
+    def cancel_upload(request: Request, upload_id: str) -> Upload:
+        """Forget it."""
+        return uploads.cancel(upload_id, owner_of(request))
 
 
 async def _only(request: Request, *known: str) -> None:
