@@ -97,7 +97,7 @@ def test_calls_that_are_no_list_are_400(http: httpx.Client, base: str) -> None:
 def test_unknown_routes_and_methods_say_so(http: httpx.Client) -> None:
     for method, path, status, code in (
         ("POST", "/v1/images/generations", 404, "unsupported_route"),
-        ("POST", "/v1/uploads", 404, "unsupported_route"),
+        ("POST", "/v1/evals", 404, "unsupported_route"),
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),
@@ -260,4 +260,4 @@ def test_bodies_beyond_all_measure_are_413_and_long_prompts_400(http: httpx.Clie
             yield b"x" * 2**20
 
     answer = http.post("/v1/completions", content=endless(), headers={"content-type": "application/json"})
-    assert answer.status_code == 400 and answer.json()["error"]["message"]
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")

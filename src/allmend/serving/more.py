@@ -22,7 +22,7 @@ from allmend.serving.batch_api import Batch, BatchRequest
 from allmend.serving.batch_runner import Runner
 from allmend.serving.batches import Batches
 from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
-from allmend.serving.faults import Fault, FaultBody
+from allmend.serving.faults import Fault, FaultBody, unsupported
 from allmend.serving.files import Expiry, FileObject, Files, Purpose
 from allmend.serving.inside import owner_of, principal_of
 from allmend.serving.lists import Deleted, Listed, Page
@@ -63,6 +63,10 @@ FIELDS: dict[str, Any] = {
     "/v1/vector_stores": CreateStore.model_fields,
 }
 """Fields of the bodies, for naming the nearest one of a misspelt one."""
+
+
+_NOT_OFFERED = ("include", "chunking_strategy", "known_speaker_names", "known_speaker_references")
+"""Fields of OpenAI's forms that nothing here can follow."""
 
 
 @dataclass
@@ -152,6 +156,7 @@ def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
 
     @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
     @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
+    @app.post("/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
     async def rank(request: Request, body: RerankRequest) -> RerankAnswer:
         """Documents by how much they say about a question."""
         return await rerank.answer(request, body, registry)
@@ -295,6 +300,8 @@ async def _only(request: Request, *known: str) -> None:
     """Raise `Fault` for a field of a form that is not known: a misspelt one must not pass silently."""
     for name in await request.form():
         if name not in known:
+            if name.partition("[")[0] in _NOT_OFFERED:
+                raise unsupported(name[:80], name[:80])
             hint = nearest(name, known, 1)
             words = f"Unrecognized request argument supplied: {name[:80]}"
             raise Fault(400, f"{words}. {hint}" if hint else words, param=name[:80], code="unknown_parameter")
