@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +124,64 @@ def test_ranking_says_how_it_ranked(more: Server) -> None:
         assert len(best) == 1 and best[0]["index"] == whole["results"][0]["index"]
         if kind == "embed":
             assert best[0] == {"index": 2, "relevance_score": pytest.approx(1), "document": {"text": "hello there"}}
+
+
+def test_ranking_takes_what_cohere_and_jina_have(more: Server) -> None:
+    model = named(more, "embed")
+    asked: dict[str, Any] = {"model": model, "query": "hello there"}
+    wide = [{"title": "hello", "text": "there", "year": 1}, {"title": "else", "text": "hello there", "year": 2}]
+    body = {**asked, "documents": wide, "rank_fields": ["title", "text"], "max_chunks_per_doc": 3, "priority": 0}
+    results = httpx.post(f"{more.url}/rerank", json={**body, "return_documents": True}).json()["results"]
+    assert results[0]["document"] == wide[0]
+    plain = httpx.post(f"{more.url}/v1/rerank", json={**asked, "documents": wide, "truncation": True}).json()["results"]
+    assert plain[0].keys() == {"index", "relevance_score"} and plain[0]["index"] == 1
+    for documents in ([{"title": "a"}], [{"text": 3}], [{"text": None}]):
+        answer = httpx.post(f"{more.url}/v2/rerank", json={**asked, "documents": documents})
+        assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("documents")
+
+
+def test_a_value_of_no_kind_that_it_could_be_is_told_of_by_its_own_kind(more: Server) -> None:
+    for given, param, words in (
+        ([], "input", "at least 1 item"),
+        (["a"] * 2049, "input", "at most 2048 items"),
+        (["a", [1]], "input.1", "string"),
+        (None, "input", "string"),
+    ):
+        answer = httpx.post(f"{more.url}/v1/embeddings", json={"model": "x", "input": given}).json()["error"]
+        assert answer["param"] == param and words in answer["message"]
+    answer = httpx.get(f"{more.url}/v1/files?limit=0").json()["error"]
+    assert answer["param"] == "limit"
+    answer = httpx.post(f"{more.url}/v1/files", data={"purpose": "batch", "file": "no file"}).json()["error"]
+    assert answer["param"] == "file" and "file name" in answer["message"]
+
+
+def test_a_list_does_not_end_at_what_was_deleted(more: Server, client: OpenAI) -> None:
+    stores = [client.vector_stores.create(name=str(number)).id for number in range(3)]
+    page = client.vector_stores.list(limit=2)
+    client.vector_stores.delete(page.data[-1].id)
+    with pytest.raises(openai.BadRequestError, match="begin again"):
+        page.get_next_page()
+    for store in stores:
+        if store != page.data[-1].id:
+            client.vector_stores.delete(store)
+
+
+@pytest.mark.parametrize("metadata", [{"k" * 65: "v"}, {"k": "v" * 513}, {str(number): "" for number in range(17)}])
+def test_metadata_is_bounded_everywhere(more: Server, metadata: dict[str, str]) -> None:
+    base = more.registry.bases()[0].name
+    bodies: dict[str, dict[str, Any]] = {
+        "responses": {"model": base, "input": "x"},
+        "chat/completions": {"model": base, "messages": [{"role": "user", "content": "x"}]},
+        "vector_stores": {},
+        "vector_stores/notes": {},
+        "batches": {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion_window": "24h"},
+    }
+    for path, body in bodies.items():
+        answer = httpx.post(f"{more.url}/v1/{path}", json={**body, "metadata": metadata})
+        assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("metadata"), path
+    labelled = {"file_id": "file-x", "attributes": metadata}
+    answer = httpx.post(f"{more.url}/v1/vector_stores/notes/files", json=labelled)
+    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("attributes")
 
 
 def test_moderation_is_by_the_owners_norms(client: OpenAI) -> None:
@@ -445,6 +504,20 @@ def test_what_speech_produced_is_transcribed_over_http(
         with pytest.deprecated_call():  # The client says so of the method; clients still call the route.
             translated = client.audio.translations.create(model="whisper-base", file=spoken)
         assert "morning" in translated.text.lower()
+        country = client.audio.transcriptions.create(model="whisper-base", file=spoken, language="en-US")
+        assert country.text == text
+        with pytest.raises(openai.BadRequestError, match=r"chunking_strategy.* not supported"):
+            client.audio.transcriptions.create(
+                model="whisper-base", file=spoken, chunking_strategy={"type": "server_vad"}
+            )
+        told_as = client.audio.speech.create(
+            model="piper-joe", voice="alloy", input="Good morning.", stream_format="sse", response_format="wav"
+        )
+        lines = [json.loads(line[6:]) for line in told_as.read().decode().splitlines() if line]
+        assert base64.b64decode("".join(line.get("audio", "") for line in lines[:1]))[:4] == b"RIFF"
+        assert lines[-1] == {
+            "type": "speech.audio.done", "usage": {"input_tokens": 13, "output_tokens": 0, "total_tokens": 13}
+        }  # fmt: skip
         with pytest.raises(openai.BadRequestError, match="no voice 'nobody'"):
             client.audio.speech.create(model="piper-joe", voice="nobody", input="hi")
         with pytest.raises(openai.BadRequestError, match="nothing to say"):

@@ -154,9 +154,12 @@ def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
         """Texts or tokens to vectors."""
         return await embeddings.answer(request, body, registry)
 
-    @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
-    @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
-    @app.post("/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
+    # Clients' types have no place for a document that is null.
+    ranked: dict[str, Any] = {"tags": ["embeddings"], "responses": _WRONG, "response_model_exclude_none": True}
+
+    @app.post("/v1/rerank", **ranked)
+    @app.post("/v2/rerank", **ranked, include_in_schema=False)
+    @app.post("/rerank", **ranked, include_in_schema=False)
     async def rank(request: Request, body: RerankRequest) -> RerankAnswer:
         """Documents by how much they say about a question."""
         return await rerank.answer(request, body, registry)
