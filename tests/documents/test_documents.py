@@ -304,6 +304,21 @@ def test_the_graph_answers_as_comparing_all_does(tmp_path: Path, monkeypatch: py
     assert len(list((tmp_path / "index").glob("graph-*.usearch"))) == 1
 
 
+def test_nobody_waits_for_a_graph_that_is_made_for_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Index.create(tmp_path / "index", about())
+    put(found, "a", ["one", "two"], [[1, 0, 0, 0], [0, 1, 0, 0]])
+    monkeypatch.setattr(stores, "GRAPH_FROM", 1)
+    asked = np.array([0, 1.0, 0, 0])
+    found.by_meaning(asked, 1)
+    with found._graph._making:  # Somebody makes it.
+        assert found.by_meaning(asked, 1)[0][1] == pytest.approx(1)
+        assert found._graph._made is None
+    assert found.by_meaning(asked, 1)[0][1] == pytest.approx(1, abs=1e-3)
+    assert found._graph._made is not None
+
+
 def test_two_changes_at_once_are_both_seen(tmp_path: Path) -> None:
     found, other = Index.create(tmp_path / "index", about()), Index(tmp_path / "index")
     for number in range(40):  # many within a tick of the clock that files are stamped by

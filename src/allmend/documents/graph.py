@@ -22,13 +22,15 @@ class Graph:
     def over(self, version: str, ids: Any, matrix: Any) -> Any | None:
         """The graph over these vectors (N, D), from disk where it is of this version.
 
-        None without usearch, and for the first question after a change.
+        None without usearch, for the first question after a change, and while one is made.
         """
         try:
             from usearch.index import Index as Made
         except ImportError:
             return None
-        with self._making:
+        if not self._making.acquire(blocking=False):
+            return None  # Making one takes a minute for a hundred thousand: others compare all meanwhile.
+        try:
             if self._made is not None and self._made[0] == version:
                 return self._made[1]
             path = self._folder / f"graph-{hashlib.sha256(version.encode()).hexdigest()[:16]}.usearch"
@@ -53,3 +55,5 @@ class Graph:
                 hidden.unlink(missing_ok=True)
             self._made = version, graph
             return graph
+        finally:
+            self._making.release()
