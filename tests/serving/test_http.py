@@ -98,6 +98,7 @@ def test_unknown_routes_and_methods_say_so(http: httpx.Client) -> None:
     for method, path, status, code in (
         ("POST", "/v1/images/generations", 404, "unsupported_route"),
         ("POST", "/v1/evals", 404, "unsupported_route"),
+        ("GET", "/v1/responses/resp_1", 404, "unsupported_route"),
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),

@@ -504,6 +504,9 @@ def test_what_speech_produced_is_transcribed_over_http(
         with pytest.deprecated_call():  # The client says so of the method; clients still call the route.
             translated = client.audio.translations.create(model="whisper-base", file=spoken)
         assert "morning" in translated.text.lower()
+        (voice,) = httpx.get(f"{running.url}/v1/audio/voices").json()["voices"]
+        assert (voice["id"], voice["model"]) == ("piper-joe", "piper-joe")
+        client.audio.speech.create(model="piper-joe", voice=voice["id"], input="Hi.")
         country = client.audio.transcriptions.create(model="whisper-base", file=spoken, language="en-US")
         assert country.text == text
         with pytest.raises(openai.BadRequestError, match=r"chunking_strategy.* not supported"):

@@ -36,6 +36,8 @@ _FORM: Any = {"max_files": 2, "max_fields": 32, "max_part_size": 2**16}
 """Of a form: a file is held on disk once it has a mebibyte, so that many small ones, or long fields, fill memory."""
 
 _ELSEWHERE = (
+    "/v1/chat/completions/",
+    "/v1/responses/",
     "/v1/images",
     "/v1/audio",
     "/v1/fine_tuning",

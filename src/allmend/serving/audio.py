@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -59,6 +59,29 @@ class Transcription(BaseModel):
     """The answer in the format `json`."""
 
     text: str
+
+
+class Voice(BaseModel):
+    """A voice that can be asked for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["audio.voice"] = "audio.voice"
+    type: Literal["audio_sample"] = "audio_sample"
+    created_at: int
+    name: str
+    model: str
+    """Which has it."""
+
+
+class VoiceList(BaseModel):
+    """All of them, under the name that OpenAI's clients look at and under the one that Open WebUI does."""
+
+    object: Literal["list"] = "list"
+    data: list[Voice]
+    voices: list[Voice]
+    has_more: bool = False
 
 
 class SpeechRequest(BaseModel):
@@ -230,6 +253,17 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
     if body.stream_format == "sse":
         return _told(made, len(body.input), headers)
     return Response(made, media_type=sound.FORMATS[form][0], headers=headers)
+
+
+def voices(registry: Registry, covers: Callable[[str], bool]) -> VoiceList:
+    """Voices of the models that speak and that the key covers: the model's own name, or its speakers."""
+    found = [
+        Voice(id=voice, created_at=service.created, name=voice, model=service.name)
+        for service in registry.services.all()
+        if service.kind == "speak" and covers(service.name)
+        for voice in tuple(service.engine.voices) or (service.name,)
+    ]
+    return VoiceList(data=found, voices=found)
 
 
 def _told(sound: bytes, characters: int, headers: dict[str, str]) -> StreamingResponse:

@@ -17,7 +17,8 @@ from starlette.responses import FileResponse, Response
 from allmend.errors import nearest
 from allmend.home import root
 from allmend.serving import audio, embeddings, moderations, rerank, store_routes
-from allmend.serving.audio import SpeechRequest, TextFormat, Transcription
+from allmend.serving import visit as visits
+from allmend.serving.audio import SpeechRequest, TextFormat, Transcription, VoiceList
 from allmend.serving.batch_api import Batch, BatchRequest
 from allmend.serving.batch_runner import Runner
 from allmend.serving.batches import Batches
@@ -219,6 +220,12 @@ def _audio(app: FastAPI, registry: Registry) -> None:
         return await audio.transcribe(request, registry, file, form, translate=True)
 
     sounds = {"description": "The sound", "content": {"audio/mpeg": {}, "audio/wav": {}}}
+
+    @app.get("/v1/audio/voices", tags=["audio"], responses={key: _WRONG[key] for key in (401, 403)})
+    async def list_voices(request: Request) -> VoiceList:
+        """Voices to ask for."""
+        principal = visits.of(request).principal
+        return audio.voices(registry, lambda model: bool(principal.allows("serve:audio", model)))
 
     @app.post("/v1/audio/speech", tags=["audio"], response_model=None, responses={**_WRONG, 200: sounds})
     async def speech(request: Request, body: SpeechRequest) -> Response:
