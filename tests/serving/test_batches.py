@@ -411,3 +411,13 @@ def test_pages_of_a_list_go_both_ways(tmp_path: Path) -> None:
     assert [each.id for each in back.data] == whole[2:5] and back.has_more
     assert [each.id for each in files.page("me", Page(limit=3, before=whole[2])).data] == whole[:2]
     assert files.page("me", Page(order="asc")).data[0].id == whole[-1]
+
+
+def test_a_file_of_empty_lines_is_not_read_to_its_end(tmp_path: Path) -> None:
+    files = Files(tmp_path / "files")
+    batches = Batches(tmp_path / "batches", files)
+    file = files.add(io.BytesIO(b"\n" * 200_000), name="b", purpose="batch", owner="anna")
+    asked = BatchRequest(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+    with pytest.raises(Invalid) as wrong:
+        batches.lines(batches.create(asked, "anna", None))
+    assert wrong.value.problems[0].line == 100_001

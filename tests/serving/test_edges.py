@@ -83,6 +83,8 @@ def test_pages_call_where_their_origin_is_named(folders: Any, server: Server) ->
         )
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin")
     assert httpx.options(f"{server.url}/v1/models", headers={"origin": other, **asks}).status_code == 403
+    near = httpx.options(f"{server.url}/v1/models", headers={"origin": "http://localhost:3000", **asks})
+    assert near.status_code == 405 and "--origin http://localhost:3000" in near.json()["error"]["message"]
     with start(str(folders.base), port=0, dtype="float32", memory="64M", api_key="secret", origin=[page]) as named:
         url = f"{named.url}/v1/models"
         allowed = httpx.options(url, headers={"origin": page, **asks})

@@ -423,6 +423,8 @@ def test_chat_answers_from_documents_and_names_what_it_was_shown(more: Server, c
     with pytest.raises(openai.NotFoundError, match="no vector store"):
         nowhere: Any = {"type": "file_search", "vector_store_ids": ["nowhere"]}
         client.chat.completions.create(model=base, messages=[asked], tools=[nowhere])
+    with pytest.raises(openai.BadRequestError, match="at most 4 file_search tools"):
+        client.chat.completions.create(model=base, messages=[asked], tools=[tool] * 5)
 
 
 def test_a_response_has_the_search_among_its_items(more: Server, client: OpenAI) -> None:

@@ -267,6 +267,8 @@ def _http_fault(request: Request, error: HTTPException) -> Fault:
         return Fault(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
     if error.status_code == 405:
         words = f"{method} is not allowed on {path}."
+        if method == "OPTIONS" and (origin := request.headers.get("origin")):
+            words += f" A page may call once the server is started with `--origin {origin[:200]}`."
         return Fault(405, words, code="method_not_allowed", headers=dict(error.headers or {}))
     code = "body_too_large" if error.status_code == 413 else None
     return Fault(error.status_code, str(error.detail), code=code, headers=dict(error.headers or {}))

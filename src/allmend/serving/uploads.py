@@ -137,6 +137,7 @@ class Uploads:
         if size > MOST_PART:
             raise Fault(413, f"A part has at most {MOST_PART >> 20} MiB.", code="file_too_large")
         self._pending(identity, owner)
+        self._files.check_disk(size)
         part = f"part_{secrets.token_hex(12)}"
         hidden = self._root / identity / "parts" / f".{part}"
         try:
