@@ -8,13 +8,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from allmend.engines.text import Piece, Usage
 from allmend.serving.server import Server
@@ -474,6 +476,12 @@ def test_an_answer_cites_its_documents_whole_and_as_events(
     assert type(cited).model_validate(told.annotation, from_attributes=True) == cited
     done = next(event for event in events if event.type == "response.content_part.done")
     assert done.part.annotations == [cited]
+    raw = httpx.post(f"{more.url}/v1/responses", json={**asked, "stream": True}).text
+    lines = [json.loads(line[6:]) for line in raw.splitlines() if line.startswith("data: ")]
+    assert [line["type"] for line in lines] == kinds
+    each: Any = TypeAdapter(ResponseStreamEvent)
+    for line in lines:  # As the published protocol has them: the client itself lets much pass.
+        assert type(each.validate_python(line, strict=True)).model_fields["type"].annotation == Literal[line["type"]]
     shape: Any = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
     bare = client.responses.create(**asked, text={"format": shape})  # Brackets of JSON cite nothing.
     assert bare.output[1].content[0].annotations == []

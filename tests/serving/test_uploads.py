@@ -126,6 +126,9 @@ def test_uploads_outlive_a_server_and_what_ends_half_way_is_done_again(
 
 def test_what_is_not_completed_in_time_leaves_no_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads = Uploads(tmp_path / "uploads", Files(tmp_path / "files"))
+    half = tmp_path / "files" / ".file-killed"
+    half.mkdir(parents=True)
+    (half / "content").write_bytes(b"abc")
     late = made(uploads)
     uploads.add(late, io.BytesIO(b"abc"), "a")
     assert uploads.promised("a") == 6 and uploads.promised("b") == 0
@@ -136,7 +139,9 @@ def test_what_is_not_completed_in_time_leaves_no_bytes(tmp_path: Path, monkeypat
     made(uploads, owner="b")
     assert uploads.promised("a") == 0 and not (tmp_path / "uploads" / late / "parts").exists()
     monkeypatch.setattr(uploading.time, "time", lambda: now + 30 * 3600)
+    assert half.exists()
     uploads.sweep()
+    assert not half.exists()
     assert late not in [path.name for path in (tmp_path / "uploads").iterdir()]
 
 

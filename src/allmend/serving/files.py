@@ -9,6 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -25,6 +26,8 @@ _MOST_FILES = 10_000
 """Of one owner."""
 _MOST_TOGETHER = 64 << 30
 """Bytes of one owner's files."""
+_ABANDONED = 24 * 3600
+"""Seconds after which nobody is taken to be still writing."""
 _LEAST_FREE = 256 << 20
 """Bytes of the disk that files leave to everything else."""
 
@@ -170,6 +173,10 @@ class Files:
         if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
             raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
 
+    def sweep(self) -> None:
+        """Delete what a server left half-written when it was killed."""
+        clear_abandoned(self._root, ".file-*")
+
     def _remove(self, identity: str) -> bool:
         gone = self._root / f".{identity}.gone"
         try:
@@ -195,6 +202,14 @@ class Files:
             self._remove(about.id)
             return None
         return owner, about
+
+
+def clear_abandoned(root: Path, pattern: str) -> None:
+    """Delete hidden folders that nobody has written to for a day: those who made them are gone."""
+    for folder in root.glob(pattern):
+        with suppress(OSError):
+            if folder.stat().st_mtime < time.time() - _ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _length(content: Any) -> int:

@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
-from allmend.serving.files import Expiry, FileObject, Files, Purpose, shown
+from allmend.serving.files import Expiry, FileObject, Files, Purpose, clear_abandoned, shown
 
 _ID = re.compile(r"upload_[a-z0-9]{24}\Z")
 _PART = re.compile(r"part_[a-z0-9]{24}\Z")
@@ -210,7 +210,9 @@ class Uploads:
         return sum(about.bytes for _, about in self._of(owner) if about.status == "pending")
 
     def sweep(self) -> None:
-        """Delete the parts of what nobody completed in time, and what ended long ago."""
+        """Delete the parts of what nobody completed in time, what ended long ago, and what was left half-written."""
+        self._files.sweep()
+        clear_abandoned(self._root, ".upload_*")
         now = time.time()
         for folder in self._root.glob("upload_*"):
             found = self._read(folder)
