@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -132,13 +134,18 @@ def test_what_is_not_completed_in_time_leaves_no_bytes(tmp_path: Path, monkeypat
     late = made(uploads)
     uploads.add(late, io.BytesIO(b"abc"), "a")
     assert uploads.promised("a") == 6 and uploads.promised("b") == 0
-    now = uploading.time.time()
-    monkeypatch.setattr(uploading.time, "time", lambda: now + 3700)
+
+    def later(seconds: int) -> None:
+        clock = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic, sleep=time.sleep)
+        for module in (uploading, filing):
+            monkeypatch.setattr(module, "time", clock)
+
+    later(3700)
     with pytest.raises(Fault, match="expired"):
         uploads.add(late, io.BytesIO(b"def"), "a")
     made(uploads, owner="b")
     assert uploads.promised("a") == 0 and not (tmp_path / "uploads" / late / "parts").exists()
-    monkeypatch.setattr(uploading.time, "time", lambda: now + 30 * 3600)
+    later(30 * 3600)
     assert half.exists()
     uploads.sweep()
     assert not half.exists()
