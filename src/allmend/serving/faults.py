@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from allmend.errors import AllmendError, DoesNotFit, InputError, NotFound, Refused, Unavailable, UsageError, nearest
 
-_KIND = re.compile(r"str|int|float|bool|constrained-\w+|[\w-]+\[.*\]", re.DOTALL)
+_KIND = re.compile(r"str|int|float|bool|constrained-\w+|[A-Z][a-z]+[A-Z]\w*|[\w-]+\[.*\]", re.DOTALL)
 """Pydantic's names for the kinds that a value may be of."""
 
 
