@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,7 +252,7 @@ def test_a_filter_finds_what_few_files_have_among_many_that_match_better(more: S
     every = client.vector_stores.search(store.id, query="a snail, and a fox", max_num_results=50).data
     assert every[0].score == pytest.approx(1, abs=1e-3) and every[-1].score >= 0
     scores = [hit.score for hit in every]
-    gap, place = max((a - b, place) for place, (a, b) in enumerate(zip(scores, scores[1:], strict=False), 1))
+    gap, place = max((a - b, place) for place, (a, b) in enumerate(itertools.pairwise(scores), 1))
     least: Any = {"score_threshold": scores[place] + gap / 2}
     hits = client.vector_stores.search(
         store.id, query="a snail, and a fox", max_num_results=50, ranking_options=least
