@@ -225,9 +225,7 @@ class Runner:
         except ValueError:
             said = answered.body.decode("utf-8", "replace")
         request_id = answered.headers.get("x-request-id", "")
-        return await _to_its_end(
-            self._batches.note, work.batch, line.custom_id, answered.status, request_id, said
-        )
+        return await _to_its_end(self._batches.note, work.batch, line.custom_id, answered.status, request_id, said)
 
     async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""

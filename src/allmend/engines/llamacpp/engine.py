@@ -94,11 +94,13 @@ class LlamaCppEngine:
             raise UsageError("the llamacpp engine does not score prompts", hint="Serve with --engine torch.")
         if sampling.max_tokens == 0:
             raise UsageError("the llamacpp engine generates one token at least")
+        ticket = LlamaCppTicket()
         with self._server.change:
+            if self._closing:
+                raise Unavailable("the engine is closed")
             files = self._files.take(use.name for use in request.adapters)
             self._taken += 1
-        ticket = LlamaCppTicket()
-        self._pool.submit(self._run, request, sink, ticket, files)
+            self._pool.submit(self._run, request, sink, ticket, files)
         return ticket
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -117,7 +119,8 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """Stop; what still runs ends as `cancelled`."""
-        self._closing = True
+        with self._server.change:
+            self._closing = True
         self._pool.shutdown(wait=True)
         self._server.close()
         self._files.close()
