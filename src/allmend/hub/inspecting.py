@@ -124,13 +124,16 @@ class Inspector:
             await _write_spans(self._hub, target, file, spans)
         return skipped
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def _run(self, folder: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "allmend.hub.inspection_process", str(folder)]
-        if self._closed:
+        if self._is_closed():
             raise RuntimeError("the hub is closing")
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._process = process
-        if self._closed:  # In this very moment: `close` has not seen it.
+        if self._is_closed():  # In this very moment: `close` has not seen it.
             process.kill()
         try:
             out, _ = process.communicate(timeout=_SECONDS)
@@ -140,7 +143,7 @@ class Inspector:
             return {"state": "failed", "why": f"looking at it took more than {_SECONDS} seconds"}
         finally:
             self._process = None
-        if self._closed:
+        if self._is_closed():
             raise RuntimeError("the hub is closing")
         try:
             body = json.loads(out)
