@@ -52,11 +52,14 @@ def test_the_time_limit_ends_processes_that_left_the_session(jobs: Jobs, level: 
         "import subprocess\nfor _ in range(3): subprocess.Popen(['setsid', 'sleep', '987'])\nprint('started')",
         "import time\nwhile True:\n    try: time.sleep(100)\n    except BaseException: pass",
     ]
-    ran = jobs.run(cells, level=level, who=who, permissions='[limits]\ntime = "4s"\n')
-    assert ran.receipt.ended == "time-limit"
+    for seconds in (4, 20, 80):
+        ran = jobs.run(cells, level=level, who=who, permissions=f'[limits]\ntime = "{seconds}s"\n')
+        assert ran.receipt.ended == "time-limit"
+        if ran.receipt.cells[1].status != "not-run":  # Else the machine is so busy that it came to no second cell.
+            break
     assert ran.text(0).strip() == "started"
     assert ran.receipt.cells[1].status == "died"
-    assert "longer than 4 s" in ran.text(1)
+    assert f"longer than {seconds} s" in ran.text(1)
     assert not _sleepers("987")
 
 
@@ -78,7 +81,7 @@ def test_a_cell_that_ignores_its_interruption_is_ended(jobs: Jobs, who: str) -> 
         "while True:\n    try:\n        time.sleep(50)\n    except BaseException: pass",
         "print('after')",
     ]
-    ran = jobs.run(cells, who=who, permissions='[limits]\ncell_time = "1s"\n')
+    ran = jobs.run(cells, who=who, permissions='[limits]\ncell_time = "2s"\n')
     assert ran.receipt.cells[0].status == "interrupted" and "heard it" in ran.text(0)
     assert ran.receipt.cells[1].status == "died"
     assert ran.receipt.cells[2].status == "not-run"
@@ -112,7 +115,7 @@ def test_the_disk_limit_counts_all_files(jobs: Jobs, who: str) -> None:
 def test_an_interruption_leaves_cells_and_receipt(jobs: Jobs, who: str, how: signal.Signals) -> None:
     folder, process = _begin(jobs, who)
     os.kill(int((folder / "pid").read_text()), how)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     ran = jobs.result(folder)
     assert ran.receipt.ended == "interrupted"
     assert ran.text(0).strip() == "begun"
@@ -125,8 +128,8 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
     folder, process = _begin(jobs, who, level)
     scratch = folder / "scratch"
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
-    process.wait(timeout=30)
-    deadline = time.monotonic() + 10
+    process.wait(timeout=120)
+    deadline = time.monotonic() + 60
     while _sleepers("654") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _sleepers("654")
@@ -138,7 +141,7 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
     assert list(scratch.iterdir())
     after = jobs.prepare(["1"], level=level, who=who, scratch=str(scratch))
     command, environment = jobs.command(after, level, who)
-    assert subprocess.run(command, env=environment, cwd="/", timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, cwd="/", timeout=180, check=False).returncode == 0
     assert not list(scratch.iterdir())
 
 
@@ -157,7 +160,7 @@ def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Pop
     (folder / "order.json").write_text(order)
     command, environment = jobs.command(folder, level, who)
     process = subprocess.Popen(command, env=environment, cwd="/")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not list(scratch.glob("*/content/ready")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(scratch.glob("*/content/ready"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import socket
 import subprocess
 import time
 import urllib.request
@@ -73,6 +75,7 @@ def test_a_connection_opened_before_a_secret_carries_nothing_after_it(jobs: Jobs
         "proxy = os.environ['HTTP_PROXY'].split('//')[1].split(':')\n"
         "def begin(host):\n    s = socket.create_connection((proxy[0], int(proxy[1])), 10)\n"
         "    s.sendall(f'POST http://{host}/x HTTP/1.1\\r\\nHost: {host}\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n5\\r\\nEARLY\\r\\n'.encode())\n"
+        "    s.settimeout(60); s.recv(1)  # Its beginning has arrived.\n"
         "    return s\nother, allowed = begin('other.example'), begin('allowed.example')\nimport time; time.sleep(0.5)",
         "v = userdata.get('GRANTED')\nfor s in (other, allowed):\n    try:\n        s.sendall(b'4\\r\\nLATE\\r\\n0\\r\\n\\r\\n'); s.settimeout(3)\n"
         "        while s.recv(4096): pass\n    except OSError: pass\nprint('sent')",
@@ -149,28 +152,30 @@ def test_drive_shows_the_granted_folder(jobs: Jobs, level: str, who: str, write:
 
 @each_user
 def test_a_published_port_is_shown_outside(jobs: Jobs, who: str) -> None:
-    port = 38817
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     cells = [
-        "import http.server, threading\nclass H(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        self.send_response(200); self.end_headers(); self.wfile.write(b'from inside')\n"
+        "import http.server, threading\nserved = threading.Event()\nclass H(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        self.send_response(200); self.end_headers(); self.wfile.write(b'from inside'); served.set()\n"
         f"    def log_message(self, *a): pass\ns = http.server.HTTPServer(('127.0.0.1', {port}), H)\nthreading.Thread(target=s.serve_forever, daemon=True).start()",
-        "import os, time\nfor _ in range(200):\n    time.sleep(0.1)\n    if os.path.exists('stop'): break",
+        "import time\nserved.wait(120); time.sleep(0.5)",
     ]
-    folder = jobs.prepare(cells, who=who, permissions=f'[network]\npublish = [{port}]\n[limits]\ncell_time = "8s"\n')
+    folder = jobs.prepare(cells, who=who, permissions=f'[network]\npublish = [{port}]\n[limits]\ncell_time = "150s"\n')
     command, environment = jobs.command(folder, "A", who)
     process = subprocess.Popen(command, env=environment, cwd="/")
     try:
         text = b""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        for _ in range(60):
+        until = time.monotonic() + 120
+        while not text and time.monotonic() < until:
             time.sleep(0.1)
             try:
-                text = opener.open(f"http://127.0.0.1:{port}/", timeout=3).read()
-                break
-            except OSError:
+                text = opener.open(f"http://127.0.0.1:{port}/", timeout=10).read()
+            except (OSError, http.client.HTTPException):
                 continue
         assert text == b"from inside"
     finally:
-        process.wait(timeout=60)
+        process.wait(timeout=180)
     assert jobs.result(folder).events("port", str(port))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -9,9 +10,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -194,6 +196,13 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert answer.returncode in (0, 120) and "Traceback" not in answer.stderr
 
 
+def left_in(pipe: IO[str]) -> int:
+    """Bytes that were written into a pipe and not read yet."""
+    count = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_ends_with_130_in_words(tmp_path: Path, number: int) -> None:
     """A command that waits for its rows is told to stop."""
@@ -205,9 +214,14 @@ def test_stopping_ends_with_130_in_words(tmp_path: Path, number: int) -> None:
         text=True,
         env={**os.environ, "ALLMEND_HOME": str(tmp_path)},
     )
-    time.sleep(2)
+    assert process.stdin is not None
+    process.stdin.write('{"prompt": ')
+    process.stdin.flush()
+    until = time.monotonic() + 120
+    while left_in(process.stdin) and time.monotonic() < until:  # It waits for the rest as soon as it has read this.
+        time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "Stopped" in said and "Traceback" not in said
 

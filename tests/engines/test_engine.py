@@ -63,12 +63,11 @@ def test_cancelling_ends_the_request_and_frees_its_memory() -> None:
     while not pieces:
         time.sleep(0.005)
     ticket.cancel()
-    assert ended.wait(5)
+    assert ended.wait(60)
     assert pieces[-1].finish == "cancelled"
     engine.complete([TextRequest((1, 2), Sampling(temperature=0, max_tokens=1))])
-    time.sleep(0.05)
+    engine.close()  # Ends the engine's thread: what it gives back it has given back.
     assert pages.free == free
-    engine.close()
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(engine: TorchTextEngine) -> None:
