@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -164,8 +165,15 @@ def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Pop
     while not list(scratch.glob("*/content/ready")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(scratch.glob("*/content/ready"))
-    time.sleep(1.2)
+    # What the first cell said is written while the second one runs.
+    while "begun" not in _outputs(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
     return folder, process
+
+
+def _outputs(folder: Path) -> str:
+    cells = json.loads((folder / "out" / "executed.ipynb").read_text())["cells"]
+    return str([cell["outputs"] for cell in cells])
 
 
 @each_user
