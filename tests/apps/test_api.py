@@ -157,7 +157,7 @@ def test_other_sites_other_names_and_other_visitors(server: AppServer, client: h
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
     assert client.post("/wave/runs", content="{}", headers={"Content-Type": "text/plain"}).status_code == 400
     mine = _start(client, "wave").json()["id"]
-    with httpx.Client(base_url=server.url) as stranger:
+    with httpx.Client(base_url=server.url, timeout=120) as stranger:
         assert mine not in stranger.get("/wave/runs").text
         assert stranger.get("/wave/runs/20260101-000000-000000000000").status_code == 404
 
@@ -188,7 +188,7 @@ def test_beyond_the_loopback_a_key_is_needed(folder: Path, tmp_path: Path) -> No
     with allmend.app(folder / "wave.ipynb", yes=True, host="0.0.0.0", port=0, store=tmp_path) as server:
         address, _, key = server.url.partition("/?key=")
         assert len(key) > 20
-        with httpx.Client(base_url=address) as client:
+        with httpx.Client(base_url=address, timeout=120) as client:
             assert client.get("/").status_code == 401 and client.post("/runs", json={}).status_code == 401
             assert client.get(f"/?key={key}").status_code == 200
             assert client.get("/").status_code == 200, "the cookie carries it from then on"

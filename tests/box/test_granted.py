@@ -20,7 +20,7 @@ HOSTS = '[network]\nhosts = ["allowed.example", "other.example", "*.wild.example
 
 @each_case
 def test_a_granted_host_is_reached_and_its_bytes_counted(jobs: Jobs, level: str, who: str) -> None:
-    cell = "import urllib.request\nprint(urllib.request.urlopen('http://allowed.example/path?q=1', timeout=10).read())"
+    cell = "import urllib.request\nprint(urllib.request.urlopen('http://allowed.example/path?q=1', timeout=60).read())"
     ran = jobs.run([cell, "!curl -sS http://allowed.example/curl"], level=level, who=who, permissions=HOSTS)
     assert "CONTENT" in ran.text(0) and "CONTENT" in ran.text(1)
     host = next(host for host in ran.receipt.hosts if host.host == "allowed.example")
@@ -33,7 +33,7 @@ def test_a_granted_host_is_reached_and_its_bytes_counted(jobs: Jobs, level: str,
 @each_user
 def test_clients_that_know_no_proxy_go_out_transparently(jobs: Jobs, who: str) -> None:
     cells = [
-        "import http.client\nc = http.client.HTTPConnection('allowed.example', timeout=10); c.request('GET', '/plain'); print(c.getresponse().read())",
+        "import http.client\nc = http.client.HTTPConnection('allowed.example', timeout=60); c.request('GET', '/plain'); print(c.getresponse().read())",
         "import socket, ssl\ns = socket.create_connection(('allowed.example', 443), 5); s.settimeout(3)\n"
         "try: ssl.create_default_context().wrap_socket(s, server_hostname='allowed.example')\nexcept (OSError, ssl.SSLError) as e: print(type(e).__name__)",
         "s = socket.create_connection(('allowed.example', 443), 5); s.settimeout(3)\n"
@@ -49,7 +49,7 @@ def test_clients_that_know_no_proxy_go_out_transparently(jobs: Jobs, who: str) -
 @each_case
 def test_a_secret_is_handed_over_and_confines(jobs: Jobs, level: str, who: str) -> None:
     permissions = HOSTS + '[secrets.GRANTED]\nhosts = ["allowed.example"]\n[secrets.ABSENT]\nhosts = ["*"]\n'
-    get = "print(urllib.request.urlopen('http://{}/x', timeout=10).read())"
+    get = "print(urllib.request.urlopen('http://{}/x', timeout=60).read())"
     cells = [
         "import urllib.request\n" + get.format("other.example"),
         "from google.colab import userdata\nv = userdata.get('GRANTED')\nprint(len(v), v[:7])",
@@ -91,7 +91,7 @@ def test_a_connection_opened_before_a_secret_carries_nothing_after_it(jobs: Jobs
 @each_case
 def test_the_message_names_the_line_to_add(jobs: Jobs, level: str, who: str) -> None:
     ran = jobs.run(
-        ["import urllib.request\nurllib.request.urlopen('http://new.example/', timeout=9)"], level=level, who=who
+        ["import urllib.request\nurllib.request.urlopen('http://new.example/', timeout=60)"], level=level, who=who
     )
     assert ran.receipt.cells[0].status == "error"
     assert 'Add "new.example" to hosts under [network]' in ran.text(0)
@@ -170,7 +170,7 @@ def test_a_published_port_is_shown_outside(jobs: Jobs, who: str) -> None:
         while not text and time.monotonic() < until:
             time.sleep(0.1)
             try:
-                text = opener.open(f"http://127.0.0.1:{port}/", timeout=10).read()
+                text = opener.open(f"http://127.0.0.1:{port}/", timeout=60).read()
             except (OSError, http.client.HTTPException):
                 continue
         assert text == b"from inside"

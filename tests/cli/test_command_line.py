@@ -30,7 +30,7 @@ def run(home: Path, *words: str, said: str | None = None, **more: str) -> Any:
         input=said,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, "ALLMEND_HOME": str(home), **more},
         check=False,
     )
@@ -46,7 +46,7 @@ def test_help_is_light(tmp_path: Path) -> None:
         " 'uvicorn', 'jinja2', 'pyarrow', 'unearth', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert answer.stdout.strip() == "[]"
     assert not (tmp_path / "home").exists()
 
@@ -56,7 +56,7 @@ def test_importing_allmend_imports_next_to_nothing() -> None:
         "import sys; before = set(sys.modules); import allmend\n"
         "print(len({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert int(answer.stdout) == 1
 
 
@@ -65,7 +65,7 @@ def test_help_takes_a_fifth_of_a_second() -> None:
 
     def seconds(*words: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, *words], capture_output=True, check=True, timeout=180)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -189,7 +189,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, "ALLMEND_HOME": str(tmp_path)},
         check=False,
     )
@@ -243,6 +243,6 @@ def test_what_an_extra_lacks_is_told_with_what_to_install(tmp_path, missing, wor
         f"from allmend.cli import run_command; sys.exit(run_command({words!r}))"
     )
     environment = {**os.environ, "ALLMEND_HOME": str(tmp_path)}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=180)
     assert answer.returncode == 9, answer.stderr
     assert f"allmend[{extra}]" in answer.stderr and "Traceback" not in answer.stderr

@@ -216,7 +216,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path, index: index_server.In
     entry, whole = noise
     index.seconds_a_chunk = 0.005
     both = [fetching(tmp_path, entry) for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
+    said = [process.communicate(timeout=180) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert said[0][0] == said[1][0]
     assert Path(said[0][0].strip()).read_bytes() == whole
@@ -252,7 +252,7 @@ def test_a_disk_that_takes_no_more_is_told_and_continued(
         process = fetching(
             tmp_path, entry, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         )
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         assert process.returncode == 1 and "DoesNotFit" in said and "ALLMEND_HOME" in said, said
         assert bool(list(home.glob("cache/distributions/*"))) is kept
         assert not (home / "models/noise/noise.bin").exists() and not list(home.rglob("*.new"))

@@ -208,7 +208,7 @@ def test_stopped_by_ctrl_c_it_keeps_what_it_has(home: Path, tmp_path: Path, mode
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait(30)
