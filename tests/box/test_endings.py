@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
+
+SLEEP = f"654.{secrets.randbelow(10**9):09}"
+"""Seconds that processes of these tests sleep: nobody else's on this machine do."""
 
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)
@@ -50,7 +54,7 @@ def test_a_memory_bomb_meets_its_limit(jobs: Jobs, level: str, who: str) -> None
 @each_case
 def test_the_time_limit_ends_processes_that_left_the_session(jobs: Jobs, level: str, who: str) -> None:
     cells = [
-        "import subprocess\nfor _ in range(3): subprocess.Popen(['setsid', 'sleep', '987'])\nprint('started')",
+        f"import subprocess\nfor _ in range(3): subprocess.Popen(['setsid', 'sleep', '{SLEEP}'])\nprint('started')",
         "import time\nwhile True:\n    try: time.sleep(100)\n    except BaseException: pass",
     ]
     for seconds in (4, 20, 80):
@@ -61,7 +65,7 @@ def test_the_time_limit_ends_processes_that_left_the_session(jobs: Jobs, level: 
     assert ran.text(0).strip() == "started"
     assert ran.receipt.cells[1].status == "died"
     assert f"longer than {seconds} s" in ran.text(1)
-    assert not _sleepers("987")
+    assert not _sleepers(SLEEP)
 
 
 def _sleepers(seconds: str) -> list[str]:
@@ -121,7 +125,7 @@ def test_an_interruption_leaves_cells_and_receipt(jobs: Jobs, who: str, how: sig
     assert ran.receipt.ended == "interrupted"
     assert ran.text(0).strip() == "begun"
     assert ran.receipt.cells[1].status == "interrupted"
-    assert not _sleepers("654")
+    assert not _sleepers(SLEEP)
 
 
 @each_case
@@ -131,9 +135,9 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
     process.wait(timeout=120)
     deadline = time.monotonic() + 60
-    while _sleepers("654") and time.monotonic() < deadline:
+    while _sleepers(SLEEP) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _sleepers("654")
+    assert not _sleepers(SLEEP)
     ran = jobs.result(folder)
     assert ran.receipt.ended == "unfinished"
     assert "killed" in ran.receipt.ended_why
@@ -150,7 +154,7 @@ def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Pop
     cells = [
         # The name of a process is bytes: one that is no text must not save it from the keeper.
         "import ctypes\nctypes.CDLL(None).prctl(15, b'\\xff) \\xfe(', 0, 0, 0)\n"
-        "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '654'])\nprint('begun')",
+        f"import subprocess\nsubprocess.Popen(['setsid', 'sleep', '{SLEEP}'])\nprint('begun')",
         "import time; open('ready', 'w'); time.sleep(100)",
     ]
     folder = jobs.prepare(cells, level=level, who=who, scratch="@")
