@@ -91,6 +91,27 @@ def test_nbclient(kernels: dict[str, str], tmp_path: Path) -> None:
     check(tmp_path, out, "21")
 
 
+def test_a_kernel_whose_box_cannot_be_had_says_why(kernels: dict[str, str], tmp_path: Path) -> None:
+    permissions = tmp_path / "much.toml"
+    permissions.write_text("[limits]\ncpus = 4096\n")
+    folder, receipt = tmp_path / "jupyter/kernels", tmp_path / "receipt.json"
+    make = [sys.executable, "-m", "allmend.box.provisioner", str(folder), "--permissions", str(permissions)]
+    subprocess.run([*make, "--receipt", str(receipt)], env=kernels, check=True, capture_output=True)
+    code = (
+        "import asyncio\nfrom jupyter_client import AsyncKernelManager\nasync def main():\n"
+        " manager = AsyncKernelManager(kernel_name='allmend')\n"
+        " try: await manager.start_kernel()\n"
+        " except Exception as error: print(error)\n"
+        " print('a kernel:', manager.has_kernel)\n await manager.cleanup_resources()\nasyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kernels, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the limit cpus cannot be kept" in done.stdout and "a kernel: False" in done.stdout
+    assert not receipt.exists()  # nothing ran
+
+
 def test_papermill(kernels: dict[str, str], tmp_path: Path) -> None:
     path = notebook(tmp_path)
     out = tmp_path / "out.ipynb"

@@ -119,9 +119,11 @@ def test_every_room_exports_what_it_says() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_loads(tmp_path: Path, name: str) -> None:
-    answer = run(tmp_path, name, "--help")
+    answer = run(tmp_path, name, "--help", COLUMNS="300")
     assert answer.returncode == 0, answer.stderr
     assert "Usage" in answer.stdout
+    # A setting is named, never told by its place: a stray word must not become one.
+    assert not re.search(r"[A-Z] +--[a-z]", answer.stdout), answer.stdout
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,8 @@ def test_what_is_misspelt_is_told_the_nearest(tmp_path: Path, words: tuple[str, 
     ("words", "code", "said"),
     [
         (("tune",), 2, "DATA"),
+        (("tune", "x.csv", "gemma-3-270m"), 2, "has no place for 'gemma-3-270m'"),
+        (("keys", "create", "Anna", "60"), 2, "has no place for '60'"),
         (("tune", "x.csv", "--rank", "banana"), 2, "--rank"),
         (("tune", "x.csv", "--rank", "0"), 2, "--rank"),
         (("tune", "x.csv", "--budget", "soon"), 2, "15m"),

@@ -161,7 +161,8 @@ def test_no_more_requests_get_through_than_the_limit_says(http: httpx.Client, ma
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert any(answer.headers.get("x-ratelimit-remaining-requests") == "0" for answer in answers)
+    told = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests")
+    assert all([answer.headers[name] for name in told] == ["5", "0"] for answer in answers if answer.status_code == 429)
 
 
 def test_no_more_run_at_once_than_the_limit_says(http: httpx.Client, make: Make, server: Server, base: str) -> None:

@@ -30,6 +30,7 @@ class Exceeded(Exception):
     Attributes:
         what: `requests`, `tokens`, `concurrent` or `adapters`.
         retry_after: seconds after which it is worth trying again; None where waiting does not help.
+        headers: the narrowest limits, as `Admission.headers` tells them, where the request did not come in.
     """
 
     def __init__(self, what: str, words: str, retry_after: float | None) -> None:
@@ -37,6 +38,7 @@ class Exceeded(Exception):
         self.what = what
         self.words = words
         self.retry_after = retry_after
+        self.headers: dict[str, str] = {}
 
 
 @dataclass
@@ -93,8 +95,12 @@ class Quotas:
         with self._lock:
             now = self._clock()
             books = [(self._book(holder, now, day), limits) for holder, limits in holders]
-            for book, limits in books:
-                _check_entry(book, limits, now)
+            try:
+                for book, limits in books:
+                    _check_entry(book, limits, now)
+            except Exceeded as error:
+                error.headers = _headers(books, now)
+                raise
             for book, _ in books:
                 book.requests.append(now)
                 book.running += 1
@@ -194,18 +200,21 @@ class Admission:
     def headers(self) -> dict[str, str]:
         """The narrowest limits in the headers that OpenAI's clients know."""
         with self._quotas._lock:
-            now = self._quotas._clock()
-            found: dict[str, str] = {}
-            for book, limits in self._books:
-                if limits.requests_per_minute is not None:
-                    left = max(limits.requests_per_minute - len(book.requests), 0)
-                    reset = book.requests[0] + MINUTE - now if book.requests else 0.0
-                    _narrowest(found, "requests", limits.requests_per_minute, left, reset)
-                if limits.tokens_per_minute is not None:
-                    left = max(limits.tokens_per_minute - book.minute - book.reserved, 0)
-                    reset = book.tokens[0][0] + MINUTE - now if book.tokens else 0.0
-                    _narrowest(found, "tokens", limits.tokens_per_minute, left, reset)
-            return found
+            return _headers(self._books, self._quotas._clock())
+
+
+def _headers(books: Sequence[tuple[_Book, Limits]], now: float) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for book, limits in books:
+        if limits.requests_per_minute is not None:
+            left = max(limits.requests_per_minute - len(book.requests), 0)
+            reset = book.requests[0] + MINUTE - now if book.requests else 0.0
+            _narrowest(found, "requests", limits.requests_per_minute, left, reset)
+        if limits.tokens_per_minute is not None:
+            left = max(limits.tokens_per_minute - book.minute - book.reserved, 0)
+            reset = book.tokens[0][0] + MINUTE - now if book.tokens else 0.0
+            _narrowest(found, "tokens", limits.tokens_per_minute, left, reset)
+    return found
 
 
 def _narrowest(found: dict[str, str], what: str, limit: int, left: int, reset: float) -> None:

@@ -1,6 +1,5 @@
 """A kernel provisioner named `allmend`: nbclient, papermill, JupyterLab and anything else that starts kernels
-through
-jupyter_client can have them boxed, by a kernel spec and nothing more.
+through jupyter_client can have them boxed, by a kernel spec and nothing more.
 
     python -m allmend.box.provisioner --user            # adds the kernel "Python 3 (boxed)"
     python -m allmend.box.provisioner FOLDER --permissions FILE
@@ -95,7 +94,11 @@ class BoxProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         self._asked_to_end = False
         self.box = Box(self._settings)
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        await asyncio.to_thread(self.box.start)
+        try:
+            await asyncio.to_thread(self.box.start)
+        except Exception:
+            self.box = None  # It took itself away; there is nothing to end, and no receipt.
+            raise
         self.connection_info = {**self.box.connection, "key": self.box.connection["key"].encode()}
         return self.connection_info
 

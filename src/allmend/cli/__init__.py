@@ -96,8 +96,11 @@ def _as_usage_error(error: Exception) -> UsageError:
 
     if isinstance(error, UnusedCliTokensError) and error.app is not None and error.unused_tokens:
         word, names = error.unused_tokens[0], [name for name in error.app if not name.startswith("-")]
-        group = " ".join(error.command_chain or ())
-        return UsageError(f"there is no {word!r} under `allmend {group}`", hint=nearest(word, names) or None)
+        verb = " ".join(["allmend", *(error.command_chain or ())])
+        if names:
+            return UsageError(f"there is no {word!r} under `{verb}`", hint=nearest(word, names) or None)
+        hint = f"Settings are named (`{verb} --help`), and what has spaces stands in quotes."
+        return UsageError(f"`{verb}` has no place for {word!r}", hint=hint)
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")
 
 

@@ -19,6 +19,7 @@ _HELP = "/exit ends, /new begins anew, /help shows this. Anything else is said t
 def command(
     model: str,
     /,
+    *,
     settings: Annotated[ChatSettings, Parameter(name="*")] = ChatSettings(),  # noqa: B008
 ) -> int:
     """Talk to a model in the terminal; with an adapter, hear the model and the adapter one after the other.

@@ -30,8 +30,8 @@ _MARKS = {"blocking": ("red", "stops tuning"), "warning": ("yellow", "warning"),
 def check_command(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    settings: Annotated[DataCheckSettings, Parameter(name="*")] = DataCheckSettings(),  # noqa: B008
     *,
+    settings: Annotated[DataCheckSettings, Parameter(name="*")] = DataCheckSettings(),  # noqa: B008
     json: bool = False,
 ) -> int:
     """Look for duplicates, leakage, empty rows, lone classes, secrets, before any training.

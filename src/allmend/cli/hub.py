@@ -18,7 +18,10 @@ app = App(name="hub", help="A hub of your own, for the tools that everyone uses 
 
 
 @app.default
-def command(settings: Annotated[StartHubSettings, Parameter(name="*")] = StartHubSettings()) -> None:  # noqa: B008
+def command(
+    *,
+    settings: Annotated[StartHubSettings, Parameter(name="*")] = StartHubSettings(),  # noqa: B008
+) -> None:
     """Serve repositories of models, data and notebooks, until Ctrl-C.
 
     `huggingface_hub`, `transformers`, `datasets` and the `hf` command work against it once HF_ENDPOINT names it. The
@@ -55,8 +58,8 @@ def _show(server: HubServer) -> None:
 
 @app.command(name="collect")
 def collect_command(
-    settings: Annotated[HubCollectSettings, Parameter(name="*")] = HubCollectSettings(),  # noqa: B008
     *,
+    settings: Annotated[HubCollectSettings, Parameter(name="*")] = HubCollectSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Take contents away that no repository's commit, tag or pull request leads to any more.

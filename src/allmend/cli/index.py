@@ -23,8 +23,8 @@ _EVERY = 5.0
 def command(
     folder: Annotated[Path | None, Parameter(name="FOLDER")] = None,
     /,
-    settings: Annotated[IndexSettings, Parameter(name="*")] = IndexSettings(),  # noqa: B008
     *,
+    settings: Annotated[IndexSettings, Parameter(name="*")] = IndexSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Make a folder's documents searchable, by meaning and by word; again: bring that up to date.

@@ -58,8 +58,8 @@ def list_command(*, account: str | None = None, revoked: bool = False, json: boo
 def create_command(
     name: str,
     /,
-    settings: Annotated[KeysCreateSettings, Parameter(name="*")] = KeysCreateSettings(),  # noqa: B008
     *,
+    settings: Annotated[KeysCreateSettings, Parameter(name="*")] = KeysCreateSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Make a key. It is shown this once: only its hash is kept.
@@ -127,8 +127,8 @@ def revoke_command(key: str, /, *, json: bool = False) -> None:
 def limits_command(
     key: str,
     /,
-    settings: Annotated[KeysLimitsSettings, Parameter(name="*")] = KeysLimitsSettings(),  # noqa: B008
     *,
+    settings: Annotated[KeysLimitsSettings, Parameter(name="*")] = KeysLimitsSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Change how much a key, or a user behind it, may do; running servers follow within a second.

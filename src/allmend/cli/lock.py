@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def command(
     notebook: Path,
     /,
-    settings: Annotated[LockSettings, Parameter(name="*")] = LockSettings(),  # noqa: B008
     *,
+    settings: Annotated[LockSettings, Parameter(name="*")] = LockSettings(),  # noqa: B008
     check: bool = False,
     upstream: bool = False,
     diff: Path | None = None,

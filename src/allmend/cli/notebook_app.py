@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def command(
     notebook: Path,
     /,
+    *,
     settings: Annotated[AppSettings, Parameter(name="*")] = AppSettings(),  # noqa: B008
 ) -> None:
     """Serve a notebook, or a folder of them, as a page and an HTTP API, until Ctrl-C.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def command(
     thing: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    settings: Annotated[PlanSettings, Parameter(name="*")] = PlanSettings(),  # noqa: B008
     *,
+    settings: Annotated[PlanSettings, Parameter(name="*")] = PlanSettings(),  # noqa: B008
     json: bool = False,
     sarif: bool = False,
     html: Path | None = None,

@@ -25,6 +25,7 @@ UNPLANNED = 11
 
 def command(
     notebook: Path,
+    /,
     *,
     param: Annotated[tuple[str, ...], Parameter(name=("--param", "-p"), negative="")] = (),
     settings: Annotated[RunSettings, Parameter(name="*")] = RunSettings(),  # noqa: B008

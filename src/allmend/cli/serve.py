@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def command(
     models: Annotated[list[str], Parameter(name="MODEL")],
     /,
+    *,
     settings: Annotated[ServeSettings, Parameter(name="*")] = ServeSettings(),  # noqa: B008
 ) -> None:
     """Serve models and personal adapters behind the OpenAI API, until Ctrl-C.
@@ -87,13 +88,14 @@ def _show(server: Server, *, with_key: bool) -> None:
         show(f"  {service.name}  {SAID[service.kind]}", markup=False)
     for name in registry.stores.shared if registry.stores else ():
         show(f"  {name}  documents to search in", markup=False)
+    header = ' -H "Authorization: Bearer $ALLMEND_API_KEY"' if with_key else ""
     if not registry.bases():
-        show(f"Try it: curl {server.url}/v1/models", markup=False)
+        show(f"Try it: curl {server.url}/v1/models{header}", markup=False, soft_wrap=True)
         out().file.flush()
         return
     asked = (registry.adapters() or registry.bases())[-1].name
-    key = "$ALLMEND_API_KEY" if with_key else "none"
-    header = f' -H "Authorization: Bearer {key}"' if with_key else ""
+    # The client reads the key from the environment by itself, by another name.
+    before, key = ('OPENAI_API_KEY="$ALLMEND_API_KEY" ', "") if with_key else ("", ', api_key="none"')
     body = f'{{"model": "{asked}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     show("Try it:")
     show(
@@ -102,7 +104,7 @@ def _show(server: Server, *, with_key: bool) -> None:
         soft_wrap=True,
     )
     show(
-        f'  python -c \'from openai import OpenAI; c = OpenAI(base_url="{server.url}/v1", api_key="{key}"); '
+        f'  {before}python -c \'from openai import OpenAI; c = OpenAI(base_url="{server.url}/v1"{key}); '
         f'print(c.chat.completions.create(model="{asked}", '
         f'messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)\'',
         markup=False,

@@ -21,8 +21,8 @@ app = App(name="ship", help="Pass on what was tested: merged, GGUF, card, lineag
 def command(
     run: str,
     /,
-    settings: Annotated[ShipSettings, Parameter(name="*")] = ShipSettings(),  # noqa: B008
     *,
+    settings: Annotated[ShipSettings, Parameter(name="*")] = ShipSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Make a release from a tune run, or refuse and name the cause.

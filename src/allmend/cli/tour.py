@@ -13,8 +13,8 @@ from allmend.verbs.tour import MODEL, Tour, TourSettings, tour
 
 
 def command(
-    settings: Annotated[TourSettings, Parameter(name="*")] = TourSettings(),  # noqa: B008
     *,
+    settings: Annotated[TourSettings, Parameter(name="*")] = TourSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """The main job, end to end: fetch, check, measure, tune, judge, serve, ask.

@@ -16,8 +16,8 @@ from allmend.verbs.tune import TuneSettings, tune
 def command(
     data: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    settings: Annotated[TuneSettings, Parameter(name="*")] = TuneSettings(),  # noqa: B008
     *,
+    settings: Annotated[TuneSettings, Parameter(name="*")] = TuneSettings(),  # noqa: B008
     json: bool = False,
 ) -> None:
     """Tune a LoRA on your own rows and judge it on rows it never saw.

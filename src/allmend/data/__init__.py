@@ -1,7 +1,7 @@
 """Rows of a person's own data: read, checked, divided, rendered, tokenised. No tensors.
 
     load(source, prompt_column=, completion_column=, skip_bad=, seed=, select=, held_out=,
-         held_out_source=) -> Dataset
+         held_out_source=, most=) -> Dataset
         Dataset.examples (the noun), .train, .select, .held_out (lists of Row), .labels
     read_rows(source, …) -> Iterator[Row]          a stream; Reading(source, …) also tells shape, notes, skipped
     Row(prompt, completion, messages, text, place)  .kind, .given, .is_empty, .as_messages()

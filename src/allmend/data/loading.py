@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from allmend.data.likeness import likeness
 from allmend.data.reading import Reading
 from allmend.data.rows import Dataset, Row, labels_of
 from allmend.data.splits import overlap, split
@@ -22,12 +23,15 @@ def load(
     select: float | int = 0.1,
     held_out: float | int = 0.1,
     held_out_source: str | Path | None = None,
+    most: tuple[int, int] | None = None,
     near: bool = True,
 ) -> Dataset:
     """Read `source` and divide it (see `splits.split`).
 
-    With `held_out_source` the held-out rows are that file's, all of them, and training rows that (nearly) repeat
-    one of them are left out and counted in the notes. Raises `NotFound`, `UsageError`, `InputError`."""
+    Where `held_out` comes to more rows than the second number of `most`, that many are held out, and at most the
+    first number selected. With `held_out_source` the held-out rows are that file's, all of them, and training rows
+    that (nearly) repeat one of them are left out and counted in the notes. Raises `NotFound`, `UsageError`,
+    `InputError`."""
     opened = partial(Reading, prompt_column=prompt_column, completion_column=completion_column, skip_bad=skip_bad)
     reading = opened(source)
     rows = list(reading)
@@ -48,7 +52,11 @@ def load(
             rows = [row for place, row in enumerate(rows) if place not in leaking]
             notes.append(f"{len(leaking)} training rows (nearly) repeat held-out rows and were left out")
         held_out = 0
-    sides = split(rows, seed=seed, select=select, held_out=held_out, near=near)
+    alike = likeness([row.given for row in rows], near=near)
+    sides = split(rows, seed=seed, select=select, held_out=held_out, alike=alike)
+    if most is not None and len(sides.held_out) > most[1]:
+        fewer = min(most[0], len(sides.select))
+        sides = split(rows, seed=seed, select=fewer, held_out=most[1], alike=alike)
     if sides.duplicates or sides.near_duplicates:
         notes.append(f"{sides.duplicates} exact and {sides.near_duplicates} near duplicates stay on one side")
     train, chosen, held = ([rows[place] for place in side] for side in (sides.train, sides.select, sides.held_out))

@@ -281,7 +281,8 @@ def note(request: Request, action: str, target: str, **details: Any) -> None:
 def exceeded(error: Exceeded) -> Fault:
     """A limit that was reached, as OpenAI says it."""
     kind = error.what if error.what in ("requests", "tokens") else "requests"
-    return Fault(429, error.words, type=kind, code="rate_limit_exceeded", headers=retry_headers(error.retry_after))
+    headers = error.headers | retry_headers(error.retry_after)
+    return Fault(429, error.words, type=kind, code="rate_limit_exceeded", headers=headers)
 
 
 def overloaded(error: Overloaded) -> Fault:

@@ -12,31 +12,22 @@ if TYPE_CHECKING:
     from allmend.verbs.tune import TuneSettings
 
 SELECT_ROWS = 200
+"""At most this many choose settings where the held-out rows are limited."""
 HELD_OUT_ROWS = 1000
 """At most this many rows are held out of one file: more would narrow the interval little and cost much time."""
 
 
 def read_dataset(source: str, settings: TuneSettings) -> Dataset:
     """Rows and their splits, as these settings divide them; the same rows and seed give the same splits."""
-    dataset = data.load(
+    return data.load(
         source,
         prompt_column=settings.prompt_column,
         completion_column=settings.completion_column,
         skip_bad=settings.skip_bad,
         seed=settings.seed,
         held_out_source=settings.held_out,
+        most=(SELECT_ROWS, HELD_OUT_ROWS),
     )
-    if settings.held_out is None and len(dataset.held_out) > HELD_OUT_ROWS:
-        dataset = data.load(
-            source,
-            prompt_column=settings.prompt_column,
-            completion_column=settings.completion_column,
-            skip_bad=settings.skip_bad,
-            seed=settings.seed,
-            select=min(SELECT_ROWS, len(dataset.select)),
-            held_out=HELD_OUT_ROWS,
-        )
-    return dataset
 
 
 def check_sides(dataset: Dataset) -> None:
