@@ -45,7 +45,7 @@ def test_numbers_and_base64_are_the_same_vectors_of_length_one(more: Server, cli
     assert np.linalg.norm(packed.data[1].embedding) == pytest.approx(1, abs=1e-5)
     assert packed.usage.prompt_tokens == packed.usage.total_tokens > 3
     raw = httpx.post(
-        f"{more.url}/v1/embeddings", json={"model": model, "input": "hello", "encoding_format": "base64"}
+        f"{more.url}/v1/embeddings", json={"model": model, "input": "hello", "encoding_format": "base64"}, timeout=120
     ).json()
     little = np.frombuffer(base64.b64decode(raw["data"][0]["embedding"]), dtype="<f4")
     assert little.tolist() == plain.data[0].embedding
@@ -119,11 +119,11 @@ def test_ranking_says_how_it_ranked(more: Server) -> None:
     documents = ["one thing", {"text": "another thing altogether"}, "hello there"]
     for kind, method in (("embed", "cosine"), ("rank", "cross-encoder")):
         body = {"model": named(more, kind), "query": "hello there", "documents": documents, "return_documents": True}
-        whole = httpx.post(f"{more.url}/v1/rerank", json=body).json()
+        whole = httpx.post(f"{more.url}/v1/rerank", json=body, timeout=120).json()
         scores = [result["relevance_score"] for result in whole["results"]]
         assert whole["allmend"]["method"] == method and scores == sorted(scores, reverse=True)
         assert sorted(result["index"] for result in whole["results"]) == [0, 1, 2]
-        best = httpx.post(f"{more.url}/v1/rerank", json={**body, "top_n": 1}).json()["results"]
+        best = httpx.post(f"{more.url}/v1/rerank", json={**body, "top_n": 1}, timeout=120).json()["results"]
         assert len(best) == 1 and best[0]["index"] == whole["results"][0]["index"]
         if kind == "embed":
             assert best[0] == {"index": 2, "relevance_score": pytest.approx(1), "document": {"text": "hello there"}}
@@ -346,15 +346,17 @@ def test_what_a_response_gave_is_sent_back_with_the_next_question(more: Server, 
 
 def test_a_field_of_a_form_that_is_not_known_is_named(more: Server, client: OpenAI) -> None:
     form = {"model": "whisper", "langauge": "de"}
-    said = httpx.post(f"{more.url}/v1/audio/transcriptions", data=form, files={"file": ("a.wav", b"RIFF")}).json()
+    said = httpx.post(
+        f"{more.url}/v1/audio/transcriptions", data=form, files={"file": ("a.wav", b"RIFF")}, timeout=120
+    ).json()
     assert said["error"]["param"] == "langauge" and "'language'" in said["error"]["message"]
     form = {"purpose": "batch", "expires_after": "1"}
-    said = httpx.post(f"{more.url}/v1/files", data=form, files={"file": ("a", b"x")}).json()
+    said = httpx.post(f"{more.url}/v1/files", data=form, files={"file": ("a", b"x")}, timeout=120).json()
     assert said["error"]["code"] == "unknown_parameter"
     many = [("file", (f"{number}", b"x")) for number in range(9)]  # Each below a mebibyte stays in memory.
-    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "batch"}, files=many)
+    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "batch"}, files=many, timeout=120)
     assert said.status_code == 400 and "Too many files" in said.json()["error"]["message"]
-    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "b" * 2**17}, files={"file": ("a", b"x")})
+    said = httpx.post(f"{more.url}/v1/files", data={"purpose": "b" * 2**17}, files={"file": ("a", b"x")}, timeout=120)
     assert said.status_code == 400
     file = client.files.create(
         file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
@@ -379,10 +381,10 @@ def test_a_large_file_is_taken_and_a_missing_one_is_no_missing_model(more: Serve
 
 def test_every_answer_is_what_the_stock_clients_types_say(more: Server, client: OpenAI) -> None:
     def get(path: str) -> Any:
-        return httpx.get(f"{more.url}/v1/{path}").json()
+        return httpx.get(f"{more.url}/v1/{path}", timeout=120).json()
 
     def post(path: str, **body: Any) -> Any:
-        return httpx.post(f"{more.url}/v1/{path}", json=body).json()
+        return httpx.post(f"{more.url}/v1/{path}", json=body, timeout=120).json()
 
     embed = named(more, "embed")
     good = client.files.create(file=("a.txt", b"Text."), purpose="assistants")
@@ -407,8 +409,8 @@ def test_every_answer_is_what_the_stock_clients_types_say(more: Server, client: 
         (of.vector_stores.FileContentResponse, get(f"vector_stores/{store.id}/files/{good.id}/content")["data"][0]),
         (of.Batch, made),
         (of.Batch, get(f"batches/{made['id']}")),
-        (of.VectorStoreDeleted, httpx.delete(f"{more.url}/v1/vector_stores/{store.id}").json()),
-        (of.FileDeleted, httpx.delete(f"{more.url}/v1/files/{bad.id}").json()),
+        (of.VectorStoreDeleted, httpx.delete(f"{more.url}/v1/vector_stores/{store.id}", timeout=120).json()),
+        (of.FileDeleted, httpx.delete(f"{more.url}/v1/files/{bad.id}", timeout=120).json()),
     ):
         kind.model_validate(values, strict=True)
     for path in ("files", "batches", "vector_stores", "vector_stores/notes/files"):

@@ -473,5 +473,5 @@ def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
         with untrusting, pytest.raises(APIConnectionError):
             untrusting.models.list()  # Nobody whom it trusts has signed the certificate.
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{running.url.replace('https', 'http')}/health")
-        assert httpx.get(f"{running.url}/v1/models", verify=trusting).status_code == 401
+            httpx.get(f"{running.url.replace('https', 'http')}/health", timeout=120)
+        assert httpx.get(f"{running.url}/v1/models", verify=trusting, timeout=120).status_code == 401

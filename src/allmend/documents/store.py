@@ -120,18 +120,21 @@ class Index:
     def create(cls, folder: Path, about: About) -> Index:
         """A new, empty one; in place of one that is there, which stays as it is until then."""
         folder.mkdir(parents=True, exist_ok=True)
-        hidden = folder / ".index.sqlite.new"
-        hidden.unlink(missing_ok=True)
-        database = sqlite3.connect(hidden)
+        # Several processes may make the same one at once.
+        hidden = folder / f".index-{uuid.uuid4().hex}.new"
         try:
-            database.executescript(_SCHEMA)
-            database.execute("INSERT INTO about VALUES (?)", (about.model_dump_json(),))
-            database.commit()
+            database = sqlite3.connect(hidden)
+            try:
+                database.executescript(_SCHEMA)
+                database.execute("INSERT INTO about VALUES (?)", (about.model_dump_json(),))
+                database.commit()
+            finally:
+                database.close()
+            # What an old one left to be undone must not be done to the new one.
+            (folder / "index.sqlite-journal").unlink(missing_ok=True)
+            hidden.replace(folder / "index.sqlite")
         finally:
-            database.close()
-        # What an old one left to be undone must not be done to the new one.
-        (folder / "index.sqlite-journal").unlink(missing_ok=True)
-        hidden.replace(folder / "index.sqlite")
+            hidden.unlink(missing_ok=True)
         return cls(folder)
 
     @contextmanager

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
@@ -19,6 +19,7 @@ from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _AT_ONCE = 8
 """Requests of batches that run beside each other while nobody else asks anything."""
 _BATCHES = 32
@@ -117,7 +118,7 @@ class Runner:
     async def _whole(self, name: str, batch: Batch) -> None:
         try:
             # It may have come to its end since it was found, or another server was quicker.
-            if (taken := await run_in_threadpool(self._batches.take, batch.id)) is not None:
+            if (taken := await _to_its_end(self._batches.take, batch.id)) is not None:
                 await self._batch(taken)
         except Exception as error:  # a full disk must not end the work on every other batch
             _log.error("batch %s stopped, and is tried again", batch.id, exc_info=error)
@@ -130,34 +131,34 @@ class Runner:
     async def _batch(self, batch: Batch) -> None:
         batches = self._batches
         try:
-            lines = await run_in_threadpool(batches.lines, batch)
+            lines = await _to_its_end(batches.lines, batch)
         except Invalid as invalid:
-            await run_in_threadpool(batches.fail, batch, invalid.problems)
+            await _to_its_end(batches.fail, batch, invalid.problems)
             return
         except Missing as error:  # the file was deleted
             problem = BatchError(code="unreadable_file", message=error.message)
-            await run_in_threadpool(batches.fail, batch, [problem])
+            await _to_its_end(batches.fail, batch, [problem])
             return
-        done, good, bad = await run_in_threadpool(batches.answered, batch)
+        done, good, bad = await _to_its_end(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
         began = batch.in_progress_at or int(time.time())
-        await run_in_threadpool(
+        await _to_its_end(
             lambda: batches.update(batch.id, status="in_progress", in_progress_at=began, request_counts=counts)
         )
         todo = [line for line in reversed(lines) if line.custom_id not in done]
         work = _Work(batch, counts, todo)
         if not await self._lines(work):
             return
-        await run_in_threadpool(
+        await _to_its_end(
             lambda: batches.update(batch.id, status="finalizing", finalizing_at=int(time.time()), request_counts=counts)
         )
-        now = await run_in_threadpool(batches.get, batch.id)
+        now = await _to_its_end(batches.get, batch.id)
         status: Any = "completed"
         if work.stopped:
             status = "cancelled" if now.status == "cancelling" else "expired"
         if status == "expired":
-            await run_in_threadpool(batches.give_up, batch, work.left)
-        await run_in_threadpool(batches.finish, now, status)
+            await _to_its_end(batches.give_up, batch, work.left)
+        await _to_its_end(batches.finish, now, status)
 
     async def _lines(self, work: _Work) -> bool:
         """Whether it came to an end: all answered, or stopped; not where the server stops before."""
@@ -184,7 +185,7 @@ class Runner:
                     work.counts.failed += good is False
                 if work.counts.completed + work.counts.failed - told >= _FEWER_COUNTS:
                     told = work.counts.completed + work.counts.failed
-                    await run_in_threadpool(lambda: self._batches.update(work.batch.id, request_counts=work.counts))
+                    await _to_its_end(lambda: self._batches.update(work.batch.id, request_counts=work.counts))
             return not self._closing()
         finally:
             for task in work.tasks:
@@ -192,7 +193,7 @@ class Runner:
             await asyncio.gather(*work.tasks, return_exceptions=True)
 
     async def _goes_on(self, batch: Batch) -> bool:
-        return not _is_over(await run_in_threadpool(self._batches.get, batch.id))
+        return not _is_over(await _to_its_end(self._batches.get, batch.id))
 
     def _share(self) -> int:
         """Requests that one batch may have under way."""
@@ -224,14 +225,12 @@ class Runner:
         except ValueError:
             said = answered.body.decode("utf-8", "replace")
         request_id = answered.headers.get("x-request-id", "")
-        return await run_in_threadpool(
-            self._batches.note, work.batch, line.custom_id, answered.status, request_id, said
-        )
+        return await _to_its_end(self._batches.note, work.batch, line.custom_id, answered.status, request_id, said)
 
     async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
-        key, user = await run_in_threadpool(self._batches.maker, work.batch.id)
-        line = await run_in_threadpool(self._batches.line, work.batch, place)
+        key, user = await _to_its_end(self._batches.maker, work.batch.id)
+        line = await _to_its_end(self._batches.line, work.batch, place)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:
@@ -240,7 +239,7 @@ class Runner:
                     return None
                 await asyncio.sleep(_POLL)
             principal = None
-            if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
+            if key is not None and (principal := await _to_its_end(self._principal, key)) is None:
                 gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
                 return inside.Answered(401, {}, json.dumps(gone.body()).encode())
             if principal is not None:
@@ -263,6 +262,19 @@ class Runner:
                 if work.stopped or self._closing():
                     return None
                 await asyncio.sleep(_POLL)
+
+
+async def _to_its_end(work: Callable[..., T], *given: Any) -> T:
+    """What a thread does with a batch, also where who waits for it is cancelled: another server, which may take the
+    batch on as soon as this one leaves, must not read what is still being written."""
+    doing = asyncio.ensure_future(run_in_threadpool(work, *given))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait({doing})
+        if not doing.cancelled() and (error := doing.exception()) is not None:
+            _log.error("what a batch came to was not written down", exc_info=error)
+        raise
 
 
 def _is_over(batch: Batch) -> bool:
