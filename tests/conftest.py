@@ -7,12 +7,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from documented import Reader, commands, furnish, reading
 
 # One thread: tests run beside each other, and tiny matrices are faster without a crew.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Stock clients wait ten seconds, which a busy machine can take to answer.
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "120")
+os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "120")
+
+# How long an example takes says how busy the machine is. The examples are the same each time, so that a change is told
+# by its own test and not by luck; ALLMEND_TEST_RANDOM=1 draws others.
+examples.register_profile(
+    "allmend",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("ALLMEND_TEST_RANDOM"),
+    database=None,
+)
+examples.load_profile("allmend")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

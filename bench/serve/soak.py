@@ -44,6 +44,7 @@ class Soak:
         self.statuses: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.told: dict[str, tuple[int, int]] = {}
+        self.left: set[str] = set()
         self.crashes = 0
         self._lock = threading.Lock()
 
@@ -119,6 +120,7 @@ def leaving(soak: Soak, client: httpx.Client, chance: random.Random) -> None:
     """A client that hangs up in the middle."""
     body = soak.body(chance, stream=True) | {"max_tokens": 200, "ignore_eos": True}
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        soak.left.add(answer.headers.get("x-usage-id", ""))
         for count, _ in enumerate(answer.iter_lines()):
             if count > chance.randint(1, 20):
                 break
@@ -198,7 +200,7 @@ def soak(seconds: float, model: str | None, crash: float, look: float, kill: boo
             assert line, "the server ended"
         url = line.split("Serving at ")[1].split("/v1")[0]
         headers = {"authorization": f"Bearer {made.text}"}
-        base = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["id"]
+        base = httpx.get(f"{url}/v1/models", headers=headers, timeout=120).json()["data"][0]["id"]
         run = Soak(url, base, list(adapters), made.text, str(adapters.get("mine", "")))
         kinds: list[Any] = [whole, whole, streamed, streamed, wrong, leaving]
         threads = [threading.Thread(target=run.run, args=(kind, seed)) for seed, kind in enumerate(kinds)]
@@ -217,10 +219,11 @@ def soak(seconds: float, model: str | None, crash: float, look: float, kill: boo
             time.sleep(min(look, max(seconds - (time.monotonic() - began), 0.01)))
         lasted = time.monotonic() - began
         alive = server.poll() is None
+        # Before it is killed: what fails from then on is no surprise.
+        run.crashes += kill
+        run.stop.set()
         if kill:
             server.kill()
-            run.crashes += 1
-        run.stop.set()
         for thread in threads:
             thread.join()
         server.terminate()
@@ -242,6 +245,7 @@ def soak(seconds: float, model: str | None, crash: float, look: float, kill: boo
             "completion_tokens": {"told": _sum(run.told, 1), "ledger": _sum(ledger, 1)},
             "told_and_not_in_the_ledger": sum(ledger.get(name) != used for name, used in run.told.items()),
             "in_the_ledger_and_not_told": len(ledger.keys() - run.told.keys()),
+            "of_them_left_when_theirs_was_complete": len(ledger.keys() & run.left),
             "ledger_states": sums,
             "second_quarter": {name: middle(name, states[quarter : 2 * quarter] or states) for name in states[0]},
             "last_quarter": {name: middle(name, states[-quarter:]) for name in states[0]},

@@ -61,6 +61,22 @@ def test_a_revoked_key_is_refused_at_once():
     assert keys.list_all() == [] and len(keys.list_all(revoked=True)) == 1
 
 
+def test_a_key_that_is_revoked_while_it_is_looked_up_is_not_remembered(monkeypatch):
+    made = make()
+    roles = accounts.roles
+
+    def meanwhile(*given):
+        monkeypatch.setattr(accounts, "roles", roles)
+        keys.revoke(made.key.id)
+        return roles(*given)
+
+    monkeypatch.setattr(accounts, "roles", meanwhile)
+    monkeypatch.setattr(keys, "FRESH_SECONDS", 1e9)
+    keys.forget()
+    assert identify(made.text) is not None  # It was none yet when it was read.
+    assert identify(made.text) is None
+
+
 def test_an_expired_key_is_refused():
     made = make(expires=time.time() + 3600)
     assert identify(made.text) is not None

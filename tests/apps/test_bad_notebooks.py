@@ -41,7 +41,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     server: AppServer
     with (
         allmend.app(folder, yes=True, port=0, ready=0, store=store) as server,
-        httpx.Client(base_url=server.url) as made,
+        httpx.Client(base_url=server.url, timeout=120) as made,
     ):
         made.timeout = httpx.Timeout(PATIENCE)
         yield made

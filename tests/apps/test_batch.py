@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import allmend
 import notebooks
 from allmend.errors import InputError
+from allmend.verbs import batch as batches
 from allmend.verbs.batch import BatchResult
 
 CELLS = (notebooks.FORM, "assert frequency != 9, 'nine'\nname + '!'")
@@ -49,3 +55,28 @@ def test_a_table_is_checked_whole_before_anything_runs(tmp_path: Path, table: st
         _batch(tmp_path, table)
     assert where in str(caught.value.where)
     assert not list(tmp_path.glob("wave-batch/0*"))
+
+
+def test_ctrl_c_ends_the_rows_that_run_and_begins_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebooks.write(tmp_path, "wave.ipynb", *CELLS)
+    begun = threading.Event()
+
+    def until_stopped(self: Any, row: Any, folder: Path) -> Any:
+        begun.set()
+        until = time.monotonic() + 60
+        while not self.stopped:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return SimpleNamespace(ended="interrupted", ended_why="the batch was stopped")
+
+    def interrupted(self: Any, timeout: float | None = None) -> Any:
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batches._Batch, "_run", until_stopped)
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _batch(tmp_path, "name,frequency\n" + "a,3\n" * 6)
+    with (tmp_path / "wave-batch" / "results.csv").open() as file:
+        states = [line["state"] for line in csv.DictReader(file)]
+    assert len(states) == 6 and set(states) == {"stopped", "not-run"} and states.count("stopped") <= 2

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmend.apps.queue import Queue
+from allmend.apps.run_routes import _stream
 from allmend.apps.runs import AppRun
+from allmend.apps.servers import Registry
+from allmend.apps.store import Store
 
 
 def _run(folder: Path, name: str, visitor: str) -> AppRun:
@@ -88,3 +94,51 @@ def test_a_run_left_by_a_server_that_ended_is_interrupted_and_keeps_its_events(t
     again = AppRun.load(run.folder)
     assert again is not None and again.state == "interrupted" and again.values == {"a": 1}
     assert {"event": "output", "cell": 0, "text": "half"} in again.events and again.events[-1]["event"] == "ended"
+
+
+def test_a_question_that_comes_when_the_run_ends_is_a_no_at_once(tmp_path: Path) -> None:
+    ended, stopped = (_run(tmp_path, name, "v") for name in ("ended", "stopped"))
+    for run in (ended, stopped):
+        assert run.begin()
+    ended.ending()
+    stopped.stop()
+    answers: list[object] = []
+
+    def ask() -> None:
+        for run in (ended, stopped):
+            answers.extend([run.ask("host", "x.example:443"), run.type_line("Name?", False)])
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(60)
+    assert answers == [False, None] * 2
+
+
+def test_a_run_goes_on_when_those_who_watch_it_are_gone_with_their_server(tmp_path: Path) -> None:
+    run = _run(tmp_path, "watched", "v")
+    assert run.begin()
+    loop = asyncio.new_event_loop()
+    watching = _stream(run, 0)
+    first = loop.run_until_complete(anext(watching))
+    loop.close()  # Between two events, as where a server ends.
+    run.tell("output", cell=0, text="on")
+    run.end("finished", "")
+    assert b"event: started" in first and run.over
+
+
+def test_what_is_over_shows_no_servers_any_more(tmp_path: Path) -> None:
+    states: list[str] = []
+
+    class Names(Registry):
+        def forget(self, run: str) -> None:
+            states.append(made.state)
+            super().forget(run)
+
+    store = Store(tmp_path, registry=Names(lambda: 1))
+    made, _ = store.start("slug", visitor="v", values={}, uploads=[], key=None)
+    assert made.begin()
+    run = lambda task: SimpleNamespace(ended="finished", ended_why="")
+    plan, granted = SimpleNamespace(effects=[]), SimpleNamespace(network=SimpleNamespace(hosts=()))
+    app: Any = SimpleNamespace(plan=plan, permissions=granted, run=run)
+    store.carry_out(made, {"slug": app}, may_ask=False, release=lambda: None)
+    assert states == ["running"] and made.state == "finished"

@@ -41,17 +41,21 @@ def run(server: AppServer) -> Iterator[str]:
 
 def _opened(server: AppServer, run: str) -> httpx.Client:
     """A browser that followed the link: cookies of the server's own name."""
-    with httpx.Client(base_url=server.url) as page:
+    with httpx.Client(base_url=server.url, timeout=120) as page:
         port = page.get(f"/runs/{run}").json()["servers"][0]
         link = httpx.URL(page.post(f"/runs/{run}/servers/{port}/link").json()["url"])
     assert link.host.startswith("run-")
     assert link.host.endswith(".localhost")
     # This machine's resolver may not know names below localhost, as browsers do.
     client = httpx.Client(base_url=server.url, headers={"Host": f"{link.host}:{link.port}"}, timeout=PATIENCE)
-    entered = httpx.get(server.url.rstrip("/") + link.raw_path.decode(), headers={"Host": client.headers["Host"]})
+    entered = httpx.get(
+        server.url.rstrip("/") + link.raw_path.decode(), headers={"Host": client.headers["Host"]}, timeout=120
+    )
     assert entered.status_code == 303
     client.headers["Cookie"] = entered.headers["set-cookie"].partition(";")[0]
-    used = httpx.get(server.url.rstrip("/") + link.raw_path.decode(), headers={"Host": client.headers["Host"]})
+    used = httpx.get(
+        server.url.rstrip("/") + link.raw_path.decode(), headers={"Host": client.headers["Host"]}, timeout=120
+    )
     assert used.status_code == 401
     return client
 
@@ -76,7 +80,7 @@ def test_it_streams_and_sees_neither_our_cookie_nor_sets_one_for_others(server: 
 def test_without_its_cookie_or_from_another_site_nothing_passes(server: AppServer, run: str) -> None:
     with _opened(server, run) as client:
         host = client.headers["Host"]
-        assert httpx.get(server.url, headers={"Host": host}).status_code == 401
+        assert httpx.get(server.url, headers={"Host": host}, timeout=120).status_code == 401
         assert client.get("/", headers={"Origin": "http://other.example"}).status_code == 403
         crossed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
         assert client.get("/", headers=crossed).status_code == 403

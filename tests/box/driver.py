@@ -48,7 +48,7 @@ class Server(threading.Thread):
 
     def _serve(self, connection: socket.socket, place: int) -> None:
         self.heard.append(b"")
-        connection.settimeout(2)
+        connection.settimeout(60)
         answered = False
         try:
             while block := connection.recv(65536):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,26 @@ def test_the_group_of_version_2_is_a_sibling_of_our_own(tmp_path: Path, monkeypa
     own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
     assert cgroups._parents("v2") == [(tmp_path / own).parent if own else tmp_path]
     assert cgroups._parents("v1") == []
+
+
+def test_two_threads_that_look_at_once_both_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "_parents", lambda version: [tmp_path] if version == "v2" else [])
+    together = threading.Barrier(2, timeout=60)
+    mkdir, rmdir = Path.mkdir, Path.rmdir
+
+    def made(path: Path, *given: object, **more: object) -> None:
+        mkdir(path, *given, **more)  # type: ignore[arg-type]
+        (path / "memory.max").touch()
+        together.wait()
+
+    def removed(path: Path) -> None:
+        (path / "memory.max").unlink()
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    monkeypatch.setattr(Path, "rmdir", removed)
+    look = cgroups.kind.__wrapped__
+    with ThreadPoolExecutor(2) as threads:
+        assert [each.result(60) for each in [threads.submit(look) for _ in range(2)]] == ["v2", "v2"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from boxed_jobs import CASE_IDS, CASES, WHO, Jobs
+
+SLEEP = f"654.{secrets.randbelow(10**9):09}"
+"""Seconds that processes of these tests sleep: nobody else's on this machine do."""
 
 each_case = pytest.mark.parametrize(("level", "who"), CASES, ids=CASE_IDS)
 each_user = pytest.mark.parametrize("who", WHO)
@@ -49,15 +54,18 @@ def test_a_memory_bomb_meets_its_limit(jobs: Jobs, level: str, who: str) -> None
 @each_case
 def test_the_time_limit_ends_processes_that_left_the_session(jobs: Jobs, level: str, who: str) -> None:
     cells = [
-        "import subprocess\nfor _ in range(3): subprocess.Popen(['setsid', 'sleep', '987'])\nprint('started')",
+        f"import subprocess\nfor _ in range(3): subprocess.Popen(['setsid', 'sleep', '{SLEEP}'])\nprint('started')",
         "import time\nwhile True:\n    try: time.sleep(100)\n    except BaseException: pass",
     ]
-    ran = jobs.run(cells, level=level, who=who, permissions='[limits]\ntime = "4s"\n')
-    assert ran.receipt.ended == "time-limit"
+    for seconds in (4, 20, 80):
+        ran = jobs.run(cells, level=level, who=who, permissions=f'[limits]\ntime = "{seconds}s"\n')
+        assert ran.receipt.ended == "time-limit"
+        if ran.receipt.cells[1].status != "not-run":  # Else the machine is so busy that it came to no second cell.
+            break
     assert ran.text(0).strip() == "started"
     assert ran.receipt.cells[1].status == "died"
-    assert "longer than 4 s" in ran.text(1)
-    assert not _sleepers("987")
+    assert f"longer than {seconds} s" in ran.text(1)
+    assert not _sleepers(SLEEP)
 
 
 def _sleepers(seconds: str) -> list[str]:
@@ -78,7 +86,7 @@ def test_a_cell_that_ignores_its_interruption_is_ended(jobs: Jobs, who: str) -> 
         "while True:\n    try:\n        time.sleep(50)\n    except BaseException: pass",
         "print('after')",
     ]
-    ran = jobs.run(cells, who=who, permissions='[limits]\ncell_time = "1s"\n')
+    ran = jobs.run(cells, who=who, permissions='[limits]\ncell_time = "2s"\n')
     assert ran.receipt.cells[0].status == "interrupted" and "heard it" in ran.text(0)
     assert ran.receipt.cells[1].status == "died"
     assert ran.receipt.cells[2].status == "not-run"
@@ -112,12 +120,12 @@ def test_the_disk_limit_counts_all_files(jobs: Jobs, who: str) -> None:
 def test_an_interruption_leaves_cells_and_receipt(jobs: Jobs, who: str, how: signal.Signals) -> None:
     folder, process = _begin(jobs, who)
     os.kill(int((folder / "pid").read_text()), how)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
     ran = jobs.result(folder)
     assert ran.receipt.ended == "interrupted"
     assert ran.text(0).strip() == "begun"
     assert ran.receipt.cells[1].status == "interrupted"
-    assert not _sleepers("654")
+    assert not _sleepers(SLEEP)
 
 
 @each_case
@@ -125,11 +133,11 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
     folder, process = _begin(jobs, who, level)
     scratch = folder / "scratch"
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
-    process.wait(timeout=30)
-    deadline = time.monotonic() + 10
-    while _sleepers("654") and time.monotonic() < deadline:
+    process.wait(timeout=120)
+    deadline = time.monotonic() + 60
+    while _sleepers(SLEEP) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _sleepers("654")
+    assert not _sleepers(SLEEP)
     ran = jobs.result(folder)
     assert ran.receipt.ended == "unfinished"
     assert "killed" in ran.receipt.ended_why
@@ -138,7 +146,7 @@ def test_a_killed_supervisor_takes_everything_along(jobs: Jobs, level: str, who:
     assert list(scratch.iterdir())
     after = jobs.prepare(["1"], level=level, who=who, scratch=str(scratch))
     command, environment = jobs.command(after, level, who)
-    assert subprocess.run(command, env=environment, cwd="/", timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, cwd="/", timeout=180, check=False).returncode == 0
     assert not list(scratch.iterdir())
 
 
@@ -146,7 +154,7 @@ def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Pop
     cells = [
         # The name of a process is bytes: one that is no text must not save it from the keeper.
         "import ctypes\nctypes.CDLL(None).prctl(15, b'\\xff) \\xfe(', 0, 0, 0)\n"
-        "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '654'])\nprint('begun')",
+        f"import subprocess\nsubprocess.Popen(['setsid', 'sleep', '{SLEEP}'])\nprint('begun')",
         "import time; open('ready', 'w'); time.sleep(100)",
     ]
     folder = jobs.prepare(cells, level=level, who=who, scratch="@")
@@ -157,12 +165,19 @@ def _begin(jobs: Jobs, who: str, level: str = "A") -> tuple[Path, subprocess.Pop
     (folder / "order.json").write_text(order)
     command, environment = jobs.command(folder, level, who)
     process = subprocess.Popen(command, env=environment, cwd="/")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not list(scratch.glob("*/content/ready")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(scratch.glob("*/content/ready"))
-    time.sleep(1.2)
+    # What the first cell said is written while the second one runs.
+    while "begun" not in _outputs(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
     return folder, process
+
+
+def _outputs(folder: Path) -> str:
+    cells = json.loads((folder / "out" / "executed.ipynb").read_text())["cells"]
+    return str([cell["outputs"] for cell in cells])
 
 
 @each_user
@@ -181,7 +196,7 @@ def test_a_huge_message_does_not_reach_the_reader(jobs: Jobs, who: str) -> None:
         "from IPython.display import display\ndisplay({'text/plain': 'x' * 100_000_000}, raw=True)",
         "print('after')",
     ]
-    ran = jobs.run(cells, who=who, timeout=60)
+    ran = jobs.run(cells, who=who)
     assert sum(len(str(output)) for output in ran.cells[0]["outputs"]) < 12_000_000
     assert (ran.folder / "out" / "executed.ipynb").stat().st_size < 20_000_000
 

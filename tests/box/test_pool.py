@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allmend.box import environment, levels, pool, run
+from allmend.box.box import Box
 from allmend.box.pool import Pool
 from allmend.box.settings import Settings
 from allmend.nouns.permissions import Permissions
@@ -39,11 +42,11 @@ def _wait_for(kernels: Pool, count: int = 1) -> None:
     assert kernels.waiting() == count
 
 
-def _run(folder: Path, kernels: Pool, settings: Settings, *cells: str) -> tuple[Receipt, run.Job]:
+def _run(folder: Path, kernels: Pool, settings: Settings, *cells: str, box_made: Any = None) -> tuple[Receipt, run.Job]:
     made = [{"cell_type": "code", "source": text, "metadata": {}, "outputs": []} for text in cells]
     notebook = {"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
     job = run.Job(notebook, "n.ipynb", "", settings, folder / "n.ipynb", folder / "receipt.json", pool=kernels)
-    return run.run(job), job
+    return run.run(job, None, box_made), job
 
 
 def test_each_kernel_is_used_once_and_nothing_of_a_run_is_left(tmp_path: Path, kernels: Pool) -> None:
@@ -105,3 +108,33 @@ def test_what_waits_too_long_or_has_died_is_taken_away(
     _wait_for(kernels)
     monkeypatch.setattr(pool, "KEEP_SECONDS", 0.0)
     _wait_for(kernels, 0)
+
+
+def test_what_could_not_be_written_at_once_is_written_while_the_next_cell_runs(
+    tmp_path: Path, kernels: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, boxes = _settings(tmp_path), list[Box]()
+    kernels.keep("n.ipynb", settings)
+    _wait_for(kernels)
+    write = run.write_atomically
+
+    def slowly(path: Path, text: str) -> None:
+        time.sleep(0.05)
+        write(path, text)
+
+    monkeypatch.setattr(run, "write_atomically", slowly)
+    cells = ("print('be' + 'gun')", "import time\ntime.sleep(600)")
+    running = threading.Thread(
+        target=_run, daemon=True, args=(tmp_path, kernels, settings, *cells), kwargs={"box_made": boxes.append}
+    )
+    running.start()
+    until = time.monotonic() + PATIENCE
+    executed = tmp_path / "n.ipynb"
+    seen = False
+    while not seen and time.monotonic() < until:
+        time.sleep(0.05)
+        seen = executed.is_file() and "begun" in executed.read_text()
+    on_its_way = running.is_alive()
+    boxes[0].stop("interrupted", "for this test")
+    running.join(PATIENCE)
+    assert seen and on_its_way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -9,9 +10,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -28,7 +30,7 @@ def run(home: Path, *words: str, said: str | None = None, **more: str) -> Any:
         input=said,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, "ALLMEND_HOME": str(home), **more},
         check=False,
     )
@@ -44,7 +46,7 @@ def test_help_is_light(tmp_path: Path) -> None:
         " 'uvicorn', 'jinja2', 'pyarrow', 'unearth', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert answer.stdout.strip() == "[]"
     assert not (tmp_path / "home").exists()
 
@@ -54,7 +56,7 @@ def test_importing_allmend_imports_next_to_nothing() -> None:
         "import sys; before = set(sys.modules); import allmend\n"
         "print(len({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert int(answer.stdout) == 1
 
 
@@ -63,7 +65,7 @@ def test_help_takes_a_fifth_of_a_second() -> None:
 
     def seconds(*words: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, *words], capture_output=True, check=True, timeout=180)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -191,11 +193,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, "ALLMEND_HOME": str(tmp_path)},
         check=False,
     )
     assert answer.returncode in (0, 120) and "Traceback" not in answer.stderr
+
+
+def left_in(pipe: IO[str]) -> int:
+    """Bytes that were written into a pipe and not read yet."""
+    count = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -209,9 +218,14 @@ def test_stopping_ends_with_130_in_words(tmp_path: Path, number: int) -> None:
         text=True,
         env={**os.environ, "ALLMEND_HOME": str(tmp_path)},
     )
-    time.sleep(2)
+    assert process.stdin is not None
+    process.stdin.write('{"prompt": ')
+    process.stdin.flush()
+    until = time.monotonic() + 120
+    while left_in(process.stdin) and time.monotonic() < until:  # It waits for the rest as soon as it has read this.
+        time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "Stopped" in said and "Traceback" not in said
 
@@ -233,6 +247,6 @@ def test_what_an_extra_lacks_is_told_with_what_to_install(tmp_path, missing, wor
         f"from allmend.cli import run_command; sys.exit(run_command({words!r}))"
     )
     environment = {**os.environ, "ALLMEND_HOME": str(tmp_path)}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=180)
     assert answer.returncode == 9, answer.stderr
     assert f"allmend[{extra}]" in answer.stderr and "Traceback" not in answer.stderr

@@ -264,6 +264,28 @@ def test_meaning_and_words_are_joined(tmp_path: Path) -> None:
     assert Index(tmp_path / "index").count() == 1
 
 
+def test_a_score_is_the_cosine_raised_by_shared_words_whatever_else_is_found(tmp_path: Path) -> None:
+    found = Index.create(tmp_path / "index", about())
+    put(found, "a", ["the quick fox", "order 4711", "far away"], [[0.6, 0.8, 0, 0], [0, 1, 0, 0], [-1, 0, 0, 0]])
+    east = np.array([1.0, 0, 0, 0])
+
+    def scores(question: str, **options: Any) -> dict[str, float]:
+        hits = ask(found, question, east, **options)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        return {hit.text: round(hit.score, 3) for hit in hits}
+
+    assert scores("nothing of it") == {"the quick fox": 0.6, "order 4711": 0, "far away": 0}
+    assert scores("fox") == {"the quick fox": 0.8, "order 4711": 0, "far away": 0}
+    assert scores("4711") == {"the quick fox": 0.6, "order 4711": 0.5, "far away": 0}
+    assert 0.3 < scores("4711 elsewhere", weights=(0, 1))["order 4711"] < 0.5  # "elsewhere" stands nowhere: rarer.
+    assert scores("4711", weights=(0, 1)) == {"order 4711": 1}
+    assert scores("4711", weights=(1, 0))["order 4711"] == 0
+    assert scores("4711", most=1) == {"the quick fox": 0.6}
+    put(found, "b", ["the same"] * 200, [[0.9, 0, 0, 0]] * 200)
+    assert scores("4711", most=500)["order 4711"] == 0.5  # found by its words alone, behind 201 nearer ones
+    assert ask(found, "_ __", east, weights=(0, 1)) == []
+
+
 def test_the_graph_answers_as_comparing_all_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(0)
     found = Index.create(tmp_path / "index", about(16))
@@ -280,6 +302,21 @@ def test_the_graph_answers_as_comparing_all_does(tmp_path: Path, monkeypatch: py
     put(found, "b", ["new"], [[1.0] * 16])
     assert found.get([found.by_meaning(np.ones(16), 1)[0][0]])
     assert len(list((tmp_path / "index").glob("graph-*.usearch"))) == 1
+
+
+def test_nobody_waits_for_a_graph_that_is_made_for_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Index.create(tmp_path / "index", about())
+    put(found, "a", ["one", "two"], [[1, 0, 0, 0], [0, 1, 0, 0]])
+    monkeypatch.setattr(stores, "GRAPH_FROM", 1)
+    asked = np.array([0, 1.0, 0, 0])
+    found.by_meaning(asked, 1)
+    with found._graph._making:  # Somebody makes it.
+        assert found.by_meaning(asked, 1)[0][1] == pytest.approx(1)
+        assert found._graph._made is None
+    assert found.by_meaning(asked, 1)[0][1] == pytest.approx(1, abs=1e-3)
+    assert found._graph._made is not None
 
 
 def test_two_changes_at_once_are_both_seen(tmp_path: Path) -> None:

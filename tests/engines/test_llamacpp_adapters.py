@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,3 +139,27 @@ def test_files_of_a_process_that_was_killed_go(file: Path, tmp_path: Path, monke
     here.close()
     another.close()
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_request_is_taken_at_once_while_a_start_is_under_way(engine: LlamaCppEngine) -> None:
+    starting, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def start() -> None:
+        with engine._server.change:
+            starting.set()
+            go.wait(120)
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    assert starting.wait(60)
+    request = TextRequest((1, 2), Sampling(max_tokens=1))
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            taken = threads.submit(engine.submit, request, lambda piece: ended.set() if piece.finish else None)
+            try:
+                taken.result(60)
+            finally:
+                go.set()
+        assert ended.wait(120)
+    finally:
+        thread.join(60)

@@ -84,7 +84,7 @@ def test_keys_that_were_revoked_or_never_were(hub: hubs.Running) -> None:
         assert client.get("/api/whoami-v2").json()["name"] == "rita"
         keys.revoke(key)
         assert client.get("/api/whoami-v2").status_code == 401
-    with httpx.Client(base_url=hub.url) as client:
+    with httpx.Client(base_url=hub.url, timeout=120) as client:
         for header in ("Bearer allm_x_y", "Bearer \xff", "Basic !!!", "Basic " + base64.b64encode(b"a:b").decode()):
             assert client.get("/api/models", headers={"authorization": header.encode("latin-1")}).status_code == 401
 
@@ -148,7 +148,7 @@ def test_large_files_in_one_piece_and_in_parts(hub: hubs.Running) -> None:
         client.post("/api/repos/create", json={"name": "lfs"})
         ask = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": digest, "size": len(data)}]}
         batch = "/anna/lfs.git/info/lfs/objects/batch"
-        with httpx.Client() as plain:
+        with httpx.Client(timeout=120) as plain:
             actions = client.post(batch, json=ask).json()["objects"][0]["actions"]
             assert plain.put(actions["upload"]["href"], content=data[:-1] + b"?").status_code == 400
             assert plain.post(actions["verify"]["href"], json={}).status_code == 404
@@ -276,7 +276,10 @@ def test_bodies_that_are_none_are_told_so(
                     501,
                 )
         address = "/" + noise.decode("latin-1").replace("\r", "").replace("\n", "")
-        assert httpx.get(hub.url + "/api/models/anna/fuzz/tree/main", params={"cursor": address}).status_code < 500
+        assert (
+            httpx.get(hub.url + "/api/models/anna/fuzz/tree/main", params={"cursor": address}, timeout=120).status_code
+            < 500
+        )
 
 
 def test_what_other_hubs_have_is_named(hub: hubs.Running) -> None:

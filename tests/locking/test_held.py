@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from world import World, notebook, project
 
 from allmend.errors import AllmendError, FetchError, InputError, NotFound, Refused, Unavailable, UsageError
-from allmend.locking import clones, forms, store
+from allmend.locking import clones, environment, forms, store, upstream
 from allmend.nouns.lock import HubFile, LockedClone, LockedFile, LockedPackage
 from allmend.nouns.receipt import Receipt
+from allmend.runs import alive
 from allmend.verbs.lock import lock
 from allmend.verbs.run import run
 
@@ -310,3 +316,54 @@ def test_a_strangers_lock_can_name_nothing_of_its_own(world: World, tmp_path: Pa
 def test_a_lock_whose_texts_would_lead_elsewhere_is_none(kind: type, fields: dict) -> None:
     with pytest.raises(ValueError, match="validation error"):
         kind(**fields)
+
+
+def test_a_run_that_just_begins_is_no_leftover_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    nothing: Any = SimpleNamespace(downloads=(), repositories=(), clones=(), packages=())
+    killed = tmp_path / "allmend-up-killed"
+    killed.mkdir()
+    alive.release(alive.hold(killed))
+    older = tmp_path / "allmend-up-older"
+    older.mkdir()
+    os.utime(older, (1, 1))
+
+    class Meanwhile(upstream._Server):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            upstream.free_of_leftovers()
+            super().__init__(*given, **more)
+
+    monkeypatch.setattr(upstream, "_Server", Meanwhile)
+    made_now = Path(tempfile.mkdtemp(prefix="allmend-up-"))
+    with upstream.Upstream(nothing) as running:
+        upstream.free_of_leftovers()
+        assert sorted(tmp_path.iterdir()) == sorted([made_now, running.folder])
+        assert (running.folder / "tls").is_socket()
+    assert not running.folder.exists()
+
+
+def test_packages_are_installed_once_by_runs_that_come_first_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, second = tmp_path / "locked" / "site", threading.Event()
+    installed: list[Path] = []
+
+    def install(lock: object, site: Path, *more: object) -> None:
+        second.wait(60)
+        site.mkdir()
+        (site.parent / "complete").write_text("[]")
+        installed.append(site)
+
+    def come() -> None:
+        environment._install_once(nothing, site, nothing, lambda text: None)
+
+    nothing: Any = None
+    monkeypatch.setattr(environment, "_install", install)
+    threads = [threading.Thread(target=come, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(0.2)
+    second.set()
+    for thread in threads:
+        thread.join(60)
+    assert installed == [site]

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from allmend.errors import DoesNotFit, FetchError, NotFound
 from allmend.models.catalogue import Entry
-from allmend.models.fetch import fetch, fetched
+from allmend.models.fetch import fetch, fetched, write_once
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path, index: index_server.In
     entry, whole = noise
     index.seconds_a_chunk = 0.005
     both = [fetching(tmp_path, entry) for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
+    said = [process.communicate(timeout=180) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert said[0][0] == said[1][0]
     assert Path(said[0][0].strip()).read_bytes() == whole
@@ -251,7 +252,7 @@ def test_a_disk_that_takes_no_more_is_told_and_continued(
         process = fetching(
             tmp_path, entry, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         )
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         assert process.returncode == 1 and "DoesNotFit" in said and "ALLMEND_HOME" in said, said
         assert bool(list(home.glob("cache/distributions/*"))) is kept
         assert not (home / "models/noise/noise.bin").exists() and not list(home.rglob("*.new"))
@@ -275,3 +276,26 @@ def test_the_catalogue_is_whole() -> None:
         for part in (*entry.parts, *entry.notices):
             assert len(part.sha256) == 64 and part.size > 0 and part.version in part.file
         assert json.loads(entry.model_dump_json())
+
+
+def test_what_is_made_of_it_is_made_once_and_never_half(tmp_path: Path) -> None:
+    target, begun, go = tmp_path / "rows.jsonl", threading.Event(), threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        yield b"first\n"
+        begun.set()
+        assert go.wait(60)
+        yield b"last\n"
+
+    first = threading.Thread(target=write_once, args=(target, slow()), daemon=True)
+    second = threading.Thread(target=write_once, args=(target, [b"others\n"]), daemon=True)
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    second.join(0.2)
+    assert not target.exists()
+    go.set()
+    for thread in (first, second):
+        thread.join(60)
+    assert target.read_bytes() == b"first\nlast\n"
+    assert not list(tmp_path.glob(".*.new"))

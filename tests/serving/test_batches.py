@@ -325,6 +325,64 @@ def test_of_two_servers_over_one_home_each_has_its_own_batches_and_those_of_one_
     assert not list((tmp_path / "batches").glob(".server-*"))
 
 
+class WritesLong(Batches):
+    """One step of writing a batch down takes until `go`."""
+
+    def __init__(self, root: Path, files: Files, step: str) -> None:
+        super().__init__(root, files)
+        self.step, self.begun, self.go = step, threading.Event(), threading.Event()
+
+    def _at(self, step: str) -> None:
+        if step == self.step:
+            self.begun.set()
+            assert self.go.wait(60)
+
+    def note(self, batch: Batch, custom_id: str, status: int, request_id: str, body: Any) -> bool:
+        self._at("note")
+        return super().note(batch, custom_id, status, request_id, body)
+
+    def finish(self, batch: Batch, status: Any) -> Batch:
+        self._at("finish")
+        return super().finish(batch, status)
+
+
+@pytest.mark.parametrize("step", ["note", "finish"])
+def test_a_server_that_stops_leaves_a_batch_only_when_what_it_writes_of_it_is_written(
+    tmp_path: Path, step: str
+) -> None:
+    root, files = tmp_path / "batches", Files(tmp_path / "files")
+    stopping, next_one = WritesLong(root, files, step), Batches(root, files)
+    made = kept(stopping, "anna", 1, {"status": 200})
+    asked = 0
+
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await answering(scope, receive, send)
+
+    async def work() -> None:
+        counter: Any = Counter()
+        running = asyncio.create_task(Runner(counting, counter, stopping).run())
+        while not stopping.begun.is_set():
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait({running}, timeout=0.2)
+        assert next_one.open() == []  # It is still the first one's.
+        stopping.go.set()
+        await asyncio.wait({running})
+        again = asyncio.create_task(Runner(counting, counter, next_one).run())
+        while next_one.get(made.id).status != "completed":
+            await asyncio.sleep(0.01)
+        again.cancel()
+        await asyncio.wait({again})
+
+    asyncio.run(work())
+    done = next_one.get(made.id)
+    assert done.output_file_id is not None
+    assert (asked, len(files.content(done.output_file_id, "anna").read_bytes().splitlines())) == (1, 1)
+    assert [about.id for about in files.page("anna", Page(), "batch_output").data] == [done.output_file_id]
+
+
 @pytest.mark.parametrize("turns", range(5))
 def test_it_ends_when_told_to_in_the_moment_a_batch_comes(tmp_path: Path, turns: int) -> None:
     batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
@@ -511,3 +569,13 @@ def test_a_request_that_ends_the_whole_server_is_given_up_after_the_restarts(tmp
     asyncio.run(work_through(app, batches, lambda: batches.get(made.id).status == "completed"))
     check_poison(batches, made.id)
     assert "poison" not in app.asked and beside[0] > 0 and beside[1:] == [0, 0]
+
+
+def test_a_file_of_empty_lines_is_not_read_to_its_end(tmp_path: Path) -> None:
+    files = Files(tmp_path / "files")
+    batches = Batches(tmp_path / "batches", files)
+    file = files.add(io.BytesIO(b"\n" * 200_000), name="b", purpose="batch", owner="anna")
+    asked = BatchRequest(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+    with pytest.raises(Invalid) as wrong:
+        batches.lines(batches.create(asked, "anna", None))
+    assert wrong.value.problems[0].line == 100_001

@@ -36,7 +36,7 @@ MODE = schemathesis.GenerationMode
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("mode", [MODE.POSITIVE, MODE.NEGATIVE])
 def test_no_body_makes_the_server_fail(server: Server, base: str, route: str, mode: Any) -> None:
-    description = httpx.get(f"{server.url}/openapi.json").json()
+    description = httpx.get(f"{server.url}/openapi.json", timeout=120).json()
     operation = schemathesis.openapi.from_dict(description)[route]["POST"]
     strategy = operation.as_strategy(generation_mode=mode)
 
@@ -76,7 +76,7 @@ def test_no_body_makes_the_server_fail(server: Server, base: str, route: str, mo
 @pytest.mark.parametrize("route", MORE)
 @pytest.mark.parametrize("mode", [MODE.POSITIVE, MODE.NEGATIVE])
 def test_no_body_makes_the_routes_beside_text_fail(more: Server, route: str, mode: Any) -> None:
-    description = httpx.get(f"{more.url}/openapi.json").json()
+    description = httpx.get(f"{more.url}/openapi.json", timeout=120).json()
     strategy = schemathesis.openapi.from_dict(description)[route]["POST"].as_strategy(generation_mode=mode)
     model = next((each.name for each in more.registry.services.all() if each.kind == MORE[route]), None)
     url = f"{more.url}{route}".replace("{store_id}", "notes")
@@ -134,4 +134,4 @@ def test_bytes_that_are_no_body_are_refused_in_the_same_shape(server: Server, ro
     )
     assert 400 <= answer.status_code < 500
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert httpx.get(f"{server.url}/health", timeout=120).status_code == 200

@@ -239,10 +239,13 @@ def test_a_deadline_ends_the_waiting():
         gate = Gate(1, longest=1e9)
         gate.enter("a")
         place = gate.enter("a")
+        assert not await gate.wait(place, at_most=0.01)
+        assert not await gate.wait(place, deadline=gate._clock() + 1000, at_most=0.01)
+        for seconds in (0.02, -1):
+            with pytest.raises(TooLate):
+                await gate.wait(place, deadline=gate._clock() + seconds)
         with pytest.raises(TooLate):
-            while not await gate.wait(place, deadline=gate._clock() + 0.01):
-                await asyncio.sleep(0.02)
-                await gate.wait(place, deadline=gate._clock() - 1)
+            await gate.wait(place, deadline=gate._clock() + 0.02, at_most=1000)
 
     run(scene())
 

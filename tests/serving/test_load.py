@@ -43,6 +43,14 @@ def name(narrow: Server) -> str:
     return narrow.registry.bases()[0].name
 
 
+def until_nobody_is_in(server: Server) -> None:
+    """An answer's end can reach its client before the queue has heard of it."""
+    base, until = server.registry.bases()[0], time.monotonic() + 60
+    while server.desk.gate(base)._running or base.engine.load() != (0, 0):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def body(model: str, **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, **more}
 
@@ -99,15 +107,43 @@ def test_a_deadline_that_cannot_be_met_is_told_at_once(http: httpx.Client, narro
 def test_nothing_is_computed_beyond_a_deadline(http: httpx.Client, narrow: Server, name: str) -> None:
     endless = {"model": name, "prompt": [f"Number {number}" for number in range(64)], "n": 8, **ENDLESS}
     soon = {"x-request-deadline": "0.05"}
+    until_nobody_is_in(narrow)
     answer = http.post("/v1/completions", json=endless, headers=soon)
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "deadline_exceeded")
+    until_nobody_is_in(narrow)
     with http.stream("POST", "/v1/completions", json={**endless, "stream": True}, headers=soon) as streamed:
         lines = [line for line in streamed.iter_lines() if line]
     assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
-    engine, until = narrow.registry.bases()[0].engine, time.monotonic() + 60
-    while engine.load() != (0, 0) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert engine.load() == (0, 0)
+    until_nobody_is_in(narrow)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_whose_deadline_comes_while_they_wait_is_never_computed(
+    http: httpx.Client, narrow: Server, name: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_nobody_is_in(narrow)
+    base = narrow.registry.bases()[0]
+    gate, loop = narrow.desk.gate(base), narrow._uvicorn.servers[0].get_loop()
+    asked: list[Any] = []
+    monkeypatch.setattr(base.engine, "submit", lambda *given: asked.append(given))
+    # The estimate must let it in, or it were refused at once.
+    monkeypatch.setattr(gate, "estimate", lambda count: 0.0)
+
+    async def take() -> Any:
+        return gate.enter("held", answers=2)
+
+    async def give(place: Any) -> None:
+        gate.leave(place)
+
+    place = asyncio.run_coroutine_threadsafe(take(), loop).result(60)
+    try:
+        answer = http.post(
+            "/v1/chat/completions", json=body(name, stream=stream), headers={"x-request-deadline": "0.5"}
+        )
+    finally:
+        asyncio.run_coroutine_threadsafe(give(place), loop).result(60)
+    assert "deadline_exceeded" in answer.text and answer.status_code == (200 if stream else 408)
+    assert asked == []
 
 
 def test_a_fallback_answers_and_is_named(folders: Any) -> None:

@@ -55,7 +55,7 @@ def test_more_adapters_than_slots_take_turns_and_stay_themselves(shelf: Any, cap
     both = [{"id": "team/a"}, {"id": "team/b"}]
     assert text(say(server, base, lora=both)) not in (wanted["team/a"], wanted["team/b"])
     assert server.registry.shelf(base).loaded <= 2
-    counts = httpx.get(f"{server.url}/metrics").text
+    counts = httpx.get(f"{server.url}/metrics", timeout=120).text
     assert 'allmend_requests_total{route="/v1/completions",status="200"}' in counts
     assert "allmend_adapters_read_back" in counts and "allmend_completion_tokens_total" in counts
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
@@ -184,6 +184,6 @@ def test_adapters_that_come_and_go_while_a_model_is_replaced(
 
 
 def test_request_ids_are_given_and_kept(server: Server) -> None:
-    assert httpx.get(f"{server.url}/health").headers["x-request-id"].startswith("req_")
-    kept = httpx.get(f"{server.url}/health", headers={"x-request-id": "mine-1"})
+    assert httpx.get(f"{server.url}/health", timeout=120).headers["x-request-id"].startswith("req_")
+    kept = httpx.get(f"{server.url}/health", headers={"x-request-id": "mine-1"}, timeout=120)
     assert kept.headers["x-request-id"] == "mine-1"

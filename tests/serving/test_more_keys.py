@@ -367,12 +367,15 @@ def test_what_a_forwarded_user_leaves_here_is_theirs_on_every_route_and_in_batch
     with user("one") as one, user("two") as two:
         file = one.files.create(file=("a.txt", b"A secret of one."), purpose="assistants")
         store = one.vector_stores.create(name="mine", file_ids=[file.id])
+        upload = one.uploads.create(bytes=1, filename="a", mime_type="text/plain", purpose="user_data")
         assert [each.id for each in one.files.list()] == [file.id] and one.files.content(file.id).read()
         assert store.id in {each.id for each in one.vector_stores.list()}
         for ask in (
             lambda: two.files.retrieve(file.id),
             lambda: two.files.delete(file.id),
             lambda: two.vector_stores.retrieve(store.id),
+            lambda: two.uploads.parts.create(upload.id, data=b"x"),
+            lambda: two.uploads.complete(upload.id, part_ids=[]),
         ):
             with pytest.raises(openai.NotFoundError):
                 ask()

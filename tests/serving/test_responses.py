@@ -12,6 +12,8 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from allmend.engines.text import Piece, Usage
+from allmend.serving.citations import Citations, FileCitation
+from allmend.serving.searching import SearchedPassage
 from allmend.serving.server import Server
 
 TOOL: Any = {
@@ -133,3 +135,47 @@ def test_formats_are_parsed(client: OpenAI, base: str) -> None:
 def test_what_is_not_offered_is_refused(client: OpenAI, base: str, change: dict[str, Any], words: str) -> None:
     with pytest.raises(openai.BadRequestError, match=words):
         client.responses.create(**{"model": base, "input": "hi", **change})
+
+
+SHOWN = [
+    SearchedPassage(file_id="file-a", filename="train.txt", score=1, text=text, attributes={})
+    for text in ("The train to Bern leaves at nine from platform four.", "Tickets are sold in the hall.")
+] + [SearchedPassage(file_id="file-b", filename="garden.md", score=0.5, text="Tomatoes need water.", attributes={})]
+
+
+@pytest.mark.parametrize(
+    ("text", "cited"),
+    [
+        ("It leaves at nine [1].", [(18, "file-a")]),
+        ("At nine.[1][3] Really [2, 3].", [(8, "file-a"), (11, "file-b"), (22, "file-a"), (22, "file-b")]),
+        ("Nine【1】", [(4, "file-a")]),
+        # One that names nothing is held against what it was shown; "Bern leaves" alone is too little.
+        ("Hello! The train leaves at nine, platform four.\nBern leaves.\n", [(47, "file-a")]),
+        ("Use `x[1]`, or\n```\nx[2]\n```\n[9] [0] [a] [", []),
+        ("Something else, entirely made up by the model. Water them.", []),
+        ("[1, 2, " * 40, []),
+        ("", []),
+    ],
+)
+def test_a_text_cites_what_it_names_or_what_its_sentences_stand_in(text: str, cited: list[Any]) -> None:
+    for cut in (1, 3, 1000):
+        citations, told = Citations(SHOWN), list[FileCitation]()
+        for place in range(0, len(text), cut):
+            told += citations.feed(text[place : place + cut])
+        told += citations.finish()
+        assert told == citations.given and [(each.index, each.file_id) for each in told] == cited
+
+
+def test_citing_takes_no_longer_than_reading() -> None:
+    for text in (
+        "[1]" * 50_000,
+        "." * 200_000,
+        "`" * 200_000,
+        "[" * 200_000,
+        "[1,1" * 50_000,
+        "nine leaves. " * 20_000,
+    ):
+        citations = Citations(SHOWN)
+        citations.feed(text)
+        citations.finish()
+        assert len(citations.given) <= 1000

@@ -88,6 +88,10 @@ ROUTES = [
     ("POST", "/v1/embeddings", {"serve:embeddings", "serve:admin"}),
     ("POST", "/v1/audio/speech", {"serve:audio", "serve:admin"}),
     ("POST", "/v1/files", {"serve:files", "serve:admin"}),
+    ("POST", "/v1//files/", {"serve:files", "serve:admin"}),
+    ("POST", "/v1/uploads", {"serve:files", "serve:admin"}),
+    ("POST", "/rerank", {"serve:embeddings", "serve:admin"}),
+    ("GET", "/v1/audio/voices", {"serve:audio", "serve:admin"}),
     ("GET", "/v1/models", {"serve:read", "serve:chat", "serve:embeddings", "serve:audio", "serve:files",
                            "serve:search", "serve:admin"}),
     ("GET", "/metrics", {"serve:metrics", "serve:admin"}),
@@ -470,8 +474,8 @@ def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
         with untrusting, pytest.raises(APIConnectionError):
             untrusting.models.list()  # Nobody whom it trusts has signed the certificate.
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{running.url.replace('https', 'http')}/health")
-        assert httpx.get(f"{running.url}/v1/models", verify=trusting).status_code == 401
+            httpx.get(f"{running.url.replace('https', 'http')}/health", timeout=120)
+        assert httpx.get(f"{running.url}/v1/models", verify=trusting, timeout=120).status_code == 401
         # A certificate that was renewed is used by the server that runs, once its files are whole.
         other = tmp_path / "other"
         other.mkdir()
@@ -480,4 +484,4 @@ def test_the_stock_client_speaks_tls(folders: Any, tmp_path: Path) -> None:
             shutil.copy(other / name, tmp_path / name)
             assert running._renewal is not None and running._renewal.renew() is taken
             trust = ssl.create_default_context(cafile=str(other / "cert.pem")) if taken else trusting
-            assert httpx.get(f"{running.url}/health", verify=trust).status_code == 200
+            assert httpx.get(f"{running.url}/health", verify=trust, timeout=120).status_code == 200

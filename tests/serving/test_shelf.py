@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import tiny
 from allmend.engines.text import Sampling, TextRequest
+from allmend.serving import registry as registries
 from allmend.serving.desk import Desk
+from allmend.serving.registry import Registry
 from allmend.serving.running import Running
 from allmend.serving.shelf import Shelf
 from allmend.serving.visit import Visit
@@ -27,6 +32,9 @@ class Names:
 
     def remove_adapter(self, name: str) -> None:
         self.names.discard(name)
+
+    def close(self) -> None:
+        """Nothing runs."""
 
 
 def weights(name: str) -> Any:
@@ -128,3 +136,69 @@ def test_who_leaves_while_a_thread_works_leaves_nothing_behind(step: str) -> Non
 
 async def _at_once(at_most: float | None = None) -> bool:
     return True
+
+
+def served(registry: Registry, *names: str) -> Names:
+    """A base `b` with adapters; one of them is in memory at once."""
+    engine: Any = Names()
+    about = SimpleNamespace(name="b", digest="d", base=None)
+    loaded: Any = SimpleNamespace(about=about, tokenizer=tiny.tokenizer(), template=None)
+    if registry.bases():
+        registry.replace_base("b", loaded, engine)
+    else:
+        registry.add_base(loaded, engine, name="b")
+    for name in names:
+        registry.add_adapter(name, adapter(name))
+    return engine  # type: ignore[no-any-return]
+
+
+def adapter(name: str) -> Any:
+    values = {"identity": name, "digest": name, "folder": Path(name), "base": None, "base_digest": None}
+    return SimpleNamespace(**values, template=None, template_name=None)
+
+
+def test_who_waits_while_the_model_is_replaced_has_its_adapter_in_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "_reader", lambda folder: lambda: adapter(folder.name))
+    registry = Registry(slots=1)
+    old = served(registry, "first", "second")
+    target = registry.find("first")
+    assert old.names == {"second"} and registry.use(target.base)
+    new = served(registry)
+    assert registry.bases()[0] is not target.base
+    registry.hold(target)
+    assert "first" in old.names
+    # Another request has the same adapter in the new one, and keeps it when this one lets it go.
+    other = registry.find("first")
+    registry.hold(other)
+    registry.release(target)
+    registry.add_adapter("third", adapter("third"))
+    assert "first" in new.names
+    registry.release(other)
+    registry.add_adapter("fourth", adapter("fourth"))
+    assert new.names == {"fourth"}
+
+
+class Between:
+    """A lock; what happens when it is let go for the second time comes before anything else."""
+
+    def __init__(self, lock: Any, meanwhile: Callable[[], object]) -> None:
+        self.lock, self.meanwhile, self.times = lock, meanwhile, 0
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        self.times += 1
+        if self.times == 2:
+            self.meanwhile()
+
+
+def test_an_adapter_goes_in_the_moment_in_which_its_model_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "_reader", lambda folder: lambda: adapter(folder.name))
+    registry = Registry(slots=1)
+    old = served(registry, "mine")
+    lock: Any = Between(registry._lock, lambda: served(registry))
+    registry._lock = lock
+    registry.remove_adapter("mine")
+    assert lock.times > 2 and registry.adapters() == [] and old.names == set()

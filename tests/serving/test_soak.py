@@ -39,5 +39,7 @@ def test_mixed_traffic_leaves_a_ledger_equal_to_its_answers(soak: Any, kill: boo
     assert found["alive_at_the_end"] and found["unexpected"] == []
     assert found["exit_code"] == (-9 if kill else 130)
     assert found["answers"]["told"] > 0 and found["told_and_not_in_the_ledger"] == 0
-    # What was settled in the instant before its answer was out: at most one for each client.
-    assert found["in_the_ledger_and_not_told"] <= (7 if kill else 4)
+    # What was settled in the instant before its answer was out: at most one for each client. One that hangs up may do
+    # so when its answer is complete already, the oftener the slower it is.
+    untold = found["in_the_ledger_and_not_told"] - found["of_them_left_when_theirs_was_complete"]
+    assert untold <= (7 if kill else 4)

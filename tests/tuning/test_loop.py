@@ -215,7 +215,7 @@ def test_replanning_only_ever_lowers(tmp_path: Path) -> None:
     planned = [step.steps for step in seen]
     assert planned == sorted(planned, reverse=True)
     assert outcome.progress.step == outcome.progress.steps == seen[-1].step < 10**6
-    assert outcome.progress.replanned and outcome.progress.seconds < 5
+    assert outcome.progress.replanned and outcome.progress.seconds < 120
     assert outcome.progress.best_step is not None
     # A replay takes the same steps off at the same places, and measures nothing.
     replayed, again = trained(

@@ -82,6 +82,8 @@ class _Known:
 
 _known: dict[str, _Known] = {}
 _used: dict[str, float] = {}
+_changes = 0
+"""How often keys were changed: what was read before a change is not kept after it."""
 _guard = threading.Lock()
 
 
@@ -292,8 +294,10 @@ def _use_is_due(identity: str) -> bool:
 
 def forget() -> None:
     """Look every key up anew."""
+    global _changes
     with _guard:
         _known.clear()
+        _changes += 1
 
 
 def _look_up(identity: str, now: float) -> _Known | None:
@@ -309,6 +313,7 @@ def _look_up(identity: str, now: float) -> _Known | None:
         .join(accounts)
         .where(api_keys.c.id == identity)
     )
+    before = _changes
     with database.reading() as connection:
         row = None if connection is None else connection.execute(query).first()
         if row is None or connection is None:
@@ -331,7 +336,8 @@ def _look_up(identity: str, now: float) -> _Known | None:
     with _guard:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[identity] = known
+        if _changes == before:
+            _known[identity] = known
     return known
 
 

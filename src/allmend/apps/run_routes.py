@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -100,7 +101,8 @@ async def _stream(run: AppRun, after: int) -> AsyncIterator[bytes]:
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        loop.call_soon_threadsafe(changed.set)
+        with suppress(RuntimeError):  # The server has ended, and nobody watches: that is no trouble of the run's.
+            loop.call_soon_threadsafe(changed.set)
 
     leave = run.watch(wake)
     try:

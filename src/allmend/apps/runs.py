@@ -82,7 +82,7 @@ class AppRun:
         self._watchers: set[Callable[[], None]] = set()
         self._told = 0
         self._stop: Callable[[], None] | None = None
-        self._stop_wanted = False
+        self._stop_wanted = self._asks_no_more = False
         self.over = False
         """Whether its last event is there; its state says that it ended a moment before."""
         self.unsaved = ""
@@ -190,8 +190,7 @@ class AppRun:
         with self._lock:
             self._stop_wanted = True
             stop, waiting = self._stop, self.state == "queued"
-        for question in self.questions:
-            question.answered.set()
+        self.ending()
         if waiting:
             self.end("stopped", "it was stopped before it began")
         elif stop is not None:
@@ -242,14 +241,21 @@ class AppRun:
         self.tell("cell_ended", cell=record.cell, status=record.status, seconds=record.seconds)
 
     def ending(self) -> None:
-        """The run ends now: open questions are answered with no."""
+        """The run ends now: open questions are answered with no, and those that still come."""
+        self._asks_no_more = True
         for question in self.questions:
             question.answered.set()
 
+    def _put(self, question: Question) -> Question:
+        """Open a question; one that comes when the run ends is answered with no at once."""
+        self.questions.append(question)
+        if self._asks_no_more:
+            question.answered.set()
+        return question
+
     def ask(self, kind: str, what: str) -> bool:
         """Ask whoever watches; the cell waits for the answer, a few minutes at most, and silence is a no."""
-        question = Question(kind, what)
-        self.questions.append(question)
+        question = self._put(Question(kind, what))
         self.tell("asked", question=len(self.questions) - 1, wants=kind, what=what)
         question.answered.wait(ANSWER_SECONDS)
         self.tell("answered", question=self.questions.index(question), allowed=question.allowed)
@@ -257,8 +263,7 @@ class AppRun:
 
     def type_line(self, prompt: str, hidden: bool) -> str | None:
         """Have whoever watches type a line for `input()`; None after ten minutes of silence, or when the run ends."""
-        question = Question("line", prompt)
-        self.questions.append(question)
+        question = self._put(Question("line", prompt))
         number = len(self.questions) - 1
         self.tell("asked", question=number, wants="line", what=prompt, hidden=hidden)
         question.answered.wait(TYPING_SECONDS)

@@ -167,7 +167,12 @@ class Store:
         """Run it to its end. Whatever goes wrong is told in the run."""
         app = apps[run.folder.parent.name]
         try:
-            receipt = app.run(self._task(run, app, may_ask=may_ask, release=release))
+            try:
+                receipt = app.run(self._task(run, app, may_ask=may_ask, release=release))
+            finally:
+                # Before it is told that the run is over: what is over shows no servers.
+                if self.registry is not None:
+                    self.registry.forget(run.id)
         except AllmendError as error:
             run.end("failed", f"{error.message}. {error.hint or ''}".strip())
         except OSError as error:
@@ -179,9 +184,6 @@ class Store:
             was_serving = run.state == "serving" and receipt.ended in ("finished", "interrupted")
             state: State = "stopped" if run.stop_wanted else _ENDED.get(receipt.ended, "failed")
             run.end("finished" if was_serving else state, "" if state == "finished" else receipt.ended_why)
-        finally:
-            if self.registry is not None:
-                self.registry.forget(run.id)
 
     def _task(self, run: AppRun, app: NotebookApp, *, may_ask: bool, release: Callable[[], object]) -> Task:
         web = None

@@ -8,6 +8,7 @@ box, tmpfs included. Where none can be made the limits fall to rlimits, and the 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from functools import lru_cache
@@ -24,7 +25,8 @@ def kind() -> str:
     """`v2`, `v1` or `none`, by making and removing a group."""
     for version in ("v2", "v1"):
         for parent in _parents(version):
-            probe = parent / f"{_PREFIX}probe-{os.getpid()}"
+            # No other thread's name: a second look that finds the group there would take that for a refusal.
+            probe = parent / f"{_PREFIX}{os.getpid()}-probe-{secrets.token_hex(4)}"
             try:
                 probe.mkdir()
                 usable = version == "v1" or (probe / "memory.max").exists()

@@ -153,8 +153,11 @@ class Kernel:
         waited: Callable[[], float] = lambda: 0.0,
         silent: bool = False,
         typed: Callable[[str, bool], str | None] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Outcome:
-        """Run one cell to its end. `waited` says how many seconds the limit does not count: a person was asked.
+        """Run one cell to its end. `meanwhile` is called now and then until it is there.
+
+        `waited` says how many seconds the limit does not count: a person was asked.
 
         `typed` has a person type a line for `input()` and `getpass()` (prompt, hidden); it may block. Without it they
         fail as where nobody can type.
@@ -184,6 +187,7 @@ class Kernel:
                 self._hold_to(cell, cell.seconds - (waited() - uncounted) - seconds)
             if cell.typing is not None and cell.typing.settled:
                 self._answer(cell.typing, cell.outputs)
+            meanwhile()
             for sock, message in self._messages(_POLL_MS):
                 self._hear(cell, sock, message)
         if not cell.idle:

@@ -115,7 +115,8 @@ class Processes:
 
     def out_of_memory(self) -> bool:
         """Whether the control group ended one of them for its memory."""
-        return self._group is not None and self._group.out_of_memory()
+        group = self._group
+        return group is not None and group.out_of_memory()
 
     def last_words(self) -> str:
         """The last line that they wrote to their error stream; empty where that says nothing."""
@@ -139,10 +140,11 @@ class Processes:
             process.send_signal(signal.SIGTERM if level == "B" else signal.SIGKILL)
             if level == "D":
                 _end_session(process.pid)
-        if self._group is not None:
-            self.peak_memory = self._group.peak_memory() or self.peak_memory
+        group = self._group  # `finish` may take it away meanwhile, on another thread.
+        if group is not None:
+            self.peak_memory = group.peak_memory() or self.peak_memory
             if self._interior.places.separate:
-                self._group.kill()
+                group.kill()
 
     def finish(self) -> None:
         """End all of them and wait until they are gone."""
@@ -153,9 +155,10 @@ class Processes:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        if self._group is not None:
-            self._group.kill()
-            self._group.remove()
+        group = self._group
+        if group is not None:
+            group.kill()
+            group.remove()
             self._group = None
 
     def close(self) -> None:

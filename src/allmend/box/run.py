@@ -29,7 +29,8 @@ from allmend.nouns.permissions import Permissions
 from allmend.nouns.receipt import CellRecord, Event, FileWritten, PlanDifference, Receipt
 
 _WRITING_SHARE = 20
-"""Writing takes at most one part in so many of the time; a small notebook is written after every cell."""
+"""Writing takes at most one part in so many of the time; a small notebook is written after every cell, a large one as
+soon as it is due, also while a long cell runs."""
 
 
 def run(job: Job, progress: Progress | None = None, box_made: Callable[[Box], None] | None = None) -> Receipt:
@@ -60,6 +61,8 @@ class _Run:
         self.began = time.monotonic()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.write_again_at = 0.0
+        self.owes = False
+        """Whether something has happened that is not written yet."""
 
     def carry_out(self) -> Receipt:
         """Run with SIGTERM treated like Ctrl-C, so that it too leaves the receipt."""
@@ -82,6 +85,7 @@ class _Run:
                 kernel.wait_until_ready()
             self._cells(kernel)
             if self.box.ended is None and job.stay is not None:
+                self._write(force=self.owes)
                 job.stay(self.box, partial(self._later, kernel))
         except KernelGone as error:
             box.stop("kernel-died", str(error))
@@ -127,7 +131,12 @@ class _Run:
         typed = None if self.job.typed is None else partial(box.questions.typed, self.job.typed)
         try:
             outcome = kernel.run(
-                source, show=show, seconds=box.limits.cell_time, waited=box.questions.waited, typed=typed
+                source,
+                show=show,
+                seconds=box.limits.cell_time,
+                waited=box.questions.waited,
+                typed=typed,
+                meanwhile=self._write_owed,
             )
         except KeyboardInterrupt:
             if self.box.on_end is not None:
@@ -243,10 +252,17 @@ class _Run:
         sources = {place: _source(cell) for place, cell in cells if cell.get("cell_type") == "code"}
         return difference(job.plan, events, job.planned_hosts, job.serving_hosts, sources)
 
+    def _write_owed(self) -> None:
+        """While a cell runs: what a kill would take with it otherwise."""
+        if self.owes:
+            self._write()
+
     def _write(self, *, force: bool = False) -> None:
         now = time.monotonic()
         if not force and now < self.write_again_at:
+            self.owes = True
             return
+        self.owes = False
         metadata = self.job.notebook.setdefault("metadata", {})
         lock = before.get("lock") if isinstance(before := metadata.get("allmend"), dict) else None
         metadata["allmend"] = {"receipt": self.job.receipt.name, "level": self.job.settings.level}

@@ -51,9 +51,16 @@ class Finder:
         self.folder = folder
         self.found: dict[int, WebServer] = {}
         self._tried: dict[int, int] = {}
+        self._looking = asyncio.Lock()
+        """The box looks by itself, and whoever waits for a server asks it to: two looks beside each other would find
+        the same one twice."""
 
     async def look(self, tell: Callable[[WebServer], None]) -> None:
         """Tell every web server that was not there before."""
+        async with self._looking:
+            await self._look(tell)
+
+    async def _look(self, tell: Callable[[WebServer], None]) -> None:
         ways = self.published.ways
         for port in await asyncio.to_thread(ways.listening):
             tried = self._tried.get(port, 0)

@@ -7,21 +7,22 @@ from the vectors when it is missing or older than they are, and may be deleted a
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import re
 import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from allmend.documents.graph import Graph
 from allmend.documents.passages import Passage
 from allmend.errors import AllmendError, InputError, NotFound, Unavailable
 from allmend.nouns.noun import Part
@@ -115,8 +116,7 @@ class Index:
         if not self._file.is_file():
             raise NotFound("there is no index here", where=str(folder), hint="Make one with: allmend index FOLDER")
         self._writing = threading.Lock()
-        self._graph: tuple[str, Any] | None = None
-        self._asked = ""
+        self._graph = Graph(folder)
         self._matrix: tuple[str, Any, Any] | None = None
         with self._open() as database:
             self.about = self._described(self._value(database))
@@ -125,18 +125,21 @@ class Index:
     def create(cls, folder: Path, about: About) -> Index:
         """A new, empty one; in place of one that is there, which stays as it is until then."""
         folder.mkdir(parents=True, exist_ok=True)
-        hidden = folder / ".index.sqlite.new"
-        hidden.unlink(missing_ok=True)
-        database = sqlite3.connect(hidden)
+        # Several processes may make the same one at once.
+        hidden = folder / f".index-{uuid.uuid4().hex}.new"
         try:
-            database.executescript(_SCHEMA)
-            database.execute("INSERT INTO about VALUES (?)", (about.model_dump_json(),))
-            database.commit()
+            database = sqlite3.connect(hidden)
+            try:
+                database.executescript(_SCHEMA)
+                database.execute("INSERT INTO about VALUES (?)", (about.model_dump_json(),))
+                database.commit()
+            finally:
+                database.close()
+            # What an old one left to be undone must not be done to the new one.
+            (folder / "index.sqlite-journal").unlink(missing_ok=True)
+            hidden.replace(folder / "index.sqlite")
         finally:
-            database.close()
-        # What an old one left to be undone must not be done to the new one.
-        (folder / "index.sqlite-journal").unlink(missing_ok=True)
-        hidden.replace(folder / "index.sqlite")
+            hidden.unlink(missing_ok=True)
         return cls(folder)
 
     @contextmanager
@@ -262,7 +265,7 @@ class Index:
 
     def by_word(self, text: str, most: int, among: Collection[int] | None = None) -> list[int]:
         """Passages that share words with `text`, best first (BM25)."""
-        words = list(dict.fromkeys(_WORD.findall(text.lower())))[:32]
+        words = _words(text)
         if not words:
             return []
         query = " OR ".join(f'"{word}"' for word in words)
@@ -272,23 +275,59 @@ class Index:
             rows = database.execute(f"SELECT rowid FROM words WHERE words MATCH ? {only}ORDER BY rank LIMIT ?", given)
             return [int(row[0]) for row in rows]
 
+    def share_of_words(self, text: str, ids: Collection[int]) -> dict[int, float]:
+        """How much of what `text` names stands in each of these passages, 0 to 1.
+
+        A word counts by how few passages of the index have it (BM25's weight of a word, as Lucene writes it, which is
+        never negative); one that none has counts too, for it stands in no passage.
+        """
+        words = _words(text)
+        found, whole = dict.fromkeys(ids, 0.0), 0.0
+        if not words or not found:
+            return found
+        chosen = json.dumps(list(found))
+        with self._open() as database:
+            database.execute("BEGIN")
+            many = int(database.execute("SELECT COUNT(*) FROM passages").fetchone()[0])
+            for word in words:
+                having, among = database.execute(
+                    "SELECT COUNT(*), GROUP_CONCAT(CASE WHEN rowid IN (SELECT value FROM json_each(?)) THEN rowid END) "
+                    "FROM words WHERE words MATCH ?",
+                    (chosen, f'"{word}"'),
+                ).fetchone()
+                weight = math.log1p((many - having + 0.5) / (having + 0.5))
+                whole += weight
+                for number in (among or "").split(",") if among else ():
+                    found[int(number)] += weight
+        return {number: min(sum_ / whole, 1.0) for number, sum_ in found.items()}
+
+    def cosines(self, vector: np.ndarray, ids: Collection[int]) -> dict[int, float]:
+        """Of these passages' vectors with one; a passage that is gone has none."""
+        import numpy as np
+
+        unit = _unit(vector)
+        _, all_ids, matrix = self._loaded()
+        self._check_width(matrix, unit)
+        asked = np.fromiter(ids, dtype=np.int64, count=len(ids))
+        rows = np.searchsorted(all_ids, asked)
+        rows = rows[np.isin(asked, all_ids[rows[rows < len(all_ids)]])]  # Ids are in order.
+        return dict(zip(all_ids[rows].tolist(), (matrix[rows] @ unit).tolist(), strict=True))
+
     def by_meaning(
         self, vector: np.ndarray, most: int, among: Collection[int] | None = None
     ) -> list[tuple[int, float]]:
         """(passage, cosine), best first; of the passages `among` alone where they are given."""
         import numpy as np
 
-        unit = np.asarray(vector, dtype=np.float32)
-        unit = unit / (float(np.linalg.norm(unit)) or 1.0)
+        unit = _unit(vector)
         version, ids, matrix = self._loaded()
-        if matrix.shape[1] != len(unit):
-            raise InputError("the index was made anew with another model", where=str(self._file))
+        self._check_width(matrix, unit)
         if among is not None:
             chosen = np.isin(ids, np.fromiter(among, dtype=np.int64, count=len(among)))
             ids, matrix = ids[chosen], matrix[chosen]
         if not len(ids):
             return []
-        graph = self._graph_of(version, ids, matrix) if among is None and len(ids) >= GRAPH_FROM else None
+        graph = self._graph.over(version, ids, matrix) if among is None and len(ids) >= GRAPH_FROM else None
         if graph is not None:
             hits = graph.search(unit, min(most, len(ids)))
             return [(int(key), 1.0 - float(distance)) for key, distance in zip(hits.keys, hits.distances, strict=True)]
@@ -321,6 +360,10 @@ class Index:
             database.execute("BEGIN IMMEDIATE")
             self._describe(database, self._described(self._value(database)).model_copy(update=changes))
 
+    def _check_width(self, matrix: Any, unit: Any) -> None:
+        if matrix.shape[1] != len(unit):
+            raise InputError("the index was made anew with another model", where=str(self._file))
+
     def _loaded(self) -> tuple[str, Any, Any]:
         """(version of the data, ids, (N, D) float32 vectors of length 1), read anew where the data changed."""
         import numpy as np
@@ -340,37 +383,14 @@ class Index:
                 self._matrix = version, ids, matrix / np.where(lengths > 0, lengths, 1)
             return self._matrix
 
-    def _graph_of(self, version: str, ids: Any, matrix: Any) -> Any | None:
-        """The graph over these vectors, from disk where it is of this version.
 
-        None without usearch, and for the first question after a change.
-        """
-        try:
-            from usearch.index import Index as Graph
-        except ImportError:
-            return None
-        with self._writing:
-            if self._graph is not None and self._graph[0] == version:
-                return self._graph[1]
-            path = self._folder / f"graph-{hashlib.sha256(version.encode()).hexdigest()[:16]}.usearch"
-            try:
-                graph = Graph.restore(str(path), view=True) if path.is_file() else None
-            except (RuntimeError, ValueError):
-                graph = None
-            if graph is None and self._asked != version:
-                # While an index grows, every question meets another version; making a graph for each takes longer.
-                self._asked = version
-                return None
-            if graph is None:
-                graph = Graph(ndim=self.about.width, metric="cos", dtype="f16")
-                graph.add(ids, matrix)
-                for old in self._folder.glob("graph-*.usearch"):
-                    old.unlink(missing_ok=True)
-                # Several servers may make the same; where there is no room for it, it is made again the next time.
-                hidden = self._folder / f".graph-{uuid.uuid4().hex}.new"
-                with suppress(OSError, RuntimeError):
-                    graph.save(str(hidden))
-                    hidden.replace(path)
-                hidden.unlink(missing_ok=True)
-            self._graph = version, graph
-            return graph
+def _words(text: str) -> list[str]:
+    """What is looked for of a question."""
+    return [word for word in dict.fromkeys(_WORD.findall(text.lower())) if word.strip("_")][:32]
+
+
+def _unit(vector: np.ndarray) -> Any:
+    import numpy as np
+
+    unit = np.asarray(vector, dtype=np.float32)
+    return unit / (float(np.linalg.norm(unit)) or 1.0)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,12 @@ class Inspector:
     def close(self) -> None:
         """End; what was not looked at is looked at after the next start."""
         self._closed = True
-        if self._process is not None:
-            self._process.kill()
-        if self._loop is not None and self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        process = self._process
+        if process is not None:
+            process.kill()
+        if self._loop is not None and self._task is not None:
+            with suppress(RuntimeError):  # The loop has ended, and the task with it.
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _work(self) -> None:
         for commit in await asyncio.to_thread(_left):
@@ -99,7 +102,7 @@ class Inspector:
             skipped = await self._write(folder, files)
             body = await asyncio.to_thread(self._run, folder)
         body["not_looked_at"] = skipped
-        _keep(tree, body)
+        await asyncio.to_thread(_keep, tree, body)
 
     async def _write(self, folder: Path, files: list[tuple[str, File]]) -> list[str]:
         """Write what is looked at; what is not is named."""
@@ -121,12 +124,17 @@ class Inspector:
             await _write_spans(self._hub, target, file, spans)
         return skipped
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def _run(self, folder: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "allmend.hub.inspection_process", str(folder)]
-        if self._closed:
+        if self._is_closed():
             raise RuntimeError("the hub is closing")
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._process = process
+        if self._is_closed():  # In this very moment: `close` has not seen it.
+            process.kill()
         try:
             out, _ = process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired:
@@ -135,7 +143,7 @@ class Inspector:
             return {"state": "failed", "why": f"looking at it took more than {_SECONDS} seconds"}
         finally:
             self._process = None
-        if self._closed:
+        if self._is_closed():
             raise RuntimeError("the hub is closing")
         try:
             body = json.loads(out)

@@ -20,6 +20,7 @@ from allmend.box.environment import Environment
 from allmend.box.owner import Operator
 from allmend.errors import FetchError, NotFound, Refused, Unavailable
 from allmend.locking import build, clones, fetch, store
+from allmend.models.fetch import locked
 from allmend.nouns.lock import Interpreter, Lock, LockedPackage
 
 _MADE = ("git", "folder", "sdist")
@@ -134,9 +135,7 @@ def environment(lock: Lock, operator: Operator, tell: Callable[[str], None] = la
     check_interpreter(lock)
     site = site_of(lock)
     if own(lock) and not _whole(site, lock):
-        if site.parent.exists():
-            tell("the packages in the cache are incomplete: building them again")
-        _install(lock, site, operator, tell)
+        _install_once(lock, site, operator, tell)
     sites = (str(site),) if own(lock) else ()
     if lock.base.profile == "this":
         beneath = environments.of()
@@ -207,11 +206,22 @@ def _whole(site: Path, lock: Lock) -> bool:
         return False
 
 
+def _install_once(lock: Lock, site: Path, operator: Operator, tell: Callable[[str], None]) -> None:
+    """Runs of one lock may come first together: the second waits, and must not take away what the first works with."""
+    before = site.parent.exists()
+    site.parent.mkdir(parents=True, exist_ok=True)
+    with locked(site.parent / ".lock"):
+        if _whole(site, lock):
+            return
+        if before:
+            tell("the packages in the cache are incomplete: building them again")
+        _install(lock, site, operator, tell)
+
+
 def _install(lock: Lock, site: Path, operator: Operator, tell: Callable[[str], None]) -> None:
     uv = installing.uv_program()
     if uv is None:
         raise Unavailable("uv is not installed", hint="pip install uv")
-    site.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=site.parent))
     try:
         wheels = temporary / "wheels"

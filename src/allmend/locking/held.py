@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -134,8 +134,7 @@ def _stand_in(lock: Lock) -> Path:
     source = max(path.stat().st_mtime_ns for path in _INSIDE.rglob("*.py"))
     folder = store.folder() / "pip" / installing.key(text, source, str(certificates.authority()))
     if not (folder / "locked.json").exists():
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
         shutil.copytree(_INSIDE, temporary, ignore=shutil.ignore_patterns("__pycache__"))
         (temporary / "uv").write_text(_UV)
         (temporary / "uv").chmod(0o755)

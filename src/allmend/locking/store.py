@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,7 +98,7 @@ def remember(kind: str, key: object, value: Any) -> None:
     """Keep a small JSON value under (kind, key)."""
     path = _note(kind, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     temporary.write_text(json.dumps(value))
     temporary.replace(path)
 

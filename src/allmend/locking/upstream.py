@@ -15,6 +15,7 @@ import socketserver
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -25,9 +26,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from allmend.errors import AllmendError
 from allmend.locking import certificates, git_server, hub, store
 from allmend.nouns.lock import Lock, LockedRepository
+from allmend.runs.alive import hold, is_alive, release
 
 _STAND_IN = "192.88.98.1"
 """An address that passes for public and is never dialled."""
+_BEGINS_WITHIN = 3600.0
+"""Seconds between a run's folder and the lock that says that it runs, at most."""
 Refusal = Callable[[str, str], None]
 """(address asked for, what to say about it)."""
 
@@ -59,14 +63,22 @@ class Upstream:
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="allmend-up-"))
+        self._held = hold(self.folder)
+        self._servers: list[_Server] = []
+        try:
+            self._serve()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _serve(self) -> None:
         if self.lock.clones or any(one.commit for one in self.lock.packages):
             self.git = git_server.GitServer(self.lock, self.folder / "git")
-        self._servers = []
         for name in ("plain", "tls"):
             server = _Server(str(self.folder / name), self, tls=name == "tls")
             threading.Thread(target=server.serve, daemon=True).start()
             self._servers.append(server)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -74,6 +86,7 @@ class Upstream:
         for server in self._servers:
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        release(self._held)
 
     async def resolve(self, name: str, port: int) -> Sequence[tuple[str, int]]:
         """Every name leads here."""
@@ -292,8 +305,11 @@ def free_of_leftovers() -> None:
     """Remove the folders of runs that were killed."""
     for folder in Path(tempfile.gettempdir()).glob("allmend-up-*"):
         try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(folder / "plain"))
+            about = folder.stat()
         except OSError:
-            if folder.stat().st_uid == os.getuid():
-                shutil.rmtree(folder, ignore_errors=True)
+            continue  # Its run has ended this moment.
+        alive = is_alive(folder)
+        if alive is None:  # It has no lock: that of a run which begins just now, or an old one.
+            alive = time.time() - about.st_mtime < _BEGINS_WITHIN
+        if not alive and about.st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from allmend.errors import InputError, NotFound, nearest
 from allmend.models.catalogue import BenchmarkEntry, catalogue
-from allmend.models.fetch import Progress, fetch
+from allmend.models.fetch import Progress, fetch, write_once
 
 _LARGEST = 64 << 20
 
@@ -34,9 +34,7 @@ def benchmark_file(name: str, progress: Progress | None = None) -> Path:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise InputError("it unpacks to more than 64 MiB", where=str(path))
-        hidden = target.with_name(f".{target.name}.new")
-        hidden.write_bytes(content)
-        hidden.replace(target)
+        write_once(target, [content])
     return target
 
 
@@ -51,14 +49,9 @@ def benchmark_examples(name: str, progress: Progress | None = None) -> Path:
     source = benchmark_file(name, progress)
     target = source.with_name(f"{name}.examples.jsonl")
     if not target.is_file():
-        hidden = target.with_name(f".{target.name}.new")
-        with hidden.open("w", encoding="utf-8") as handle:
-            for line in source.read_text("utf-8").splitlines():
-                if line.strip():
-                    row = json.loads(line)
-                    kept = {key: row[field] for key, field in fields.items()}
-                    handle.write(json.dumps(kept, ensure_ascii=False) + "\n")
-        hidden.replace(target)
+        rows = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
+        kept = ({key: row[field] for key, field in fields.items()} for row in rows)
+        write_once(target, ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in kept))
     return target
 
 

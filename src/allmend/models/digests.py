@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def file_digest(path: Path) -> str:
         if len(known) == 64:
             return known
     digest = digests.file_digest(real)
-    hidden = note.with_name(f".{note.name}.{os.getpid()}")
+    hidden = note.with_name(f".{note.name}.{secrets.token_hex(8)}")
     hidden.write_text(digest)
     hidden.replace(note)
     return digest

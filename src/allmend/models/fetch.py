@@ -13,7 +13,7 @@ import hashlib
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -208,6 +208,14 @@ def _write_atomically(target: Path, chunks: Iterator[bytes], *, limit: int, expe
     finally:
         hidden.unlink(missing_ok=True)
     return digest.hexdigest()
+
+
+def write_once(target: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file that is made from what was fetched, by rename. Several processes may need it for the first time at
+    once: the second waits, and finds it."""
+    with locked(target.with_name(f".{target.name}.lock")):
+        if not target.exists():
+            _write_atomically(target, iter(chunks), limit=1 << 40)
 
 
 def _member(archive: Path, member: str) -> Iterator[bytes]:

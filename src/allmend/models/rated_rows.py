@@ -8,7 +8,7 @@ from pathlib import Path
 
 from allmend.errors import InputError, NotFound, nearest
 from allmend.models.catalogue import DataEntry, RatedRows, catalogue
-from allmend.models.fetch import Progress, fetch
+from allmend.models.fetch import Progress, fetch, write_once
 
 
 def examples_file(name: str, progress: Progress | None = None) -> Path:
@@ -22,11 +22,8 @@ def examples_file(name: str, progress: Progress | None = None) -> Path:
     source = fetch("data", name, entry, progress)
     target = source.with_name(f"{name}.jsonl")
     if not target.exists():
-        hidden = target.with_name(f".{target.name}.new")
-        with hidden.open("w", encoding="utf-8") as handle:
-            for row in _rows(source, entry):
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-        hidden.replace(target)
+        made = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in _rows(source, entry))
+        write_once(target, made)
     return target
 
 

@@ -14,6 +14,9 @@ streams.py       answers as events
 faults.py        errors in OpenAI's shape
 encodable.py     strings that are no text are refused before anything reads them
 lookups.py       adapters that a request names and nobody added, looked for beside what is served
+files.py         files of clients                    uploads.py      large ones, in parts
+file_search.py   passages put before a question      citations.py    where an answer says that it is from
+edges.py         slashes, HEAD, and which web pages may call
 access.py        the key, and which hosts a browser may reach us by
 server.py        the application on a port, in a thread
 """

@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
 from allmend.access.principal import Principal
 from allmend.errors import AllmendError
-from allmend.serving import faults
+from allmend.serving import edges, faults
 from allmend.serving.desk import OPEN, WORD, Desk
 from allmend.serving.faults import Fault
 from allmend.serving.inside import MARK
@@ -32,6 +33,7 @@ LAST = -10
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 FORMS: tuple[tuple[str, int], ...] = (
     ("/v1/files", (256 << 20) + (64 << 10)),
+    ("/v1/uploads/", (64 << 20) + (64 << 10)),
     ("/v1/audio/", (32 << 20) + (64 << 10)),
 )
 """Beginning of a path: bytes that a form with a file may have there."""
@@ -46,6 +48,7 @@ SCOPES: tuple[tuple[str, str], ...] = (
     ("/v1/moderations", "serve:embeddings"),
     ("/v1/audio/", "serve:audio"),
     ("/v1/files", "serve:files"),
+    ("/v1/uploads", "serve:files"),
     ("/v1/batches", "serve:files"),
     ("/v1/vector_stores", "serve:search"),
     ("/v1/models", "serve:read"),
@@ -66,11 +69,12 @@ class Access:
     pointed at 127.0.0.1 (DNS rebinding). Such requests carry the page's name as their host.
     """
 
-    def __init__(self, app: App, *, desk: Desk, loopback: bool, largest: int) -> None:
+    def __init__(self, app: App, *, desk: Desk, loopback: bool, largest: int, origins: tuple[str, ...] = ()) -> None:
         self._app = app
         self._desk = desk
         self._loopback = loopback
         self._largest = largest
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here."""
@@ -107,6 +111,7 @@ class Access:
         if (who := scope.get(MARK)) is not None:
             return await self._inside(who, scope["path"])
         self._check_host(headers)
+        edges.check_encoding(headers)
         self._check_size(headers, self._most(scope, headers))
         path = scope["path"]
         if path in _OPEN:
@@ -178,7 +183,7 @@ class Access:
         return self._largest
 
     def _counted(self, receive: Receive, most: int) -> Receive:
-        """`receive`, failing once a body that stated no length has grown too large: its reader answers 400."""
+        """`receive`, failing once a body that stated no length has grown too large."""
         taken = 0
 
         async def counted() -> MutableMapping[str, Any]:
@@ -186,7 +191,8 @@ class Access:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most:
-                raise ValueError(f"the body has more than {most} bytes")
+                # Whoever reads the body lets this one through.
+                raise HTTPException(413, f"The body has more than {most} bytes.", {"connection": "close"})
             return message
 
         return counted
@@ -204,6 +210,7 @@ class Access:
         name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
         if name and name not in _LOOPBACK:
             raise Fault(403, "This server answers to localhost only.", type="permission_error", code="host")
+        edges.check_page(headers, _LOOPBACK, self._origins)
 
 
 def _with_headers(send: Send, visit: Visit) -> Send:

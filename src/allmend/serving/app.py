@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from allmend import __version__
 from allmend.engines.text import Restarting, TextEngine
 from allmend.errors import AllmendError, NotFound, nearest
-from allmend.serving import adapter_refs, chat, completions, faults, more, respond
+from allmend.serving import adapter_refs, chat, completions, edges, faults, more, respond
 from allmend.serving import visit as visits
 from allmend.serving.access import Access
 from allmend.serving.desk import Desk
@@ -43,9 +44,10 @@ _FORM: Any = {"max_files": 2, "max_fields": 32, "max_part_size": 2**16}
 """Of a form: a file is held on disk once it has a mebibyte, so that many small ones, or long fields, fill memory."""
 
 _ELSEWHERE = (
+    "/v1/chat/completions/",
+    "/v1/responses/",
     "/v1/images",
     "/v1/audio",
-    "/v1/uploads",
     "/v1/fine_tuning",
     "/v1/assistants",
     "/v1/threads",
@@ -86,6 +88,7 @@ def create_app(
     log: bool = False,
     load: Callable[[str], tuple[Served, TextEngine]] | None = None,
     kept: more.Kept | None = None,
+    origins: tuple[str, ...] = (),
 ) -> FastAPI:
     """The application over `registry`.
 
@@ -96,6 +99,7 @@ def create_app(
         log: write a line of JSON to stderr for every request.
         load: puts a model into memory, for `/v1/replace_model`.
         kept: where files and batches lie, and what else the routes beside text need.
+        origins: pages whose scripts may call, as `edges.origins` has them.
     """
     app = FastAPI(
         title="allmend",
@@ -105,14 +109,26 @@ def create_app(
         # The documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         # Nothing is told to anybody; asking for every request whether it should be takes a fifteenth of its time.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.router.route_class = CarefulRoute
     meter = registry.meter = Meter()
     desk = meter.desk = desk or Desk()
-    app.add_middleware(Access, desk=desk, loopback=loopback, largest=_MAX_BODY)
+    app.add_middleware(Access, desk=desk, loopback=loopback, largest=_MAX_BODY, origins=origins)
+    if origins:
+        # Before the key is asked for: browsers ask first whether they may, and send none.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=edges.TOLD,
+            allow_private_network=True,
+        )
     app.add_middleware(Observed, meter=meter, log=log)
+    app.add_middleware(edges.Edges)
     _add_handlers(app)
     _add_routes(app, registry)
     _add_server_routes(app, registry, meter, desk)
@@ -268,8 +284,11 @@ def _http_fault(request: Request, error: HTTPException) -> Fault:
         return Fault(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
     if error.status_code == 405:
         words = f"{method} is not allowed on {path}."
+        if method == "OPTIONS" and (origin := request.headers.get("origin")):
+            words += f" A page may call once the server is started with `--origin {origin[:200]}`."
         return Fault(405, words, code="method_not_allowed", headers=dict(error.headers or {}))
-    return Fault(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    code = "body_too_large" if error.status_code == 413 else None
+    return Fault(error.status_code, str(error.detail), code=code, headers=dict(error.headers or {}))
 
 
 def _respond(fault: Fault) -> JSONResponse:

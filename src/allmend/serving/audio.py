@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -23,6 +24,8 @@ from allmend.serving.registry import Registry
 from allmend.serving.streams import fault_of
 
 TextFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
+_PIECE = 3 << 14
+"""Bytes of sound in an event."""
 _OPENAI_VOICES = frozenset(
     [
         "alloy",
@@ -58,6 +61,29 @@ class Transcription(BaseModel):
     text: str
 
 
+class Voice(BaseModel):
+    """A voice that can be asked for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["audio.voice"] = "audio.voice"
+    type: Literal["audio_sample"] = "audio_sample"
+    created_at: int
+    name: str
+    model: str
+    """Which has it."""
+
+
+class VoiceList(BaseModel):
+    """All of them, under the name that OpenAI's clients look at and under the one that Open WebUI does."""
+
+    object: Literal["list"] = "list"
+    data: list[Voice]
+    voices: list[Voice]
+    has_more: bool = False
+
+
 class SpeechRequest(BaseModel):
     """The body of `/v1/audio/speech`."""
 
@@ -73,6 +99,7 @@ class SpeechRequest(BaseModel):
     instructions: str | None = None
     """Refused: voices here take none."""
     stream_format: Literal["audio", "sse"] | None = None
+    """`sse`: the sound in events, once all of it is made."""
 
 
 async def transcribe(
@@ -91,7 +118,7 @@ async def transcribe(
     heat = form.get("temperature")
     hearing = Hearing(
         translate=translate,
-        language=form.get("language") or None,
+        language=_language(form.get("language")),
         prompt=form.get("prompt") or None,
         temperature=(float(heat),) if heat else Hearing.temperature,
         words=words,
@@ -111,6 +138,11 @@ async def transcribe(
             return _streamed(heard)
         segments = await run_in_threadpool(list, heard.segments)
     return _rendered(heard, segments, wanted, translate)
+
+
+def _language(given: str | None) -> str | None:
+    """As ISO 639-1, also of what names a country too, like en-US."""
+    return (given or "").strip().replace("_", "-").partition("-")[0].lower() or None
 
 
 def _rendered(heard: Heard, segments: Sequence[Segment], wanted: str, translate: bool) -> Response:
@@ -196,8 +228,6 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
     service = services.find(registry, body.model, "speak")
     if body.instructions:
         raise unsupported("instructions", "instructions")
-    if body.stream_format == "sse":
-        raise unsupported("stream_format 'sse'", "stream_format")
     engine: SpeakEngine = service.engine
     asked = body.voice.id if isinstance(body.voice, VoiceName) else body.voice
     voice = None if asked in _OPENAI_VOICES else asked
@@ -220,4 +250,30 @@ async def speak(request: Request, body: SpeechRequest, registry: Registry) -> Re
         raise Fault(400, words, param="response_format", code="unsupported_parameter") from None
     which = voice or next(iter(engine.voices), service.name)
     headers = {"x-allmend-voice": which.encode("ascii", "replace").decode()}
+    if body.stream_format == "sse":
+        return _told(made, len(body.input), headers)
     return Response(made, media_type=sound.FORMATS[form][0], headers=headers)
+
+
+def voices(registry: Registry, covers: Callable[[str], bool]) -> VoiceList:
+    """Voices of the models that speak and that the key covers: the model's own name, or its speakers."""
+    found = [
+        Voice(id=voice, created_at=service.created, name=voice, model=service.name)
+        for service in registry.services.all()
+        if service.kind == "speak" and covers(service.name)
+        for voice in tuple(service.engine.voices) or (service.name,)
+    ]
+    return VoiceList(data=found, voices=found)
+
+
+def _told(sound: bytes, characters: int, headers: dict[str, str]) -> StreamingResponse:
+    """A sound as events, in the form of OpenAI's speech streams; what is billed are characters."""
+
+    def events() -> Iterator[str]:
+        for place in range(0, len(sound), _PIECE):
+            piece = base64.b64encode(sound[place : place + _PIECE]).decode()
+            yield _event({"type": "speech.audio.delta", "audio": piece})
+        usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}
+        yield _event({"type": "speech.audio.done", "usage": usage})
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-cache", **headers})

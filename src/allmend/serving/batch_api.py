@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.files import Expiry
+from allmend.serving.lists import Metadata
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations")
 """Routes whose requests a batch may hold."""
@@ -23,12 +24,7 @@ class BatchRequest(BaseModel):
     input_file_id: Annotated[str, Field(min_length=1, max_length=200)]
     endpoint: Endpoint
     completion_window: Literal["24h"]
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     output_expires_after: Expiry | None = None
     """When the files of answers are deleted; when not given, as the server has it for all."""
 

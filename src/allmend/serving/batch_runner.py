@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
@@ -21,6 +21,7 @@ from allmend.serving.registry import Registry
 from allmend.serving.tries import Tries, Try
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _AT_ONCE = 8
 """Requests of batches that run beside each other while nobody else asks anything."""
 _BATCHES = 32
@@ -132,7 +133,7 @@ class Runner:
     async def _whole(self, name: str, batch: Batch) -> None:
         try:
             # It may have come to its end since it was found, or another server was quicker.
-            if (taken := await run_in_threadpool(self._batches.take, batch.id)) is not None:
+            if (taken := await _to_its_end(self._batches.take, batch.id)) is not None:
                 await self._batch(taken)
             del self._stopped[batch.id]
         except Exception as error:  # a full disk must not end the work on every other batch
@@ -148,18 +149,18 @@ class Runner:
     async def _batch(self, batch: Batch) -> None:
         batches = self._batches
         try:
-            lines = await run_in_threadpool(batches.lines, batch)
+            lines = await _to_its_end(batches.lines, batch)
         except Invalid as invalid:
-            await run_in_threadpool(batches.fail, batch, invalid.problems)
+            await _to_its_end(batches.fail, batch, invalid.problems)
             return
         except Missing as error:  # the file was deleted
             problem = BatchError(code="unreadable_file", message=error.message)
-            await run_in_threadpool(batches.fail, batch, [problem])
+            await _to_its_end(batches.fail, batch, [problem])
             return
-        done, good, bad = await run_in_threadpool(batches.answered, batch)
+        done, good, bad = await _to_its_end(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
         began = batch.in_progress_at or int(time.time())
-        await run_in_threadpool(
+        await _to_its_end(
             lambda: batches.update(batch.id, status="in_progress", in_progress_at=began, request_counts=counts)
         )
         todo = [line for line in reversed(lines) if line.custom_id not in done]
@@ -169,17 +170,17 @@ class Runner:
         work = _Work(batch, counts, todo, tries)
         if not await self._lines(work):
             return
-        await run_in_threadpool(
+        await _to_its_end(
             lambda: batches.update(batch.id, status="finalizing", finalizing_at=int(time.time()), request_counts=counts)
         )
-        now = await run_in_threadpool(batches.get, batch.id)
+        now = await _to_its_end(batches.get, batch.id)
         status: Any = "completed"
         if work.stopped:
             status = "cancelled" if now.status == "cancelling" else "expired"
         if status == "expired":
             words = "This request was not asked before the batch expired."
-            await run_in_threadpool(batches.give_up, batch, work.left, "batch_expired", words)
-        await run_in_threadpool(batches.finish, now, status)
+            await _to_its_end(batches.give_up, batch, work.left, "batch_expired", words)
+        await _to_its_end(batches.finish, now, status)
 
     async def _lines(self, work: _Work) -> bool:
         """Whether it came to an end: all answered, or stopped; not where the server stops before."""
@@ -206,7 +207,7 @@ class Runner:
                     work.counts.failed += good is False
                 if work.counts.completed + work.counts.failed - told >= _FEWER_COUNTS:
                     told = work.counts.completed + work.counts.failed
-                    await run_in_threadpool(lambda: self._batches.update(work.batch.id, request_counts=work.counts))
+                    await _to_its_end(lambda: self._batches.update(work.batch.id, request_counts=work.counts))
             return not self._closing()
         finally:
             for task in work.tasks:
@@ -214,7 +215,7 @@ class Runner:
             await asyncio.gather(*work.tasks, return_exceptions=True)
 
     async def _goes_on(self, batch: Batch) -> bool:
-        return not _is_over(await run_in_threadpool(self._batches.get, batch.id))
+        return not _is_over(await _to_its_end(self._batches.get, batch.id))
 
     def _share(self) -> int:
         """Requests that one batch may have under way."""
@@ -257,14 +258,12 @@ class Runner:
         except ValueError:
             said = answered.body.decode("utf-8", "replace")
         request_id = answered.headers.get("x-request-id", "")
-        return await run_in_threadpool(
-            self._batches.note, work.batch, line.custom_id, answered.status, request_id, said
-        )
+        return await _to_its_end(self._batches.note, work.batch, line.custom_id, answered.status, request_id, said)
 
     async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
-        key, user = await run_in_threadpool(self._batches.maker, work.batch.id)
-        line = await run_in_threadpool(self._batches.line, work.batch, place)
+        key, user = await _to_its_end(self._batches.maker, work.batch.id)
+        line = await _to_its_end(self._batches.line, work.batch, place)
         body = json.dumps(line.body).encode()
         wait = 0.25
         while True:
@@ -275,7 +274,7 @@ class Runner:
             if not await self._turn(work, alone):
                 return None
             principal = None
-            if key is not None and (principal := await run_in_threadpool(self._principal, key)) is None:
+            if key is not None and (principal := await _to_its_end(self._principal, key)) is None:
                 gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
                 return inside.Answered(401, {}, json.dumps(gone.body()).encode())
             if principal is not None:
@@ -333,6 +332,19 @@ def _given_up(tried: Try) -> inside.Answered:
     words = f"The engine or the server ended each of the {tried.ends} times that it had this request."
     fault = Fault(500, words, type="server_error", code="engine_crashes")
     return inside.Answered(fault.status, {}, json.dumps(fault.body()).encode())
+
+
+async def _to_its_end(work: Callable[..., T], *given: Any) -> T:
+    """What a thread does with a batch, also where who waits for it is cancelled: another server, which may take the
+    batch on as soon as this one leaves, must not read what is still being written."""
+    doing = asyncio.ensure_future(run_in_threadpool(work, *given))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait({doing})
+        if not doing.cancelled() and (error := doing.exception()) is not None:
+            _log.error("what a batch came to was not written down", exc_info=error)
+        raise
 
 
 def _is_over(batch: Batch) -> bool:

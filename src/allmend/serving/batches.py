@@ -202,7 +202,7 @@ class Batches:
         with self._input(batch) as handle:
             for number, raw in enumerate(iter(lambda: handle.readline(_MOST_LINE + 1), b""), 1):
                 start += len(raw)
-                if not raw.strip():
+                if not raw.strip() and number <= 2 * _MOST_LINES:  # A file of gigabytes may hold nothing else.
                     continue
                 try:
                     line = _line(raw, batch.endpoint, seen)

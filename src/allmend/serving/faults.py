@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from allmend.engines.text import Restarting
 from allmend.errors import AllmendError, DoesNotFit, InputError, NotFound, Refused, Unavailable, UsageError, nearest
+
+_KIND = re.compile(r"str|int|float|bool|constrained-\w+|[A-Z][a-z]+[A-Z]\w*|[\w-]+\[.*\]", re.DOTALL)
+"""Pydantic's names for the kinds that a value may be of."""
 
 
 class FaultDetail(BaseModel):
@@ -109,8 +113,8 @@ def bug(error: Exception) -> Fault:
 
 def of_validation(problems: list[Any], known: dict[str, Any]) -> Fault:
     """The first problem that Pydantic found in a request; an unknown field names the nearest known one."""
-    problem = problems[0]
-    place = [str(part) for part in problem.get("loc", ()) if part != "body"]
+    problem = _telling(problems)
+    place = _place(problem)
     param = ".".join(place) or None
     if problem["type"] == "json_invalid":
         reason = problem.get("ctx", {}).get("error", "it cannot be read")
@@ -126,7 +130,35 @@ def of_validation(problems: list[Any], known: dict[str, Any]) -> Fault:
     if problem["type"] == "model_attributes_type" and not place:
         return Fault(400, "The body must be a JSON object, sent as application/json.", code="invalid_type")
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if message.startswith("Expected UploadFile"):
+        message = f"{param} must be a file: a part of the form with a file name (filename=; filename*= is not read)"
     return Fault(400, f"{message} (at {param})" if param else message, param=param, code="invalid_value")
+
+
+def _telling(problems: list[Any]) -> Any:
+    """The problem to tell of: where a value could be one of several kinds, of the kind that it is."""
+    first = problems[0]
+    if not _is_other_kind(first):
+        return first
+    at = _place(first)
+    same = [problem for problem in problems if _place(problem)[: len(at)] == at]
+    return next((problem for problem in same if not _is_other_kind(problem)), max(same, key=_depth))
+
+
+def _is_other_kind(problem: Any) -> bool:
+    return str(problem["type"]).endswith(("_type", "_parsing"))
+
+
+def _depth(problem: Any) -> int:
+    return len(_place(problem))
+
+
+def _place(problem: Any) -> list[str]:
+    """Where in the request a problem is, as clients name it: without the part of the request and kinds of values."""
+    loc = [str(part) for part in problem.get("loc", ())]
+    if loc and loc[0] in ("body", "query", "path", "header"):
+        loc = loc[1:]
+    return loc[:1] + [part for part in loc[1:] if not _KIND.fullmatch(part)]
 
 
 def of_pydantic(error: ValidationError, known: dict[str, Any]) -> Fault:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST = 5
 _LONGEST = 10_000
+_MOST_TOOLS = 4
 
 
 async def searched(body: ChatRequest, registry: Registry, request: Request) -> ChatRequest:
@@ -39,6 +40,9 @@ async def searched(body: ChatRequest, registry: Registry, request: Request) -> C
     tools = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     if not tools:
         return body
+    if len(tools) > _MOST_TOOLS:
+        words = f"A request has at most {_MOST_TOOLS} file_search tools; one searches several stores."
+        raise Fault(400, words, param="tools", code="invalid_value")
     for identity in {each: None for tool in tools for each in tool.vector_store_ids}:
         visits.of(request).require_resource("serve:search", identity)
     rest = [tool for tool in body.tools or () if not isinstance(tool, FileSearchTool)]

@@ -8,16 +8,17 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
 from allmend.serving.lists import Deleted, Listed, Page
-from allmend.serving.tidying import KEEP, remove_left
+from allmend.serving.tidying import KEEP
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
 _CHUNK = 1 << 20
@@ -27,6 +28,8 @@ _MOST_FILES = 10_000
 """Of one owner."""
 _MOST_TOGETHER = 64 << 30
 """Bytes of one owner's files."""
+_ABANDONED = 24 * 3600
+"""Seconds after which nobody is taken to be still writing."""
 _LEAST_FREE = 256 << 20
 """Bytes of the disk that files leave to everything else."""
 
@@ -60,6 +63,12 @@ class Expiry(BaseModel):
     """After it was made."""
 
 
+class Content(Protocol):
+    """Bytes to be kept, read once."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """What limits go by."""
@@ -81,29 +90,38 @@ class Files:
         self.keep = keep
         self._known: dict[str, _Kept] = {}
         """Of all that were there at the last look: a file never changes, and reading everybody's takes seconds."""
+        self.promised: Callable[[str], int] = lambda owner: 0
+        """Bytes of an owner that are still to come."""
 
     def add(
         self,
-        content: IO[bytes],
+        content: Content,
         *,
         name: str,
         purpose: Purpose,
         owner: str,
         expires: Expiry | None = None,
         ours: bool = False,
+        number: str | None = None,
+        check: Callable[[], None] | None = None,
     ) -> FileObject:
         """Keep a file; it is there once it is there whole.
 
         Args:
-            ours: it was made here, and limits are for what comes from outside.
+            ours: it was made here, and limits are for what comes from outside; else `content` can be wound back.
+            number: to be part of its id; the file that has it already is given back as it is.
+            check: called when all was read, and raises what stands against it.
 
         Raises:
             Fault: it is too large, or its owner has too many, or the disk is nearly full.
         """
         if not ours:
-            self._check_room(owner, content)
-        identity = f"file-{secrets.token_hex(12)}"
+            self.check_room(owner, _length(content))
+        identity = f"file-{number or secrets.token_hex(12)}"
+        if number is not None and (there := self._read(self._root / identity)) is not None:
+            return there[1]
         made = self._root / f".{identity}"
+        shutil.rmtree(made, ignore_errors=True)  # Of an attempt that ended half-way.
         made.mkdir(parents=True)
         try:
             size = 0
@@ -115,12 +133,14 @@ class Files:
                     handle.write(chunk)
                 handle.flush()
                 os.fsync(handle.fileno())
+            if check is not None:
+                check()
             now = int(time.time())
             about = FileObject(
                 id=identity,
                 bytes=size,
                 created_at=now,
-                filename=_shown(name),
+                filename=shown(name),
                 purpose=purpose,
                 expires_at=self._expires_at(now, purpose, expires),
             )
@@ -141,9 +161,11 @@ class Files:
 
     def sweep(self) -> None:
         """Delete those whose time has come, and what was not made to its end."""
-        for folder in self._root.glob("file-*"):
-            self._read(folder)
-        remove_left(self._root, ".file-*")
+        now = time.time()
+        for name, each in self._look().items():
+            if each.expires_at is not None and each.expires_at <= now:
+                self._read(self._root / name)
+        clear_abandoned(self._root, ".file-*")
 
     def get(self, identity: str, owner: str) -> FileObject:
         """A file; raises `Missing` for one that is not there or is somebody else's."""
@@ -167,10 +189,9 @@ class Files:
         """An owner's files."""
         return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)])
 
-    def _check_room(self, owner: str, content: IO[bytes]) -> None:
-        size = needed = content.seek(0, os.SEEK_END)
-        content.seek(0)
-        count, now = 0, time.time()
+    def check_room(self, owner: str, needed: int) -> None:
+        """Raise `Fault` where `needed` bytes are more than an owner may leave here, or than the disk has."""
+        count, size, now = 0, needed + self.promised(owner), time.time()
         for each in self._look().values():
             if each.owner == owner and (each.expires_at is None or each.expires_at > now):
                 count, size = count + 1, size + each.bytes
@@ -181,6 +202,10 @@ class Files:
             words = f"{_MOST_TOGETHER >> 30} GiB of files are kept here; delete some first."
         if words:
             raise Fault(400, words, code="storage_limit_exceeded")
+        self.check_disk(needed)
+
+    def check_disk(self, needed: int) -> None:
+        """Raise `Fault` where the disk has no room for so many bytes."""
         self._root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
             raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
@@ -222,7 +247,21 @@ class Files:
         return owner, about
 
 
-def _shown(name: str) -> str:
-    """A name that is only ever shown."""
+def clear_abandoned(root: Path, pattern: str) -> None:
+    """Delete hidden folders that nobody has written to for a day: those who made them are gone."""
+    for folder in root.glob(pattern):
+        with suppress(OSError):
+            if folder.stat().st_mtime < time.time() - _ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _length(content: Any) -> int:
+    size = int(content.seek(0, os.SEEK_END))
+    content.seek(0)
+    return size
+
+
+def shown(name: str) -> str:
+    """A name that is only ever shown: without folders, and what cannot be printed."""
     bare = name.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(character for character in bare if character.isprintable())[:255] or "unnamed"

@@ -164,6 +164,8 @@ class Gate:
             raise TooLate
         times = [each for each in (left, at_most) if each is not None]
         await asyncio.wait({place.admitted}, timeout=min(times) if times else None)
+        if not place.is_in and left is not None and (at_most is None or left <= at_most):
+            raise TooLate
         return place.is_in
 
     def leave(self, place: Place, *, learn: bool = True) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field
 
+from allmend.serving.faults import Fault
+
 
 class _Made(Protocol):
     @property
@@ -17,6 +19,12 @@ class _Made(Protocol):
 
 T = TypeVar("T")
 M = TypeVar("M", bound=_Made)
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+"""What clients note of their own, as all of OpenAI's API bounds it."""
 
 
 class Listed(BaseModel, Generic[T]):
@@ -50,11 +58,16 @@ class Page(BaseModel):
     def of(self, found: Sequence[M]) -> Listed[M]:
         """That part, by time."""
         ordered = sorted(found, key=lambda each: (each.created_at, each.id), reverse=self.order == "desc")
+        for param, named in (("after", self.after), ("before", self.before)):
+            # An empty page would say that there is nothing more.
+            if named is not None and all(each.id != named for each in found):
+                words = f"There is no {named[:80]!r} in this list; begin again without {param}."
+                raise Fault(400, words, param=param, code="invalid_value")
         places = {each.id: place for place, each in enumerate(ordered)}
         if self.after is not None:
-            ordered = ordered[places.get(self.after, len(ordered)) + 1 :]
+            ordered = ordered[places[self.after] + 1 :]
         elif self.before is not None:
-            ordered = ordered[: places.get(self.before, 0)]
+            ordered = ordered[: places[self.before]]
         backwards = self.after is None and self.before is not None
         data = ordered[-self.limit :] if backwards else ordered[: self.limit]
         ends = (data[0].id, data[-1].id) if data else (None, None)

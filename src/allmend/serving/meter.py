@@ -31,6 +31,7 @@ _KNOWN = (
     "/v1/moderations",
     "/v1/audio",
     "/v1/files",
+    "/v1/uploads",
     "/v1/batches",
     "/v1/vector_stores",
     "/health",

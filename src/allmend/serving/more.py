@@ -17,12 +17,13 @@ from starlette.responses import FileResponse, Response
 from allmend.errors import nearest
 from allmend.home import root
 from allmend.serving import audio, embeddings, moderations, rerank, store_routes
-from allmend.serving.audio import SpeechRequest, TextFormat, Transcription
+from allmend.serving import visit as visits
+from allmend.serving.audio import SpeechRequest, TextFormat, Transcription, VoiceList
 from allmend.serving.batch_api import Batch, BatchRequest
 from allmend.serving.batch_runner import Runner
 from allmend.serving.batches import Batches
 from allmend.serving.embeddings import EmbeddingList, EmbeddingRequest
-from allmend.serving.faults import Fault, FaultBody
+from allmend.serving.faults import Fault, FaultBody, unsupported
 from allmend.serving.files import Expiry, FileObject, Files, Purpose
 from allmend.serving.inside import owner_of, principal_of
 from allmend.serving.lists import Deleted, Listed, Page
@@ -32,6 +33,7 @@ from allmend.serving.rerank import RerankAnswer, RerankRequest
 from allmend.serving.responses import ModelCard
 from allmend.serving.store_api import CreateStore
 from allmend.serving.tidying import KEEP, tidy
+from allmend.serving.uploads import CompleteUpload, CreateUpload, Upload, UploadPart, Uploads
 from allmend.serving.vector_stores import Stores
 
 if TYPE_CHECKING:
@@ -59,9 +61,14 @@ FIELDS: dict[str, Any] = {
     "/v1/moderations": ModerationRequest.model_fields,
     "/v1/audio/speech": SpeechRequest.model_fields,
     "/v1/batches": BatchRequest.model_fields,
+    "/v1/uploads": CreateUpload.model_fields,
     "/v1/vector_stores": CreateStore.model_fields,
 }
 """Fields of the bodies, for naming the nearest one of a misspelt one."""
+
+
+_NOT_OFFERED = ("include", "chunking_strategy", "known_speaker_names", "known_speaker_references")
+"""Fields of OpenAI's forms that nothing here can follow."""
 
 
 @dataclass
@@ -84,11 +91,13 @@ def add_routes(app: FastAPI, registry: Registry, kept: Kept | None = None) -> No
     files = Files(place / "files", kept.seconds)
     batches = Batches(place / "batches", files)
     stores = registry.stores = Stores(place / "vector_stores", files, registry.services, kept.indexes)
-    sweeps = (files.sweep, batches.sweep, stores.sweep)
+    uploads = Uploads(place / "uploads", files)
+    sweeps = (uploads.sweep, batches.sweep, stores.sweep)  # That of uploads sweeps files too.
     runner = _run_batches(app, registry, batches, sweeps)
     _models(app, registry, kept.norms)
     _audio(app, registry)
     _files(app, files)
+    _uploads(app, uploads)
     _batches(app, batches, runner)
     store_routes.add_routes(app, stores, _WRONG)
 
@@ -155,8 +164,12 @@ def _models(app: FastAPI, registry: Registry, norms: NormsFile | None) -> None:
         """Texts or tokens to vectors."""
         return await embeddings.answer(request, body, registry)
 
-    @app.post("/v1/rerank", tags=["embeddings"], responses=_WRONG)
-    @app.post("/v2/rerank", tags=["embeddings"], responses=_WRONG, include_in_schema=False)
+    # Clients' types have no place for a document that is null.
+    ranked: dict[str, Any] = {"tags": ["embeddings"], "responses": _WRONG, "response_model_exclude_none": True}
+
+    @app.post("/v1/rerank", **ranked)
+    @app.post("/v2/rerank", **ranked, include_in_schema=False)
+    @app.post("/rerank", **ranked, include_in_schema=False)
     async def rank(request: Request, body: RerankRequest) -> RerankAnswer:
         """Documents by how much they say about a question."""
         return await rerank.answer(request, body, registry)
@@ -217,6 +230,12 @@ def _audio(app: FastAPI, registry: Registry) -> None:
 
     sounds = {"description": "The sound", "content": {"audio/mpeg": {}, "audio/wav": {}}}
 
+    @app.get("/v1/audio/voices", tags=["audio"], responses={key: _WRONG[key] for key in (401, 403)})
+    async def list_voices(request: Request) -> VoiceList:
+        """Voices to ask for."""
+        principal = visits.of(request).principal
+        return audio.voices(registry, lambda model: bool(principal.allows("serve:audio", model)))
+
     @app.post("/v1/audio/speech", tags=["audio"], response_model=None, responses={**_WRONG, 200: sounds})
     async def speech(request: Request, body: SpeechRequest) -> Response:
         """Text to speech."""
@@ -271,10 +290,37 @@ def _files(app: FastAPI, files: Files) -> None:
         return FileResponse(files.content(file_id, owner_of(request)), media_type="application/octet-stream")
 
 
+def _uploads(app: FastAPI, uploads: Uploads) -> None:
+    uploads.sweep()
+
+    @app.post("/v1/uploads", tags=["files"], responses=_WRONG)
+    def create_upload(request: Request, body: CreateUpload) -> Upload:
+        """Begin a large file, which comes in parts."""
+        return uploads.create(body, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/parts", tags=["files"], responses=_WRONG)
+    async def add_upload_part(request: Request, upload_id: str, data: Annotated[UploadFile, File()]) -> UploadPart:
+        """Leave a part of it here."""
+        await _only(request, "data")
+        return await run_in_threadpool(uploads.add, upload_id, data.file, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/complete", tags=["files"], responses=_WRONG)
+    def complete_upload(request: Request, upload_id: str, body: CompleteUpload) -> Upload:
+        """Make its parts a file."""
+        return uploads.complete(upload_id, body, owner_of(request))
+
+    @app.post("/v1/uploads/{upload_id}/cancel", tags=["files"], responses=_WRONG)
+    def cancel_upload(request: Request, upload_id: str) -> Upload:
+        """Forget it."""
+        return uploads.cancel(upload_id, owner_of(request))
+
+
 async def _only(request: Request, *known: str) -> None:
     """Raise `Fault` for a field of a form that is not known: a misspelt one must not pass silently."""
     for name in await request.form():
         if name not in known:
+            if name.partition("[")[0] in _NOT_OFFERED:
+                raise unsupported(name[:80], name[:80])
             hint = nearest(name, known, 1)
             words = f"Unrecognized request argument supplied: {name[:80]}"
             raise Fault(400, f"{words}. {hint}" if hint else words, param=name[:80], code="unknown_parameter")

@@ -48,7 +48,6 @@ class Registry:
         self._slots, self._beside = slots, beside
         self._fetch = fetch
         self.lookups = Lookups(self._fetch_unknown)
-        self._shelves: dict[str, Shelf] = {}
         self.meter: Meter | None = None
         self.closing = False
         self._bases: dict[str, Base] = {}
@@ -65,11 +64,10 @@ class Registry:
         self, loaded: Served, engine: TextEngine, *, name: str | None = None, answer_limit: int = 2**31
     ) -> Base:
         """Serve a loaded model; its chat template is its own, or the documented plain one."""
-        base = served_base(loaded, engine, name, answer_limit)
+        base = served_base(loaded, engine, Shelf(engine, self._slots, self._beside), name, answer_limit)
         with self._lock:
             self._free(base.name)
             self._bases[base.name] = base
-            self._shelves[base.name] = Shelf(engine, self._slots, self._beside)
         return base
 
     def replace_base(self, name: str, loaded: Served, engine: TextEngine) -> list[str]:
@@ -79,14 +77,14 @@ class Registry:
         """
         if name not in self._bases:
             raise NotFound(f"there is no model {name!r} here", hint=nearest(name, self._bases) or None)
-        made = served_base(loaded, engine, name, self._bases[name].answer_limit)
         shelf = Shelf(engine, self._slots, self._beside)
+        made = served_base(loaded, engine, shelf, name, self._bases[name].answer_limit)
         with self._lock:
             mine = [adapter for adapter in self._adapters.values() if adapter.base == name]
-            before = self._shelves[name]
+            before = self._bases[name].shelf
         carried = {adapter.name: adapter for adapter in mine if self._carry(adapter, before, shelf, made)}
         with self._lock:
-            old, self._bases[name], self._shelves[name] = self._bases[name], made, shelf
+            old, self._bases[name] = self._bases[name], made
             # Also those that were loaded, or loaded anew, in the meantime.
             gone = [each.name for each in self._adapters.values() if each.base == name and not _same(each, carried)]
             for each in gone:
@@ -132,7 +130,7 @@ class Registry:
             before = self._adapters.get(name) if replace else None
             if before is None:
                 self._free(name)
-            shelf = self._shelves[found.name]
+            shelf = found.shelf
             # Disk and engine take their time, which nobody may wait for who holds the lock.
             shelf.add(name, weights, _reader(weights.folder))
             made = ServedAdapter(
@@ -145,11 +143,11 @@ class Registry:
                 int(time.time()),
             )
             with self._lock:
-                if self._shelves[found.name] is not shelf:
+                if self._bases[found.name] is not found:
                     raise Unavailable(f"{found.name} was replaced meanwhile", hint="Load the adapter again.")
                 self._adapters[name] = made
             if before is not None and before.base != found.name:
-                self._shelves[before.base].remove(name)
+                self._bases[before.base].shelf.remove(name)
         return made
 
     def remove_adapter(self, name: str) -> None:
@@ -158,8 +156,8 @@ class Registry:
             with self._lock:
                 if name not in self._adapters:
                     raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
-                adapter = self._adapters.pop(name)
-            self._shelves[adapter.base].remove(name)
+                shelf = self._bases[self._adapters.pop(name).base].shelf
+            shelf.remove(name)
 
     @contextmanager
     def _changes(self, name: str) -> Iterator[None]:
@@ -184,17 +182,17 @@ class Registry:
 
     def shelf(self, base: str) -> Shelf:
         """Which adapters of a base are in memory."""
-        return self._shelves[base]
+        return self._bases[base].shelf
 
     def hold(self, target: Target) -> None:
         """Have the adapters of a request in memory until `release`."""
         if target.adapters:
-            self._shelves[target.base.name].hold(adapter.name for adapter in target.adapters)
+            target.base.shelf.hold(adapter.name for adapter in target.adapters)
 
     def release(self, target: Target) -> None:
         """Let them go: what runs keeps what it needs."""
         if target.adapters:
-            self._shelves[target.base.name].release(adapter.name for adapter in target.adapters)
+            target.base.shelf.release(adapter.name for adapter in target.adapters)
 
     def base_of(self, name: str) -> Base | None:
         """The base that a model's or adapter's own name leads to; None for other spellings."""

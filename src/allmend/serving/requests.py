@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from allmend.serving.lists import Metadata
 from allmend.serving.searching import FileSearchTool, SearchCall, SearchedPassage, call_of
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -201,7 +202,7 @@ class ChatRequest(Common):
     web_search_options: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     """Accepted; not used."""
     store: bool | None = None
     """Accepted; nothing is stored."""

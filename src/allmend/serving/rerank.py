@@ -12,6 +12,7 @@ from allmend.serving import embeddings, services
 from allmend.serving.answering import new_id
 from allmend.serving.charge import AT_ONCE, charged
 from allmend.serving.embeddings import vectors_of
+from allmend.serving.faults import Fault
 from allmend.serving.registry import Registry
 from allmend.serving.services import Service
 
@@ -20,11 +21,11 @@ _MOST = 1000
 
 
 class Document(BaseModel):
-    """A document as an object."""
+    """A document as an object; fields beside the text are given back."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
-    text: str
+    text: str | None = None
 
 
 class RerankRequest(BaseModel):
@@ -39,8 +40,18 @@ class RerankRequest(BaseModel):
     """Give back so many; all by default."""
     return_documents: bool | None = None
     """Give the documents back too."""
+    rank_fields: Annotated[list[Annotated[str, Field(max_length=256)]], Field(min_length=1, max_length=64)] | None = (
+        None
+    )
+    """Fields of the documents to read, in this order; `text` when not given."""
     max_tokens_per_doc: int | None = None
     """Accepted; a model reads as much as it can."""
+    max_chunks_per_doc: int | None = None
+    """Accepted; a document is read once, from its beginning."""
+    truncation: Literal[True] | None = None
+    """Accepted; what is too long is cut."""
+    priority: int | None = None
+    """Accepted; the key's own counts."""
     user: str | None = None
     """Accepted; not used."""
 
@@ -83,7 +94,7 @@ class RerankAnswer(BaseModel):
 async def answer(request: Request, body: RerankRequest, registry: Registry) -> RerankAnswer:
     """Rank."""
     service = services.find(registry, body.model, "rank", "embed")
-    texts = [item if isinstance(item, str) else item.text for item in body.documents]
+    texts = [_text(item, place, body.rank_fields) for place, item in enumerate(body.documents)]
     method: Literal["cross-encoder", "cosine"] = "cross-encoder" if service.kind == "rank" else "cosine"
     # A token has a byte at least, and no model reads more than fits.
     most = sum(min(len(f"{body.query}{text}".encode()) + 8, service.limit) for text in texts)
@@ -101,7 +112,7 @@ async def answer(request: Request, body: RerankRequest, registry: Registry) -> R
         RerankResult(
             index=index,
             relevance_score=scores[index],
-            document=Document(text=texts[index]) if body.return_documents else None,
+            document=_shown(body.documents[index]) if body.return_documents else None,
         )
         for index in best
     ]
@@ -112,6 +123,24 @@ async def answer(request: Request, body: RerankRequest, registry: Registry) -> R
         usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
         allmend=RerankSource(method=method, model_digest=service.digest),
     )
+
+
+def _text(document: str | Document, place: int, fields: list[str] | None) -> str:
+    if isinstance(document, str):
+        return document
+    values = document.model_dump(exclude_none=True)
+    if fields is None:
+        read = [values.get("text")]
+    else:
+        read = [values[field] for field in fields if field in values]
+    if not read or not all(isinstance(value, str) for value in read):
+        words = f"documents[{place}] has no text to read in {', '.join(fields or ['text'])}."
+        raise Fault(400, words, param="documents", code="invalid_value")
+    return "\n".join(map(str, read))
+
+
+def _shown(document: str | Document) -> Document:
+    return Document(text=document) if isinstance(document, str) else document
 
 
 async def _cosines(service: Service, query: str, texts: list[str]) -> tuple[list[float], int]:

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from allmend.engines.text import Usage
 from allmend.serving import answering, chat, faults, streams
+from allmend.serving.citations import Citations
 from allmend.serving.faults import Fault, unsupported
 from allmend.serving.file_search import searched
 from allmend.serving.registry import Registry
@@ -136,17 +137,26 @@ class _Made:
         self._id, self._created = answering.new_id("resp")
         self._message = f"msg_{uuid.uuid4().hex}"
         self._number = -1
+        self._told = 0
         self._opened = False
         self._searched = prepared.body.searched
+        asked = body.text.format if body.text else None
+        # Brackets of JSON cite nothing.
+        plain = self._searched is not None and (asked is None or asked.type == "text")
+        self._citations = Citations((self._searched.results if plain and self._searched else None) or ())
 
     def finished(self, said: str, calls: list[ToolCall], whole: bool, usage: Usage | None) -> Response:
         """The response at its end."""
+        if not self._opened:
+            self._citations.feed(said)
+        self._citations.finish()
         status: Any = "completed" if whole else "incomplete"
         output: list[OutputMessage | OutputCall | SearchCall] = []
         if self._searched is not None:
             output.append(self._shown(self._searched))
         if said or not calls or self._opened:
-            output.append(OutputMessage(id=self._message, status=status, content=[OutputText(text=said)]))
+            text = OutputText(text=said, annotations=self._citations.given)
+            output.append(OutputMessage(id=self._message, status=status, content=[text]))
         output.extend(self._call(call, status) for call in calls)
         made = self._response(status, output)
         made.incomplete_details = None if whole else Incomplete()
@@ -182,10 +192,15 @@ class _Made:
                         yield event
                 if shown:
                     yield self._event("response.output_text.delta", **self._place(), delta=shown, logprobs=[])
+                    self._citations.feed(shown)
+                    for event in self._cited():
+                        yield event
             text = said
             if piece.finish is None:
                 continue
             final = self.finished(said, calls, piece.finish == "stop", piece.usage)
+            for event in self._cited():
+                yield event
             for number, item in enumerate(final.output):
                 if isinstance(item, SearchCall):
                     continue
@@ -221,6 +236,19 @@ class _Made:
         return [
             self._event("response.output_item.added", output_index=self._first, item=empty),
             self._event("response.content_part.added", **self._place(), part=OutputText(text="").model_dump()),
+        ]
+
+    def _cited(self) -> list[dict[str, Any]]:
+        """Events for the citations that were not told yet."""
+        told, self._told = self._told, len(self._citations.given)
+        return [
+            self._event(
+                "response.output_text.annotation.added",
+                **self._place(),
+                annotation_index=number,
+                annotation=self._citations.given[number].model_dump(),
+            )
+            for number in range(told, self._told)
         ]
 
     def _close(self, number: int, item: OutputMessage | OutputCall) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from allmend.serving.citations import FileCitation
+from allmend.serving.lists import Metadata
 from allmend.serving.requests import FunctionName, LoraUse, Probability
 from allmend.serving.responses import Provenance
 from allmend.serving.searching import FileSearchTool, SearchCall
@@ -105,7 +107,7 @@ class ResponseRequest(_Body):
     """Adapters to apply to the model named."""
     store: bool | None = None
     """Accepted; nothing is stored."""
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     """Given back."""
     truncation: Literal["auto", "disabled"] | None = None
     """Accepted; a prompt that does not fit is refused."""
@@ -130,7 +132,7 @@ class OutputText(BaseModel):
 
     type: Literal["output_text"] = "output_text"
     text: str
-    annotations: list[Any] = []
+    annotations: list[FileCitation] = []
     logprobs: list[Any] = []
 
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from allmend.documents.asking import WEIGHTS
+
 
 class Hybrid(BaseModel):
-    """How much each of the two orders counts."""
+    """How much meaning and words count, beside each other: the larger one counts whole."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -32,15 +34,20 @@ class Ranking(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     ranker: Literal["auto", "none", "default-2024-11-15"] | None = None
+    """`none`: by meaning alone, so that a score is the cosine; the others mean the same."""
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Passages of a lower score are left out."""
     hybrid_search: Hybrid | None = None
-    """How much meaning and words count; alike when not given."""
+    """How much meaning and words count; words half as much when not given."""
 
     @property
     def weights(self) -> tuple[float, float]:
-        """Of meaning and of words."""
+        """Of meaning and of words, each of 0 to 1; meaning alone with the ranker `none`."""
         found = self.hybrid_search
-        return (found.embedding_weight, found.text_weight) if found is not None else (1.0, 1.0)
+        if found is None:
+            return (1.0, 0.0) if self.ranker == "none" else WEIGHTS
+        whole = max(found.embedding_weight, found.text_weight)
+        return found.embedding_weight / whole, found.text_weight / whole
 
 
 class FileSearchTool(BaseModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from allmend.serving.lists import Metadata
 from allmend.serving.searching import Ranking
 
 MOST_RESULTS = 50
@@ -13,10 +14,10 @@ MOST_RESULTS = 50
 MOST_TOGETHER = 500
 """Files of one request."""
 
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+Attributes = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)] | float | bool],
+    Field(max_length=16),
 ]
-Attributes = Annotated[dict[Annotated[str, Field(max_length=64)], str | float | bool], Field(max_length=16)]
 
 
 class _Body(BaseModel):
@@ -187,7 +188,7 @@ class Hit(BaseModel):
     file_id: str
     filename: str
     score: float
-    """1 where meaning and words both put it first."""
+    """0 to 1: how near it is in meaning (the cosine), raised by the words that it shares with the question."""
     attributes: dict[str, Any]
     content: list[TextContent]
 

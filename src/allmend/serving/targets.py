@@ -12,6 +12,7 @@ from allmend.engines.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from allmend.nouns.model import Model
+    from allmend.serving.shelf import Shelf
 
 _PLAIN_STOPS = ("\nUser:", "\nSystem:", "\nResult:", "\nAssistant:")
 """Beginnings of a turn in the plain template. The names of its roles are held equal to it by a test."""
@@ -39,6 +40,8 @@ class Base:
     token_bytes: TokenBytes = field(repr=False)
     answer_limit: int
     """Most tokens of a chat answer whose request names no limit."""
+    shelf: Shelf = field(repr=False, compare=False)
+    """Which of its adapters are in memory: of this very model, also once another answers under its name."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Target:
         return "+".join(words) or None
 
 
-def served_base(loaded: Served, engine: TextEngine, name: str | None, answer_limit: int) -> Base:
+def served_base(loaded: Served, engine: TextEngine, shelf: Shelf, name: str | None, answer_limit: int) -> Base:
     """A loaded model as it is served: under its own name where none is given."""
     about = loaded.about
     template = Template("model", loaded.template) if loaded.template else of_tokenizer(loaded.tokenizer)
@@ -101,4 +104,5 @@ def served_base(loaded: Served, engine: TextEngine, name: str | None, answer_lim
         int(time.time()),
         TokenBytes(loaded.tokenizer),
         answer_limit,
+        shelf,
     )

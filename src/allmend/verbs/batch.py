@@ -61,11 +61,12 @@ def batch(
     work = _Batch(prepared, permissions, names, tell or (lambda line: None))
     try:
         with ThreadPoolExecutor(at_once, thread_name_prefix="row") as pool:
-            for done in [pool.submit(work.row, row) for row in rows]:
-                done.result()
-    except KeyboardInterrupt:
-        work.stop()
-        raise
+            try:
+                for done in [pool.submit(work.row, row) for row in rows]:
+                    done.result()
+            except KeyboardInterrupt:
+                work.stop()  # Before the pool is left, which waits for every row.
+                raise
     finally:
         work.write()
     return work.result

@@ -52,6 +52,9 @@ class ServeSettings(Settings):
     insecure: bool = False
     """Listen for others without TLS: for a server behind something that encrypts."""
 
+    origin: tuple[str, ...] = ()
+    """Address of a web page whose scripts may call, like https://app.example.org; * for all. Repeatable."""
+
     isolate: bool | None = None
     """Compute in a process of its own, which is started again when it crashes; done with --with-keys when not given."""
 
@@ -133,6 +136,7 @@ def serve(
     tls_cert: str | None = None,
     tls_key: str | None = None,
     insecure: bool = False,
+    origin: Sequence[str] = (),
     isolate: bool | None = None,
     hung_after: float | str = 300.0,
     queue: int = 1024,
@@ -183,7 +187,7 @@ def start(
     if not names:
         raise UsageError("name at least one model", hint="Try: allmend serve gemma-3-270m")
     key = settings.api_key or os.environ.get(KEY_VARIABLE) or None
-    from allmend.serving import adapter_refs, server
+    from allmend.serving import adapter_refs, edges, server
     from allmend.serving.app import create_app
     from allmend.serving.more import Kept
     from allmend.verbs.serve_engine import load_text
@@ -194,6 +198,7 @@ def start(
     tls = server.tls_options(settings.tls_cert, settings.tls_key)
     has_key = settings.with_keys or key is not None
     server.check_exposure(settings.host, key=has_key, tls=bool(tls), insecure=settings.insecure)
+    origins = edges.origins(settings.origin, has_key=has_key)
     fallbacks = [adapter_refs.split_fallback(text) for text in settings.fallback]
     wanted = [adapter_refs.split(text) for text in settings.adapter]
     with ExitStack() as undo:
@@ -223,6 +228,7 @@ def start(
             log=settings.log,
             load=load,
             kept=Kept(norms=rules, indexes=indexes, seconds=settings.keep),
+            origins=origins,
         )
         running = server.Server(app, registry, listening, settings.host, desk=desk, **tls).start()
         undo.pop_all()

@@ -129,7 +129,7 @@ def test_a_shard_that_lies_is_refused_and_nothing_of_it_kept(tmp_path, serve):
     digest = hashlib.sha256(data).digest()
     head = {"Authorization": f"Bearer {cas.tokens.mint('r', 'write')[0]}"}
     name, size = hashes.text(xorb), len(data)
-    with httpx.Client(base_url=cas.url, headers=head) as client:
+    with httpx.Client(base_url=cas.url, headers=head, timeout=120) as client:
         wrong = client.post(f"/v1/xorbs/default/{hashes.text(noise(32))}", content=packed)
         assert wrong.status_code == 400 and "name" in wrong.json()["error"]
         assert client.post("/v1/shards", content=shard_of(xorb, pairs, digest)).status_code == 400  # no xorb yet
@@ -166,7 +166,7 @@ def test_damaged_bodies_never_break_the_server_or_get_in(tmp_path, serve):
     }
     draw = random.Random(7)
     head = {"Authorization": f"Bearer {cas.tokens.mint('r', 'write')[0]}"}
-    with httpx.Client(base_url=cas.url, headers=head) as client:
+    with httpx.Client(base_url=cas.url, headers=head, timeout=120) as client:
         for path, body in whole.items():
             for _ in range(60):
                 damaged = bytearray(body)
@@ -185,7 +185,7 @@ def test_tokens_allow_what_they_say_and_no_more(tmp_path, serve):
     cas = serve(store)
     xorb, packed, _ = xorb_of(b"secret" * 1000)
     name = hashes.text(xorb)
-    with httpx.Client(base_url=cas.url) as client:
+    with httpx.Client(base_url=cas.url, timeout=120) as client:
 
         def ask(method: str, path: str, token: str | None, **more) -> int:
             head = {"Authorization": f"Bearer {token}"} if token else {}
@@ -240,7 +240,7 @@ def test_the_hub_may_refuse_files_and_hide_them(tmp_path, serve):
     stored = asyncio.run(store.put_small(b"hidden"))
     cas = serve(store, visible=visible)
     head = {"Authorization": f"Bearer {cas.tokens.mint('r', 'read')[0]}"}
-    assert httpx.get(f"{cas.url}/v1/reconstructions/{stored.xet}", headers=head).status_code == 404
+    assert httpx.get(f"{cas.url}/v1/reconstructions/{stored.xet}", headers=head, timeout=120).status_code == 404
     with pytest.raises(Refused):
         cas.tokens.verify("nonsense")
 

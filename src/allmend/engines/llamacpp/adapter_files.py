@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +20,8 @@ _PREFIX = "allmend-lora-"
 class AdapterFiles:
     """The files; each is kept as long as it has a name or a request that uses it.
 
-    Nothing here locks: whoever calls holds the lock of the server that reads the files.
+    Whoever calls anything but `take` holds the lock of the server that reads the files. That can take as long as a
+    model takes to load, for which no request's event loop may wait.
 
     Attributes:
         folder: where they lie; it goes with `close`.
@@ -41,35 +43,41 @@ class AdapterFiles:
         self._users: Counter[Path] = Counter()
         """Requests that were taken and need a file."""
         self._made = 0
+        self._counting = threading.Lock()
+        """Held for moments only. Taken last."""
 
     def put(self, name: str, weights: AdapterWeights) -> None:
         """Write an adapter; raises `InputError` where llama.cpp cannot apply it."""
         self._made += 1
         target = self.folder / f"{self._made}.gguf"
         lora_file.write(weights, self._about, target)
-        before = self.by_name.get(name)
-        self.by_name[name] = target
-        self._clear(before)
+        with self._counting:
+            before = self.by_name.get(name)
+            self.by_name[name] = target
+            self._clear(before)
 
     def remove(self, name: str) -> None:
         """Forget a name; raises `NotFound` where there is none."""
-        self._check(name)
-        self._clear(self.by_name.pop(name))
+        with self._counting:
+            self._check(name)
+            self._clear(self.by_name.pop(name))
 
     def take(self, names: Iterable[str]) -> dict[str, Path]:
         """The files of these adapters, kept until `give_back`: one that is removed serves those who asked before."""
         names = list(names)
-        for name in names:
-            self._check(name)
-        files = {name: self.by_name[name] for name in names}
-        self._users.update(files.values())
-        return files
+        with self._counting:
+            for name in names:
+                self._check(name)
+            files = {name: self.by_name[name] for name in names}
+            self._users.update(files.values())
+            return files
 
     def give_back(self, files: dict[str, Path]) -> None:
         """A request that took these has ended."""
-        self._users.subtract(files.values())
-        for file in files.values():
-            self._clear(file)
+        with self._counting:
+            self._users.subtract(files.values())
+            for file in files.values():
+                self._clear(file)
 
     def close(self) -> None:
         """Delete all."""

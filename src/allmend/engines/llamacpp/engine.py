@@ -7,6 +7,7 @@ asked with. Its adapters are named when it starts, so another adapter starts it 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,8 @@ class LlamaCppEngine:
         self._server = Server(xllamacpp, path, self._files, context=context, parallel=parallel, threads=threads)
         self._taken = 0
         self._closing = False
+        self._door = threading.Lock()
+        """Held for moments only: the event loop takes it."""
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="allmend-llamacpp")
 
     @property
@@ -94,11 +97,13 @@ class LlamaCppEngine:
             raise UsageError("the llamacpp engine does not score prompts", hint="Serve with --engine torch.")
         if sampling.max_tokens == 0:
             raise UsageError("the llamacpp engine generates one token at least")
-        with self._server.change:
+        ticket = LlamaCppTicket()
+        with self._door:
+            if self._closing:
+                raise Unavailable("the engine is closed")
             files = self._files.take(use.name for use in request.adapters)
             self._taken += 1
-        ticket = LlamaCppTicket()
-        self._pool.submit(self._run, request, sink, ticket, files)
+            self._pool.submit(self._run, request, sink, ticket, files)
         return ticket
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -117,7 +122,8 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """Stop; what still runs ends as `cancelled`."""
-        self._closing = True
+        with self._door:
+            self._closing = True
         self._pool.shutdown(wait=True)
         self._server.close()
         self._files.close()
@@ -135,6 +141,7 @@ class LlamaCppEngine:
             words = (str(error).splitlines() or [""])[0][:300]
             failure = f"the model failed: {type(error).__name__}: {words}"
         with self._server.change:
-            self._taken -= 1
             self._files.give_back(files)
+        with self._door:
+            self._taken -= 1
         answer.end(failure)

@@ -79,6 +79,8 @@ class TorchTextEngine:
         self.steps = self.step_tokens = 0
         self._work = threading.Event()
         self._closing = False
+        self._door = threading.Lock()
+        """Held where something is put into the inbox, and where it is closed: nothing is left lying there."""
         self._thread = threading.Thread(target=self._loop, name="allmend-text-engine", daemon=True)
         self._thread.start()
 
@@ -156,8 +158,7 @@ class TorchTextEngine:
             wake=self._work.set,
             constraint=self._constraints(request.sampling.grammar) if request.sampling.grammar else None,
         )
-        self._inbox.put(sequence)
-        self._work.set()
+        self._take(sequence)
         return sequence
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -184,8 +185,9 @@ class TorchTextEngine:
 
     def close(self) -> None:
         """Stop; what still runs ends as `cancelled`. The model is left without hooks."""
-        if not self._closing:
-            self._closing = True
+        with self._door:
+            first, self._closing = not self._closing, True
+        if first:
             self._work.set()
             self._thread.join()
             self._hooks.remove()
@@ -205,9 +207,16 @@ class TorchTextEngine:
             except BaseException as error:
                 answer.set_exception(error)
 
-        self._inbox.put(run)
-        self._work.set()
+        self._take(run)
         return answer.result()
+
+    def _take(self, item: Sequence | Callable[[], None]) -> None:
+        """Give something to the engine's thread; raises `Unavailable` where that ends."""
+        with self._door:
+            if self._closing:
+                raise Unavailable("the engine is closed")
+            self._inbox.put(item)
+        self._work.set()
 
     @torch.inference_mode()
     def _loop(self) -> None:
@@ -223,7 +232,8 @@ class TorchTextEngine:
                     self._work.wait()
         finally:
             # Also after a bug of our own: nobody is left waiting for an answer that will not come.
-            self._closing = True
+            with self._door:
+                self._closing = True
             self._end_all()
 
     def _end_all(self) -> None:

@@ -120,7 +120,11 @@ class VllmEngine:
 
             number, folder = self._known(request.adapters[0].name)
             lora = LoRARequest(f"{request.adapters[0].name}#{number}", number, str(folder))
-        task = asyncio.run_coroutine_threadsafe(self._run(request, sink, room, lora), self._loop)
+        # Whoever has it tells the end: what is cancelled before it has begun never runs, and would tell nobody.
+        teller = threading.Lock()
+        task = asyncio.run_coroutine_threadsafe(self._run(request, sink, room, lora, teller), self._loop)
+        last = Piece(finish="cancelled", usage=Usage(len(request.prompt), 0))
+        task.add_done_callback(lambda _: sink(last) if teller.acquire(blocking=False) else None)
         return _Ticket(task)
 
     def generate(self, requests: Tokens[TextRequest]) -> Iterator[tuple[int, Piece]]:
@@ -150,7 +154,9 @@ class VllmEngine:
             raise NotFound(f"there is no adapter {name!r}", hint=nearest(name, self._adapters) or None)
         return self._adapters[name]
 
-    async def _run(self, request: TextRequest, sink: Sink, room: int, lora: Any) -> None:
+    async def _run(self, request: TextRequest, sink: Sink, room: int, lora: Any, teller: threading.Lock) -> None:
+        if not teller.acquire(blocking=False):
+            return
         sampling, count, written = request.sampling, 0, 0
         finish: Finish = "stop"
         error = None
