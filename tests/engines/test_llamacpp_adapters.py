@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from allmend.adapters import AdapterWeights
 from allmend.adapters.config import LoraConfig
 from allmend.engines.llamacpp.adapter_files import AdapterFiles
 from allmend.engines.llamacpp.engine import LlamaCppEngine
-from allmend.engines.text import AdapterUse, Sampling, TextRequest
+from allmend.engines.text import AdapterUse, Piece, Sampling, TextRequest
 from allmend.errors import InputError
 from allmend.releases.gguf import model as gguf_model
 from allmend.releases.gguf import tokens
@@ -84,6 +85,25 @@ def test_a_file_that_llamacpp_refuses_costs_nobody_else_an_answer(engine: LlamaC
     engine.remove_adapter("broken")
     engine.add_adapter("broken", adapter(1))
     assert said(engine, "broken") == a
+
+
+def test_what_llamacpp_refuses_and_what_cannot_be_told_is_no_answer(
+    engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert said(engine)[0] is None
+    monkeypatch.setattr(engine, "_context", 10_000)
+    (refused,) = engine.complete([TextRequest((5,) * 5000, GREEDY)])
+    assert refused.finish == "error" and "context" in str(refused.error)
+    last: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+
+    def sink(piece: Piece) -> None:
+        if piece.finish is None:
+            raise OSError("nobody listens")
+        last.put(piece)
+
+    engine.submit(TextRequest((5, 9, 2), GREEDY), sink)
+    piece = last.get(timeout=120)
+    assert piece.finish == "error" and "nobody listens" in str(piece.error)
 
 
 def test_files_of_adapters_that_are_gone_are_deleted(engine: LlamaCppEngine) -> None:

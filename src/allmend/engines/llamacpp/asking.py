@@ -70,15 +70,26 @@ class Answer:
         self._drop_space = request.sampling.drop_space
         self._count = self._written = 0
         self._finish: Finish | None = None
+        self._failed: str | None = None
         self._cached = 0
 
     def take(self, chunk: Any) -> bool:
-        """One chunk; true ends the request."""
+        """One chunk; true ends the request. It raises nothing: xllamacpp drops what its callback raises."""
+        try:
+            return self._take(chunk)
+        except Exception as error:
+            self._failed = f"the model failed: {type(error).__name__}: {error}"[:300]
+            return True
+
+    def _take(self, chunk: Any) -> bool:
         if self._ticket.cancelled or self._closing():
             self._finish = "cancelled"
             return True
         if not isinstance(chunk, dict) or "error" in chunk:
-            raise RuntimeError(str(chunk.get("error") if isinstance(chunk, dict) else chunk)[:300])
+            why = chunk.get("error") if isinstance(chunk, dict) else chunk
+            words = why.get("message", why) if isinstance(why, dict) else why
+            self._failed = f"the model failed: {words}"[:300]
+            return True
         usage = chunk.get("usage") or {}
         self._cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", self._cached)
         for choice in chunk.get("choices", ()):
@@ -100,6 +111,7 @@ class Answer:
 
     def end(self, error: str | None = None) -> None:
         """The last piece."""
+        error = error or self._failed
         finish: Finish = "error" if error else self._finish or "stop"
         held = self._stops.flush() if finish in ("stop", "length") else ""
         usage = Usage(len(self._request.prompt), self._count, self._cached)
