@@ -8,6 +8,7 @@ import itertools
 import os
 import queue
 import signal
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -117,7 +118,7 @@ def test_what_was_refused_once_is_told_to_many_without_growing(engine: ApartEngi
     assert len(depths) == 1
 
 
-@pytest.mark.parametrize("engine", [3.0], indirect=True)
+@pytest.mark.parametrize("engine", [10.0], indirect=True)
 def test_an_engine_that_stays_in_a_step_is_started_again(engine: ApartEngine) -> None:
     """Its process still tells how it is: that nothing goes on."""
     before = engine.pid
@@ -150,6 +151,34 @@ def test_who_waits_for_work_is_left_alone_and_who_says_nothing_is_not() -> None:
     early = Patience(5)
     assert not any(early.passed(1.0) for _ in range(59)) and early.passed(1.0)  # It has not begun to speak.
     assert not any(silent[:-1]) and silent[-1] == "it has not been heard of for 300 s"
+
+
+def test_who_works_may_be_silent_while_it_is_built_and_where_it_counts_no_steps() -> None:
+    done = 0
+    patience = Patience(5, lambda: done)
+    for _ in range(1000):  # It reads modules, and holds the interpreter.
+        done += 8
+        assert patience.passed(1.0) is None
+    patience.built()
+    patience.heard(Beat(1, busy=True, counted=False))
+    for _ in range(1000):  # It reads a model.
+        done += 8
+        assert patience.passed(1.0) is None
+    stopped = [patience.passed(1.0) for _ in range(10)]
+    assert any(stopped) and not any(stopped[:4])
+    patience.heard(Beat(1))
+    for _ in range(4):
+        done += 100
+        assert patience.passed(1.0) is None
+    assert patience.passed(1.0)  # One that counts its steps and holds the interpreter for so long hangs.
+
+
+def test_work_of_a_process_is_seen_from_outside() -> None:
+    before = pulse.work(os.getpid())
+    wait_until(lambda: pulse.work(os.getpid()) > before)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert pulse.work(ended.pid) == 0
 
 
 def test_time_in_which_the_server_did_not_look_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

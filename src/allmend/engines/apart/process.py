@@ -9,7 +9,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from allmend.engines.apart.pulse import Watch
+from allmend.engines.apart.pulse import Watch, work
 from allmend.engines.apart.wire import Answer, Build, Ready
 from allmend.errors import Unavailable
 
@@ -48,7 +48,7 @@ class EngineProcess:
             os.close(told)
         self.connection = Connection(ours.detach())
         self._build = build
-        Watch(heard, limit, self._kill)
+        self._watch = Watch(heard, limit, self._kill, lambda: work(self.pid))
 
     def get_ready(self) -> Ready:
         """What the engine tells of itself, once it is built.
@@ -72,6 +72,7 @@ class EngineProcess:
             self._process.wait()
             raise message.error or Unavailable("the engine's process did not start")
         assert isinstance(message, Ready)
+        self._watch.built()
         return message
 
     @property

@@ -5,6 +5,9 @@ be waited for without end. So a thread of it tells once a second how far the eng
 something to come on with. Two things mean that it hangs: nothing is heard at all, or something is to be done and the
 engine stays in the same step.
 
+Native code may hold the interpreter as long as it works, and nothing can be told meanwhile: while modules are read and
+the engine is built, and where llama.cpp reads a file. There the system is asked whether the process works.
+
 Time is counted by the looks that the server had: where the whole machine slept, or the server itself was stopped,
 nothing is counted, since the process had no chance to say anything either.
 """
@@ -16,8 +19,9 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 _TOKEN_SECONDS = 1.0
 """Seconds that a step may take longer for each token that it computes."""
@@ -25,7 +29,10 @@ _EVERY = 1.0
 """Seconds between beats at most."""
 _FIRST = 60.0
 """Seconds at least in which the first one comes: the interpreter and what it reads are on a disk that may be slow."""
-_FORM = struct.Struct("<QI?")
+_WORK = 5
+"""Units of `work` in each second with which a silent process gets on. Each of its threads that waits for the
+interpreter looks for it all the time, which is a third of a unit."""
+_FORM = struct.Struct("<QIB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,36 @@ class Beat:
     """Tokens that the step computes in which it is."""
     busy: bool = False
     """Whether something is to be done."""
+    counted: bool = True
+    """Whether its engine counts steps. Another one gets on as long as it works, also where it cannot say so."""
+
+    def packed(self) -> bytes:
+        """As it is written into the pipe."""
+        return _FORM.pack(self.progress % 2**64, self.tokens % 2**32, self.busy + 2 * self.counted)
+
+    @classmethod
+    def all_in(cls, said: bytes) -> Iterator[Beat]:
+        """Those that were written one after the other."""
+        for progress, tokens, flags in _FORM.iter_unpack(said[: len(said) // _FORM.size * _FORM.size]):
+            yield cls(progress, tokens, bool(flags & 1), bool(flags & 2))
+
+
+def work(pid: int) -> int:
+    """How much a process has done: hundredths of a second of processor time, pages and MiB read from a disk.
+
+    0 where the system does not tell.
+    """
+    try:
+        # Its name, in brackets, may hold anything.
+        values = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        done = int(values[9]) + 100 * (int(values[11]) + int(values[12])) // os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0
+    try:
+        told = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return done + int(told["read_bytes"]) // 2**20
+    except (OSError, KeyError, ValueError):
+        return done  # Not everybody may read that.
 
 
 def every(limit: float) -> float:
@@ -58,7 +95,7 @@ def beat(descriptor: int, limit: float, look: Callable[[], Beat]) -> None:
         while True:
             found = look()
             try:
-                os.write(descriptor, _FORM.pack(found.progress % 2**64, found.tokens % 2**32, found.busy))
+                os.write(descriptor, found.packed())
             except BlockingIOError:
                 pass  # The server is stopped. A later beat says all that this one would have.
             except OSError:
@@ -73,16 +110,24 @@ class Patience:
 
     Args:
         limit: seconds without a sign of life after which it is taken for hung.
+        done: `work` of the process.
     """
 
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
+    def __init__(self, limit: float, done: Callable[[], int] = lambda: 0) -> None:
+        self._limit, self._done = limit, done
         self._silent = self._still = 0.0
         self._last: Beat | None = None
+        self._built = False
+        self._before: int | None = None
+        """`done` when it was heard last."""
+
+    def built(self) -> None:
+        """Its engine is built."""
+        self._built, self._silent = True, 0.0
 
     def heard(self, beat: Beat) -> None:
         """It has told this."""
-        self._silent = 0.0
+        self._silent, self._before = 0.0, None
         if self._last is None or beat.progress != self._last.progress or not beat.busy:
             self._still = 0.0
         self._last = beat
@@ -90,13 +135,24 @@ class Patience:
     def passed(self, seconds: float) -> str | None:
         """So much time went by; what is wrong with it, once it is taken for hung."""
         self._silent += seconds
-        if self._silent >= (max(self._limit, _FIRST) if self._last is None else self._limit):
-            return f"it has not been heard of for {self._silent:.0f} s"
-        if self._last is not None and self._last.busy:
-            self._still += seconds
-            if self._still >= self._limit + _TOKEN_SECONDS * self._last.tokens:
+        self._still += seconds
+        last = self._last
+        by_work = not self._built or (last is not None and not last.counted)
+        if by_work and self._before is None:
+            self._before = self._done()
+        if self._silent >= (self._limit if self._built else max(self._limit, _FIRST)):
+            if not (by_work and self._has_worked()):
+                return f"it has not been heard of for {self._silent:.0f} s"
+            self._silent = self._still = 0.0
+        # Of one that gets on by its work nothing is known as long as it is silent, for which there is the limit above.
+        if last is not None and last.busy and (last.counted or self._silent <= seconds):
+            if self._still >= self._limit + _TOKEN_SECONDS * last.tokens:
                 return f"it has been in one step for {self._still:.0f} s"
         return None
+
+    def _has_worked(self) -> bool:
+        before, self._before = self._before or 0, self._done()
+        return self._before - before >= _WORK * self._silent
 
 
 class Watch:
@@ -106,11 +162,19 @@ class Watch:
         descriptor: the pipe's end; it is this watch's from now on.
         limit: seconds; 0 never finds that it hangs.
         hung: told once, with why.
+        done: `work` of the process.
     """
 
-    def __init__(self, descriptor: int, limit: float, hung: Callable[[str], None]) -> None:
-        self._descriptor, self._limit, self._hung = descriptor, limit, hung
+    def __init__(
+        self, descriptor: int, limit: float, hung: Callable[[str], None], done: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._descriptor, self._limit, self._hung, self._done = descriptor, limit, hung, done
+        self._built = threading.Event()
         threading.Thread(target=self._run, name="allmend-engine-watch", daemon=True).start()
+
+    def built(self) -> None:
+        """Its engine is built: from now on it is not to be silent for longer than the limit."""
+        self._built.set()
 
     def _run(self) -> None:
         try:
@@ -123,15 +187,18 @@ class Watch:
     def _listened(self) -> str | None:
         waiting = select.poll()
         waiting.register(self._descriptor, select.POLLIN)
-        tick, patience, before = every(self._limit), Patience(self._limit), time.monotonic()
+        tick, patience, before = every(self._limit), Patience(self._limit, self._done), time.monotonic()
+        is_built = False
         while True:
+            if not is_built and (is_built := self._built.is_set()):
+                patience.built()
             if waiting.poll(1000 * tick):
                 # Small and whole: what is written at once into a pipe is read so.
                 said = os.read(self._descriptor, 64 * _FORM.size)
                 if not said:
                     return None
-                for values in _FORM.iter_unpack(said[: len(said) // _FORM.size * _FORM.size]):
-                    patience.heard(Beat(*values))
+                for beat in Beat.all_in(said):
+                    patience.heard(beat)
             now = time.monotonic()
             if why := patience.passed(min(now - before, 2 * tick)):
                 return why

@@ -102,12 +102,12 @@ class _Worker:
         engine = self._engine
         if getattr(engine, "has_ended", False):
             os._exit(1)  # By a fault of its own: it would refuse all that comes. Another one does not.
-        if not any(engine.load()):
-            return Beat(self._taken, busy=self._taking)
         steps = getattr(engine, "steps", None)
+        if not any(engine.load()):
+            return Beat(self._taken, busy=self._taking, counted=steps is not None)
         if steps is None:
             # One that does not tell its steps works as long as it takes processor time; these words take some, too.
-            steps = int(1000 * time.process_time() / self._limit)
+            return Beat(int(1000 * time.process_time() / self._limit), busy=True, counted=False)
         return Beat(steps, getattr(engine, "step_tokens", 0), True)
 
     def _submit(self, message: Submit) -> None:
