@@ -229,7 +229,7 @@ def test_an_adapter_whose_files_are_gone_after_a_crash_is_told_so(
 
 
 def test_a_process_that_is_stopped_is_started_again_and_ends_with_its_server(folders: Any) -> None:
-    options: dict[str, Any] = {"dtype": "float32", "memory": "16M", "hung_after": "8s"}
+    options: dict[str, Any] = {"dtype": "float32", "memory": "16M", "hung_after": "15s"}
     with start(str(folders.base), port=0, isolate=True, **options) as server:
         engine, name = engine_of(server), server.registry.bases()[0].name
         os.kill(engine.pid, signal.SIGSTOP)
