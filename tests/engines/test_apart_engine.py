@@ -47,6 +47,10 @@ class Engine:
             return None
         if request.prompt == (5,):
             return None
+        if request.prompt == (9,):
+            self.has_ended = True  # As where its thread ends by a fault.
+            sink(Piece(finish="cancelled", usage=Usage(1, 0)))
+            return None
         if request.prompt in ((6,), (7,), (8,)):
             threading.Timer(0.2, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
             return None
@@ -125,6 +129,14 @@ def test_an_engine_that_stays_in_a_step_is_started_again(engine: ApartEngine) ->
     assert ended(engine, 4).result(timeout=120).finish == "lost"
     assert ended(engine, 8).result(timeout=120).finish == "stop"
     assert engine.restarts == 1 and engine.pid != before
+
+
+def test_what_a_failing_engine_cancels_is_lost_and_who_comes_meanwhile_waits_for_the_next(engine: ApartEngine) -> None:
+    lost, before = ended(engine, 9), engine.pid
+    wait_until(lambda: engine._failing or engine.pid != before)
+    assert ended(engine, 8).result(timeout=120).finish == "stop"
+    assert lost.result(timeout=120).finish == "lost" and engine.restarts == 1
+    assert engine._flights._suspects.count(TextRequest((9,))) == 1
 
 
 @pytest.mark.parametrize("tokens", [0, 500])

@@ -42,11 +42,13 @@ class ApartTicket:
 
     Attributes:
         accepted: done when the process has taken it; holds the error where it has not.
+        cancelled: its end was asked for.
     """
 
     def __init__(self, engine: ApartEngine, number: int) -> None:
         self._engine, self.number = engine, number
         self.accepted: Future[None] = Future()
+        self.cancelled = False
         # Who waits for it can give up; it is ended once, by the engine alone.
         self.accepted.set_running_or_notify_cancel()
 
@@ -66,7 +68,7 @@ class ApartEngine:
         self._calls: dict[int, Future[Any]] = {}
         self._adapters = Standing()
         self._up = threading.Event()
-        self._closing = False
+        self._closing = self._failing = False
         self._over = threading.Event()
         self._restarts = Restarts()
         self._process = EngineProcess(build, limit)
@@ -194,6 +196,7 @@ class ApartEngine:
         with self._lock:
             self._restarts.came_up()
             self._flights.came_up()
+            self._failing = False
             self._up.set()
 
     def _run(self) -> None:
@@ -229,6 +232,8 @@ class ApartEngine:
                 self._answered(message)
 
     def _pass_on(self, number: int, piece: Piece) -> None:
+        if piece.finish == "cancelled" and self._is_failing(number):
+            return
         if piece.finish is None:
             known = self._flights.get(number)
         else:
@@ -239,6 +244,23 @@ class ApartEngine:
             # The last piece can come before the word that the request was taken; nobody would be left to hear that.
             known.ticket.accepted.set_result(None)
         known.sink(piece)
+
+    def _is_failing(self, number: int) -> bool:
+        """Whether the engine there has cancelled what nobody else did, as its thread does that ends by a fault.
+
+        Its process is ended, and whoever it had is told that it was lost then, as one of them may be why.
+        """
+        with self._lock:
+            known = self._flights.get(number)
+            if known is None or known.ticket.cancelled or self._closing:
+                return False
+            if not self._failing:
+                self._failing = True
+                self._up.clear()
+                self._flights.went_down()
+                # It goes by itself, once it has told why.
+                threading.Thread(target=self._process.end, name="allmend-engine-end", daemon=True).start()
+            return True
 
     def _land(self, number: int, *, ended: bool) -> Flight | None:
         with self._lock:
@@ -255,6 +277,8 @@ class ApartEngine:
                 call.set_result(message.value)
             return
         known = self._flights.get(message.number)
+        if message.error is not None and self._failing:
+            return  # It refuses whatever comes; see `_is_failing`.
         if message.error is not None:
             self._land(message.number, ended=True)
         if known is None:
@@ -348,6 +372,7 @@ class ApartEngine:
             known, waits = self._flights.get(number), self._flights.waits(number)
             if known is None:
                 return
+            known.ticket.cancelled = True
             if waits:
                 self._flights.land(number)
             elif self._up.is_set():

@@ -94,9 +94,13 @@ class Flights:
         for number in waiting:
             self._send(number)
 
+    def went_down(self) -> None:
+        """The process takes nothing any more: who comes from now on waits for the next one."""
+        self._up = False
+
     def lose(self) -> list[Flight]:
         """The process is gone: take out what it had. The others wait for the next one."""
-        self._up = False
+        self.went_down()
         self._waiting = {**self._held, **self._waiting}
         self._held, self._suspect = {}, None
         lost = [self._all.pop(number) for number in list(self._all) if number not in self._waiting]

@@ -145,9 +145,10 @@ class Patience:
                 return f"it has not been heard of for {self._silent:.0f} s"
             self._silent = self._still = 0.0
         # Of one that gets on by its work nothing is known as long as it is silent, for which there is the limit above.
-        if last is not None and last.busy and (last.counted or self._silent <= seconds):
-            if self._still >= self._limit + _TOKEN_SECONDS * last.tokens:
-                return f"it has been in one step for {self._still:.0f} s"
+        if last is None or not last.busy or not (last.counted or self._silent <= seconds):
+            return None
+        if self._still >= self._limit + _TOKEN_SECONDS * last.tokens:
+            return f"it has been in one step for {self._still:.0f} s"
         return None
 
     def _has_worked(self) -> bool:
