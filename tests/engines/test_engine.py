@@ -139,6 +139,27 @@ def test_an_adapter_that_fails_in_the_step_ends_its_own_answers_alone(engine: To
     assert [each.tokens for each in others] == alone
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_of_the_device_ends_the_engine_and_memory_that_is_not_there_does_not(
+    engine: TorchTextEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: misaligned address"),
+    ]
+
+    def run(segments: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(engine._runner, "run", run)
+    (broken,) = engine.complete([TextRequest((5, 6), GREEDY)])
+    assert broken.finish == "error" and "out of memory" in str(broken.error) and not engine.has_ended
+    (gone,) = engine.complete([TextRequest((5, 6), GREEDY)])
+    assert gone.finish == "cancelled"
+    engine._thread.join(timeout=120)
+    assert engine.has_ended
+
+
 def test_a_model_that_does_not_run_packed_runs_plain_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     choices: list[Choice] = []
     monkeypatch.setattr(setup, "packed_difference", lambda model, runner: 0.7)

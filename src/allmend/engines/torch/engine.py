@@ -264,6 +264,7 @@ class TorchTextEngine:
             try:
                 results = self._runner.run([segment for _, segment in part])
             except Exception as error:
+                _check_device(error)
                 self._step_apart(part, error)
             else:
                 self._advance_or_end(part, results)
@@ -281,9 +282,12 @@ class TorchTextEngine:
             _end(planned, error)
             return
         for part in parts.values():
+            self.steps += 1
+            self.step_tokens = sum(len(segment.tokens) for _, segment in part)
             try:
                 results = self._runner.run([segment for _, segment in part])
             except Exception as failure:
+                _check_device(failure)
                 _end(part, failure)
             else:
                 self._advance_or_end(part, results)
@@ -292,6 +296,7 @@ class TorchTextEngine:
         try:
             self._advance(planned, results)
         except Exception as error:
+            _check_device(error)
             _end(planned, error)
 
     def _advance(self, planned: list[tuple[Sequence, Segment]], results: list[torch.Tensor]) -> None:
@@ -325,6 +330,19 @@ class TorchTextEngine:
                 sequence.finish("error", error="the model's numbers are not finite")
                 continue
             sequence.accept(picked.get(place, tops[place][0]), logits)
+
+
+def _check_device(error: Exception) -> None:
+    """Raise an error after which a device does nothing more for this process; the engine ends with it.
+
+    Memory that was not there is no such error.
+    """
+    words = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words:
+        return
+    of_device = getattr(torch, "AcceleratorError", None)  # Not every torch that we run with has it.
+    if (of_device and isinstance(error, of_device)) or (isinstance(error, RuntimeError) and "CUDA error" in words):
+        raise error
 
 
 def _end(planned: list[tuple[Sequence, Segment]], error: Exception) -> None:
