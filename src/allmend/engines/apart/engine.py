@@ -225,6 +225,10 @@ class ApartEngine:
                 message = connection.recv()
             except (EOFError, OSError):
                 return
+            except Exception:
+                _log.exception("what the engine's process said cannot be read; the process is ended")
+                self._process.kill()
+                return
             if isinstance(message, Pieces):
                 for number, piece in message.pieces:
                     self._pass_on(number, piece)

@@ -69,7 +69,7 @@ class EngineProcess:
             raise
         if isinstance(message, Answer):
             self.connection.close()
-            self._process.wait()
+            self.end()  # A thread of what was built half may keep it.
             raise message.error or Unavailable("the engine's process did not start")
         assert isinstance(message, Ready)
         self._watch.built()
