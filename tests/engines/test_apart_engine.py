@@ -9,49 +9,69 @@ import os
 import queue
 import signal
 import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from allmend.engines.apart import pulse, restarts
 from allmend.engines.apart.engine import ApartEngine, start
+from allmend.engines.apart.flights import Flight, Flights
 from allmend.engines.apart.pulse import Beat, Patience
 from allmend.engines.apart.restarts import PAUSES, TURNED_AWAY, Restarts
 from allmend.engines.text import AdapterUse, Piece, Restarting, TextRequest
-from allmend.errors import Unavailable
+from allmend.errors import InputError, Unavailable
 
-_MADE = """
+_MADE = '''
 import os
 import threading
 import time
+from pathlib import Path
 from allmend.engines.text import Piece, Usage
+
+HELD = Path(__file__).with_name("held")
+"""As long as it exists, (6,) is not answered, and (3,) ends the process only once it has three requests."""
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
 
 class Engine:
     context = 8
     steps = 0
     stuck = False
+    taken = 0
 
     def load(self):
         return int(self.stuck), 0
 
     def submit(self, request, sink):
+        self.taken += 1
         if request.prompt == (3,):
-            os._exit(7)
+            threading.Thread(target=self.crash).start()
+            return None
         if request.prompt == (4,):
             self.stuck = True
             return None
         if request.prompt == (5,):
             return None
+        if request.prompt == (10,):
+            sink(Piece(Unreadable()))
+            return None
         if request.prompt == (9,):
             self.has_ended = True  # As where its thread ends by a fault.
             sink(Piece(finish="cancelled", usage=Usage(1, 0)))
             return None
-        if request.prompt in ((6,), (7,), (8,)):
+        if request.prompt == (6,):
+            threading.Thread(target=self.answer, args=(sink,)).start()
+            return None
+        if request.prompt in ((7,), (8,)):
             threading.Timer(0.2, sink, (Piece("after all", finish="stop", usage=Usage(1, 1)),)).start()
             return None
         if request.prompt == (2,):
@@ -61,9 +81,19 @@ class Engine:
         sink(Piece("all of it", finish="stop", usage=Usage(1, 1)))
         time.sleep(1)  # The piece is on its way before anybody says that the request was taken.
 
+    def crash(self):
+        while HELD.exists() and self.taken < 3:
+            time.sleep(0.01)
+        os._exit(7)
+
+    def answer(self, sink):
+        while HELD.exists():
+            time.sleep(0.01)
+        sink(Piece("after all", finish="stop", usage=Usage(1, 1)))
+
 def build():
     return Engine(), {}
-"""
+'''
 
 
 @pytest.fixture
@@ -240,12 +270,16 @@ def test_a_process_is_started_later_each_time_that_it_was_of_no_use(monkeypatch:
 
 
 def test_a_request_that_ends_the_process_each_time_is_refused_and_who_was_beside_it_is_not(
-    engine: ApartEngine, monkeypatch: pytest.MonkeyPatch
+    engine: ApartEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restarts, "PAUSES", (0.0,))
+    held = tmp_path / "held"
+    held.touch()
     answers = []
-    for _ in range(3):
+    for time_of_three in (1, 2, 3):
         tries = [ended(engine, 6), ended(engine, 3), ended(engine, 6)]
+        if time_of_three == 3:
+            held.unlink()
         answers.append([each.result(timeout=120).finish for each in tries])
         wait_until(lambda: engine.is_up)
     # The third time they come one after the other, and those that are not why it ends come to their end.
@@ -259,7 +293,7 @@ def test_a_request_that_ends_the_process_each_time_is_refused_and_who_was_beside
 
 def test_what_waits_behind_a_suspect_can_be_cancelled_and_waits_for_nobody_else(engine: ApartEngine) -> None:
     for _ in range(2):
-        engine._flights._suspects.blame([TextRequest((5,)), TextRequest((6,)), TextRequest((7,))])
+        engine._flights._suspects.blame((TextRequest((each,)), 0) for each in (5, 6, 7))
     first, second = queue.SimpleQueue(), queue.SimpleQueue()  # type: ignore[var-annotated]
     running = engine.submit(TextRequest((5,)), first.put)
     running.accepted.result(timeout=120)
@@ -274,9 +308,33 @@ def test_what_waits_behind_a_suspect_can_be_cancelled_and_waits_for_nobody_else(
     assert third.result(timeout=120).finish == "stop"  # It was not in flight, so it was not lost.
 
 
+def test_suspicion_lasts_as_long_as_the_request_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hang is found late: longer after the one before than suspicion is kept."""
+    now = 1000.0
+    monkeypatch.setattr("allmend.engines.apart.suspects.time", SimpleNamespace(monotonic=lambda: now))
+    flights = Flights(lambda message: None)
+    for number in range(3):
+        flights.came_up()
+        ticket: Any = None
+        flights.put(Flight(number, TextRequest((3,)), None, print, ticket))
+        now += 700
+        assert len(flights.lose()) == 1
+    with pytest.raises(Restarting, match="last 3 times"):
+        flights.put(Flight(4, TextRequest((3,)), None, print, ticket))
+
+
+def test_what_cannot_be_read_ends_the_process_and_keeps_nobody_waiting(engine: ApartEngine) -> None:
+    lost = ended(engine, 10)
+    assert lost.result(timeout=120).finish == "lost"
+    assert ended(engine, 8).result(timeout=120).finish == "stop" and engine.restarts == 1
+
+
 def test_where_no_process_comes_up_who_waits_is_told_and_who_comes_later_is_sent_away(
-    engine: ApartEngine, tmp_path: Path
+    engine: ApartEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(restarts, "PAUSES", (0.0, 0.0, 60.0))
+    monkeypatch.setattr(engine._over, "wait", lambda seconds: go_on.wait(seconds) and engine._closing)
     (tmp_path / "made_for_the_test.py").write_text("raise SystemExit(9)")
     os.kill(engine.pid, signal.SIGKILL)
     wait_until(lambda: not engine.is_up)
@@ -287,12 +345,27 @@ def test_where_no_process_comes_up_who_waits_is_told_and_who_comes_later_is_sent
     wait_until(lambda: engine.away)
     with pytest.raises(Restarting, match="again and again") as told:
         ended(engine, 8)
-    assert told.value.retry_after is not None and 0 < told.value.retry_after <= PAUSES[-1]
+    assert told.value.retry_after is not None and 0 < told.value.retry_after <= 60
     with pytest.raises(Restarting):
         engine.add_adapter("late", None)
     (tmp_path / "made_for_the_test.py").write_text(_MADE)
+    go_on.set()
     wait_until(lambda: engine.is_up)
     assert ended(engine, 8).result(timeout=120).finish == "stop"
+
+
+def test_what_building_raised_is_told_though_the_process_does_not_go_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("import threading, time", "from allmend.errors import InputError", "def build():")
+    lines += (
+        "    threading.Thread(target=time.sleep, args=(3600,)).start()",
+        "    raise InputError('not such a file')",
+    )
+    (tmp_path / "made_to_fail.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    with pytest.raises(InputError, match="not such a file"):
+        start("made_to_fail:build", ())
 
 
 def test_closing_ends_a_process_that_is_still_loading(engine: ApartEngine, tmp_path: Path) -> None:

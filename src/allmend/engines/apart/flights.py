@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allmend.engines.apart.suspects import HELD, MOST, Suspects
@@ -23,6 +23,8 @@ class Flight:
     """As it is said to the process."""
     sink: Sink
     ticket: ApartTicket
+    count: int = 0
+    """Ends of the process that it was in flight for when it was taken; `Flights.put` knows."""
 
 
 class Flights:
@@ -50,9 +52,10 @@ class Flights:
 
     def put(self, flight: Flight) -> None:
         """Take a request; raises `Restarting` where the process ended each time that it had it."""
-        if self._suspects.count(flight.request) >= MOST:
+        count = self._suspects.count(flight.request)
+        if count >= MOST:
             raise Restarting(f"the engine ended each of the last {MOST} times that it had this request", None)
-        self._all[flight.number] = flight
+        self._all[flight.number] = replace(flight, count=count)
         if self._up:
             self._send(flight.number)
         else:
@@ -104,7 +107,7 @@ class Flights:
         self._waiting = {**self._held, **self._waiting}
         self._held, self._suspect = {}, None
         lost = [self._all.pop(number) for number in list(self._all) if number not in self._waiting]
-        self._suspects.blame(each.request for each in lost)
+        self._suspects.blame((each.request, each.count) for each in lost)
         return lost
 
     def take_all(self) -> list[Flight]:
@@ -116,7 +119,7 @@ class Flights:
     def _send(self, number: int) -> None:
         """Say it, or hold it back while another one under suspicion is computed."""
         flight = self._all[number]
-        if self._suspects.count(flight.request) >= HELD:
+        if max(flight.count, self._suspects.count(flight.request)) >= HELD:
             if self._suspect is not None:
                 self._held[number] = None
                 return

@@ -30,10 +30,17 @@ class Suspects:
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
-    def blame(self, requests: Iterable[TextRequest]) -> None:
-        """The process ended while these were in flight."""
-        for name in {_name(request) for request in requests}:
-            self._known[name] = self._count(name) + 1, time.monotonic()
+    def blame(self, requests: Iterable[tuple[TextRequest, int]]) -> None:
+        """The process ended while these were in flight; each with `count` of when it was taken.
+
+        Suspicion may expire while a request is computed: a hang is found late.
+        """
+        then: dict[bytes, int] = {}
+        for request, count in requests:
+            name = _name(request)
+            then[name] = max(count, then.get(name, 0))
+        for name, count in then.items():
+            self._known[name] = max(count, self._count(name)) + 1, time.monotonic()
             self._known.move_to_end(name)
         while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
