@@ -95,6 +95,16 @@ def build():
     return Engine(), {}
 '''
 
+_FAILING = """
+import threading
+import time
+from allmend.errors import InputError
+
+def build():
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    raise InputError("not such a file")
+"""
+
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ApartEngine]:
@@ -357,12 +367,7 @@ def test_where_no_process_comes_up_who_waits_is_told_and_who_comes_later_is_sent
 def test_what_building_raised_is_told_though_the_process_does_not_go_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ("import threading, time", "from allmend.errors import InputError", "def build():")
-    lines += (
-        "    threading.Thread(target=time.sleep, args=(3600,)).start()",
-        "    raise InputError('not such a file')",
-    )
-    (tmp_path / "made_to_fail.py").write_text("\n".join(lines))
+    (tmp_path / "made_to_fail.py").write_text(_FAILING)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
     with pytest.raises(InputError, match="not such a file"):
         start("made_to_fail:build", ())
