@@ -40,7 +40,7 @@ def main(descriptor: int, pulse: int, limit: float) -> None:
     workers: list[_Worker] = []
     if limit:
         # From the beginning: loading takes its time, in which nothing but being alive is asked for.
-        beat(pulse, limit, lambda: workers[0].beat() if workers else Beat(0))
+        beat(pulse, limit, lambda: workers[0].beat() if workers else Beat(0, counted=False))
     build = connection.recv()
     assert isinstance(build, Build)
     try:
