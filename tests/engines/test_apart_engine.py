@@ -334,6 +334,10 @@ def test_suspicion_lasts_as_long_as_the_request_is_computed(monkeypatch: pytest.
 
 
 def test_what_cannot_be_read_ends_the_process_and_keeps_nobody_waiting(engine: ApartEngine) -> None:
+    def raising(piece: Piece) -> None:
+        raise RuntimeError("nobody listens")
+
+    engine.submit(TextRequest((5,)), raising)
     lost = ended(engine, 10)
     assert lost.result(timeout=120).finish == "lost"
     assert ended(engine, 8).result(timeout=120).finish == "stop" and engine.restarts == 1

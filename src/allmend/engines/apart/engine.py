@@ -247,7 +247,7 @@ class ApartEngine:
         if piece.finish is not None and not known.ticket.accepted.done():
             # The last piece can come before the word that the request was taken; nobody would be left to hear that.
             known.ticket.accepted.set_result(None)
-        known.sink(piece)
+        _hand(known, piece)
 
     def _is_failing(self, number: int) -> bool:
         """Whether the engine there has cancelled what nobody else did, as its thread does that ends by a fault.
@@ -290,7 +290,7 @@ class ApartEngine:
         if message.error is not None:
             known.ticket.accepted.set_exception(message.error)
             # Whoever only listens hears of it too.
-            known.sink(Piece(finish="error", usage=Usage(0, 0), error=str(message.error)))
+            _hand(known, Piece(finish="error", usage=Usage(0, 0), error=str(message.error)))
         else:
             known.ticket.accepted.set_result(None)
 
@@ -343,7 +343,7 @@ class ApartEngine:
         for flight in flights:
             if not flight.ticket.accepted.done():
                 flight.ticket.accepted.set_result(None)
-            flight.sink(Piece(finish=how, usage=Usage(0, 0), error=why))
+            _hand(flight, Piece(finish=how, usage=Usage(0, 0), error=why))
         for number in list(self._calls):
             call = self._calls.pop(number, None)
             if call is not None:
@@ -384,6 +384,14 @@ class ApartEngine:
         if waits:
             known.ticket.accepted.set_result(None)
             known.sink(Piece(finish="cancelled", usage=Usage(0, 0)))
+
+
+def _hand(flight: Flight, piece: Piece) -> None:
+    """Give it its piece; one that cannot be told keeps nobody else from being told."""
+    try:
+        flight.sink(piece)
+    except Exception:
+        _log.exception("a piece of an answer could not be handed on")
 
 
 def start(function: str, arguments: tuple[Any, ...], *, limit: float = 0.0) -> tuple[ApartEngine, dict[str, Any]]:
