@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -579,3 +580,33 @@ def test_a_file_of_empty_lines_is_not_read_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as wrong:
         batches.lines(batches.create(asked, "anna", None))
     assert wrong.value.problems[0].line == 100_001
+
+
+def test_a_batch_whose_record_cannot_be_read_now_is_nobody_elses(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made, other = (kept(batches, "anna", 1, {"status": 200}) for _ in range(2))
+    batches.note(made, "r0", 200, "id", {})
+    record = tmp_path / "batches" / f"{made.id}.json"
+    record.rename(tmp_path / "aside")
+    record.mkdir()
+    asks: list[Callable[[], object]] = [
+        partial(batches.maker, made.id),
+        partial(batches.owner, made.id),
+        partial(batches.take, made.id),
+        partial(batches.finish, made, "completed"),
+    ]
+    for ask in asks:
+        with pytest.raises(OSError):
+            ask()
+    for number, odd in enumerate(("[", "[1]", '{"owner": "anna"}', '{"owner": "anna", "batch": {}}')):
+        (tmp_path / "batches" / f"batch_{24 * str(number)}.json").write_text(odd)
+    batches.sweep()
+    assert [each.id for each in batches.page("anna", Page()).data] == [other.id]
+    assert [each.id for _, each in batches.open()] == [other.id]
+    record.rmdir()
+    for ask in asks:
+        with pytest.raises(NotFound) if ask is not asks[2] else nullcontext():
+            ask()
+    (tmp_path / "aside").rename(record)
+    assert batches.owner(made.id) == "anna" and len(batches.open()) == 2
+    assert not batches.files.page("", Page(), "batch_output").data
