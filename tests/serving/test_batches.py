@@ -610,3 +610,33 @@ def test_a_batch_whose_record_cannot_be_read_now_is_nobody_elses(tmp_path: Path)
     (tmp_path / "aside").rename(record)
     assert batches.owner(made.id) == "anna" and len(batches.open()) == 2
     assert not batches.files.page("", Page(), "batch_output").data
+
+
+def test_where_its_end_cannot_be_written_down_its_answers_are_not_kept_twice(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 2, {"status": 200})
+    batches.note(made, "r0", 200, "id", {})
+    batches.note(made, "r1", 400, "id", {})
+    in_the_way = tmp_path / "batches" / f".{made.id}.json.new"
+    in_the_way.mkdir()
+    for _ in range(3):
+        with pytest.raises(OSError):
+            batches.finish(made, "completed")
+    in_the_way.rmdir()
+    done = batches.finish(made, "completed")
+    files = batches.files.page("anna", Page(), "batch_output").data
+    assert {each.id for each in files} == {done.output_file_id, done.error_file_id} and len(files) == 2
+
+
+def test_a_batch_that_expired_is_not_completed_by_a_restart(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 3, {"status": 429})
+    batches.note(made, "r0", 400, "id", {})
+    batches.update(made.id, expires_at=int(time.time()) - 1, status="finalizing")
+    batches.give_up(made, ["r1", "r2"], "batch_expired", "It was not asked.")  # and then the server was killed
+    asyncio.run(work_through(answering, batches, lambda: batches.get(made.id).status in ("completed", "expired")))
+    ended = batches.get(made.id)
+    assert (ended.status, ended.request_counts.failed, ended.request_counts.total) == ("expired", 1, 3)
+    assert ended.error_file_id is not None
+    said = batches.files.content(ended.error_file_id, "anna").read_text().splitlines()
+    assert [json.loads(line)["custom_id"] for line in said] == ["r0", "r1", "r2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -243,7 +244,8 @@ class Batches:
             return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
-        """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
+        """({custom_id: whether it went well}, good, bad) of what was answered before. A torn last line is cut off, and
+        what was given up: the batch had come to its end, which was not written down."""
         done: dict[str, bool] = {}
         for ending, good in (("out", True), ("err", False)):
             path = self._root / f"{batch.id}.{ending}"
@@ -255,7 +257,10 @@ class Batches:
                     if not raw.endswith(b"\n"):  # even where it reads as JSON: the cut removes it
                         break
                     try:
-                        done[json.loads(raw)["custom_id"]] = good
+                        line = json.loads(raw)
+                        if line["error"] is not None:  # given up when the batch expired, which is done anew
+                            break
+                        done[line["custom_id"]] = good
                     except (ValueError, KeyError, TypeError):
                         break
                     kept += len(raw)
@@ -294,11 +299,19 @@ class Batches:
         changes: dict[str, Any] = {"status": status, f"{status}_at": int(time.time())}
         for ending, name in (("out", "output"), ("err", "error")):
             path = self._root / f"{batch.id}.{ending}"
-            if path.is_file() and path.stat().st_size and getattr(batch, f"{name}_file_id") is None:
+            if path.is_file() and (size := path.stat().st_size):
+                title = f"{batch.id}_{name}.jsonl"
+                # Where what follows fails, the next time finds the file that was made this time.
+                number = hashlib.sha256(f"{title} {size}".encode()).hexdigest()[:24]
                 with path.open("rb") as handle:
-                    title = f"{batch.id}_{name}.jsonl"
                     made = self.files.add(
-                        handle, name=title, purpose="batch_output", owner=owner, expires=expires, ours=True
+                        handle,
+                        name=title,
+                        purpose="batch_output",
+                        owner=owner,
+                        expires=expires,
+                        ours=True,
+                        number=number,
                     )
                 changes[f"{name}_file_id"] = made.id
                 if ending == "out":
