@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import shutil
@@ -21,11 +22,12 @@ from hypothesis import strategies as st
 from openai import OpenAI
 
 import encoders
-from allmend.errors import NotFound
-from allmend.serving.batch_api import Batch, BatchRequest
+from allmend.errors import NotFound, Unavailable
+from allmend.serving.batch_api import Batch, BatchRequest, Line
 from allmend.serving.batch_runner import Runner
-from allmend.serving.batches import Batches, Invalid
+from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.files import Expiry, Files
+from allmend.serving.inside import MARK
 from allmend.serving.lists import Page
 from allmend.serving.server import Server
 from allmend.verbs.serve import start
@@ -204,10 +206,12 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-def kept(batches: Batches, owner: str, count: int, body: dict[str, Any], **options: Any) -> Batch:
+def kept(
+    batches: Batches, owner: str, count: int, body: dict[str, Any], principal: Any = None, **options: Any
+) -> Batch:
     file = batches.files.add(io.BytesIO(lines(count, "/v1/embeddings", body)), name="b", purpose="batch", owner=owner)
     request = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "24h", **options}
-    return batches.create(BatchRequest.model_validate(request), owner)
+    return batches.create(BatchRequest.model_validate(request), owner, principal)
 
 
 def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> None:
@@ -535,8 +539,8 @@ def check_poison(batches: Batches, identity: str) -> None:
     assert error["custom_id"] == "r2" and error["response"]["body"]["error"]["code"] == "engine_crashes"
 
 
-async def work_through(app: Any, batches: Batches, until: Callable[[], bool]) -> None:
-    running = asyncio.create_task(Runner(app, Counter(), batches).run())  # type: ignore[arg-type]
+async def work_through(app: Any, batches: Batches, until: Callable[[], bool], *principal: Any) -> None:
+    running = asyncio.create_task(Runner(app, Counter(), batches, *principal).run())  # type: ignore[arg-type]
     async with asyncio.timeout(240):
         while not until():
             assert not running.done()
@@ -640,3 +644,47 @@ def test_a_batch_that_expired_is_not_completed_by_a_restart(tmp_path: Path) -> N
     assert ended.error_file_id is not None
     said = batches.files.content(ended.error_file_id, "anna").read_text().splitlines()
     assert [json.loads(line)["custom_id"] for line in said] == ["r0", "r1", "r2"]
+
+
+class Named:
+    """Whom a key stands for."""
+
+    key, user = "key-1", "ben"
+
+    def behalf_of(self, user: str | None) -> tuple[str, str | None]:
+        return self.key, user
+
+
+class ReadsBadly(Batches):
+    """The first time that one of its lines is read too many files are open."""
+
+    failed = False
+
+    def line(self, batch: Batch, place: Place) -> Line:
+        if place.custom_id == "r3" and not self.failed:
+            self.failed = True
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().line(batch, place)
+
+
+def test_what_cannot_be_read_for_a_moment_is_no_requests_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allmend.serving.batch_runner._AGAIN", 0.01)
+    batches = ReadsBadly(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 6, {"status": 200}, Named())
+    failures: list[Exception] = [Unavailable("the database is locked"), OSError(errno.EMFILE, "too many open files")]
+
+    def principal(key: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return Named()
+
+    who: list[Any] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        who.append(scope[MARK])
+        await answering(scope, receive, send)
+
+    asyncio.run(work_through(noting, batches, lambda: batches.get(made.id).status == "completed", principal))
+    counts = batches.get(made.id).request_counts
+    assert (counts.total, counts.completed, counts.failed) == (6, 6, 0)
+    assert set(who) == {("key-1", "ben")} and batches.failed and not failures

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
+from allmend.errors import AllmendError
 from allmend.serving import inside
 from allmend.serving.batch_api import Batch, BatchError, Counts
 from allmend.serving.batches import Batches, Invalid, Place
@@ -45,6 +46,10 @@ class _Work:
     """A batch that is being worked through."""
 
     batch: Batch
+    key: str | None
+    """Public name of the key that made it; None for the operator's."""
+    user: str | None
+    """Behind that key."""
     counts: Counts
     todo: list[Place]
     """The next one last."""
@@ -167,7 +172,7 @@ class Runner:
         tries = await run_in_threadpool(batches.tries, batch)
         # Those that may be why the engine or the server ended come last, so that what is sound is answered before.
         todo.sort(key=lambda line: -tries.of(line.custom_id).ends)
-        work = _Work(batch, counts, todo, tries)
+        work = _Work(batch, *await _to_its_end(batches.maker, batch.id), counts, todo, tries)
         if not await self._lines(work):
             return
         await _to_its_end(
@@ -198,11 +203,10 @@ class Runner:
                 if not work.tasks:
                     await asyncio.sleep(_POLL)
                     continue
-                finished, work.tasks = await asyncio.wait(
-                    work.tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED
-                )
+                finished, _ = await asyncio.wait(work.tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
                     good = task.result()
+                    work.tasks.discard(task)
                     work.counts.completed += good is True
                     work.counts.failed += good is False
                 if work.counts.completed + work.counts.failed - told >= _FEWER_COUNTS:
@@ -243,12 +247,18 @@ class Runner:
         return others
 
     async def _one(self, work: _Work, line: Place) -> bool | None:
-        """Whether a request was answered well; None where it was not answered for good."""
+        """Whether a request was answered well; None where it was not answered for good.
+
+        Raises:
+            OSError, Missing: the batch's files cannot be read now, which is not this request's fault.
+        """
         try:
             answered = await self._answered(work, line)
+        except (OSError, Missing):
+            raise
         except Exception as error:  # this request's, whatever it is
             _log.error("a request of batch %s failed", work.batch.id, exc_info=error)
-            answered = inside.Answered(500, {}, json.dumps(bug(error).body()).encode())
+            answered = _said(bug(error))
         if answered is None:
             if not self._closing():
                 work.left.append(line.custom_id)
@@ -262,7 +272,6 @@ class Runner:
 
     async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
-        key, user = await _to_its_end(self._batches.maker, work.batch.id)
         line = await _to_its_end(self._batches.line, work.batch, place)
         body = json.dumps(line.body).encode()
         wait = 0.25
@@ -273,16 +282,9 @@ class Runner:
             alone = tried.ends > 0
             if not await self._turn(work, alone):
                 return None
-            principal = None
-            if key is not None and (principal := await _to_its_end(self._principal, key)) is None:
-                gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
-                return inside.Answered(401, {}, json.dumps(gone.body()).encode())
-            if principal is not None:
-                # The user behind the key, whose limits hold here too.
-                principal = principal.behalf_of(user)
-                if not self._room(alone):
-                    continue  # Others came in while the key was looked up.
-            answered = await self._asked(work, place.custom_id, alone, line.url, body, principal)
+            answered = await self._asked_for(work, place.custom_id, alone, line.url, body)
+            if answered is None:
+                continue  # Others came in while the key was looked up.
             if self._closing() and answered.status != 200:
                 return None  # It is asked again after the restart.
             if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
@@ -305,6 +307,24 @@ class Runner:
             return True
         finally:
             self._hoping -= alone
+
+    async def _asked_for(
+        self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes
+    ) -> inside.Answered | None:
+        """The application's answer to whoever made the batch, once; None where it is not its turn any more."""
+        if work.key is None:
+            return await self._asked(work, custom_id, alone, url, body, None)
+        try:
+            principal = await _to_its_end(self._principal, work.key)
+        except (AllmendError, OSError) as error:  # a locked database, say: it says nothing about the key
+            _log.warning("the key of batch %s cannot be looked up; it is tried again: %s", work.batch.id, error)
+            return _said(Fault(503, "The key of this batch cannot be looked up.", type="server_error"))
+        if principal is None:
+            return _said(Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key"))
+        if not self._room(alone):
+            return None
+        # The user behind the key, whose limits hold here too.
+        return await self._asked(work, custom_id, alone, url, body, principal.behalf_of(work.user))
 
     async def _asked(
         self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes, principal: Any
@@ -330,7 +350,10 @@ class Runner:
 
 def _given_up(tried: Try) -> inside.Answered:
     words = f"The engine or the server ended each of the {tried.ends} times that it had this request."
-    fault = Fault(500, words, type="server_error", code="engine_crashes")
+    return _said(Fault(500, words, type="server_error", code="engine_crashes"))
+
+
+def _said(fault: Fault) -> inside.Answered:
     return inside.Answered(fault.status, {}, json.dumps(fault.body()).encode())
 
 
