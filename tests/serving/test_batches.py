@@ -688,3 +688,23 @@ def test_what_cannot_be_read_for_a_moment_is_no_requests_fault(tmp_path: Path, m
     counts = batches.get(made.id).request_counts
     assert (counts.total, counts.completed, counts.failed) == (6, 6, 0)
     assert set(who) == {("key-1", "ben")} and batches.failed and not failures
+
+
+def test_a_batch_whose_file_cannot_be_read_any_more_ends_and_holds_no_other_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    broken, sound = (kept(batches, "anna", 2, {"status": 200}) for _ in range(2))
+    batches.update(broken.id, created_at=broken.created_at - 10)  # so that it comes first
+    batches.note(broken, "r0", 200, "id", {})
+    content = tmp_path / "batches" / f"{broken.id}.in"
+    content.unlink()
+    content.mkdir()
+    asyncio.run(work_through(answering, batches, lambda: batches.get(sound.id).status == "completed"))
+    assert batches.get(broken.id).status == "validating"
+    batches.update(broken.id, expires_at=int(time.time()) - 1)
+    monkeypatch.setattr("allmend.serving.batch_runner._AGAIN", 0.01)
+    asyncio.run(work_through(answering, batches, lambda: batches.get(broken.id).status == "expired"))
+    ended = batches.get(broken.id)
+    assert ended.output_file_id is not None and ended.errors is not None
+    assert [error.code for error in ended.errors.data] == ["unreadable_file"]

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from allmend.errors import AllmendError
 from allmend.serving import inside
-from allmend.serving.batch_api import Batch, BatchError, Counts
+from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts, Status
 from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
@@ -33,6 +33,8 @@ _LOOK = 1.0
 _AGAIN, _AGAIN_AT_LAST = 5.0, 300.0
 """Seconds after which a batch is tried again that something outside of it stopped, like a full disk; twice as long each
 further time, and that at most."""
+_MOST_LOOKS = 3
+"""Times that a batch whose file cannot be read is tried, once it is over."""
 _FEWER_COUNTS = 16
 """Answers after which the counts are written down."""
 _PAUSE = (429, 503)
@@ -89,6 +91,8 @@ class Runner:
         """Their names."""
         self._stopped: Counter[str] = Counter()
         """How often each was stopped in a row."""
+        self._later: dict[str, float] = {}
+        """When those that were stopped are tried again; their owner's other ones go on until then."""
         self._wake = asyncio.Event()
         self._blind = False
 
@@ -106,6 +110,8 @@ class Runner:
                     over = _is_over(batch)
                     name = batch.id if over else owner
                     if batch.id in self._begun or name in self._active:
+                        continue
+                    if time.monotonic() < self._later.get(batch.id, 0.0):
                         continue
                     if over or len(self._active) < _BATCHES:
                         self._begun.add(batch.id)
@@ -141,11 +147,12 @@ class Runner:
             if (taken := await _to_its_end(self._batches.take, batch.id)) is not None:
                 await self._batch(taken)
             del self._stopped[batch.id]
+            self._later.pop(batch.id, None)
         except Exception as error:  # a full disk must not end the work on every other batch
             pause = min(_AGAIN * 2 ** min(self._stopped[batch.id], 10), _AGAIN_AT_LAST)
             self._stopped[batch.id] += 1
+            self._later[batch.id] = time.monotonic() + pause
             _log.error("batch %s stopped, and is tried again in %.0f s", batch.id, pause, exc_info=error)
-            await asyncio.sleep(pause)
         finally:
             del self._active[name]
             self._begun.discard(batch.id)
@@ -161,6 +168,14 @@ class Runner:
         except Missing as error:  # the file was deleted
             problem = BatchError(code="unreadable_file", message=error.message)
             await _to_its_end(batches.fail, batch, [problem])
+            return
+        except OSError:
+            if not _is_over(batch) or self._stopped[batch.id] < _MOST_LOOKS:
+                raise
+            words = "The file cannot be read, so that what was not asked cannot be named."
+            errors = BatchErrors(data=[BatchError(code="unreadable_file", message=words)])
+            now = await _to_its_end(lambda: batches.update(batch.id, errors=errors))
+            await _to_its_end(batches.finish, now, _end(now))
             return
         done, good, bad = await _to_its_end(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
@@ -179,9 +194,9 @@ class Runner:
             lambda: batches.update(batch.id, status="finalizing", finalizing_at=int(time.time()), request_counts=counts)
         )
         now = await _to_its_end(batches.get, batch.id)
-        status: Any = "completed"
+        status: Status = "completed"
         if work.stopped:
-            status = "cancelled" if now.status == "cancelling" else "expired"
+            status = _end(now)
         if status == "expired":
             words = "This request was not asked before the batch expired."
             await _to_its_end(batches.give_up, batch, work.left, "batch_expired", words)
@@ -373,6 +388,11 @@ async def _to_its_end(work: Callable[..., T], *given: Any) -> T:
 def _is_over(batch: Batch) -> bool:
     """Whether nothing of it is to be asked any more."""
     return batch.status == "cancelling" or time.time() >= (batch.expires_at or 1e18)
+
+
+def _end(batch: Batch) -> Status:
+    """How a batch ends of which nothing more is to be asked."""
+    return "cancelled" if batch.status == "cancelling" else "expired"
 
 
 def _named(answered: inside.Answered) -> float:
