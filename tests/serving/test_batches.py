@@ -30,6 +30,7 @@ from allmend.serving.files import Expiry, Files
 from allmend.serving.inside import MARK
 from allmend.serving.lists import Page
 from allmend.serving.server import Server
+from allmend.serving.tries import MOST, Tries
 from allmend.verbs.serve import start
 
 Begin = Callable[[], Server]
@@ -192,6 +193,7 @@ class Counter:
     """What the runner asks of a registry: nobody else is served."""
 
     closing = False
+    taken = 0
 
     def bases(self) -> list[Any]:
         return []
@@ -708,3 +710,39 @@ def test_a_batch_whose_file_cannot_be_read_any_more_ends_and_holds_no_other_up(
     ended = batches.get(broken.id)
     assert ended.output_file_id is not None and ended.errors is not None
     assert [error.code for error in ended.errors.data] == ["unreadable_file"]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_comes_later_and_ends_engine_or_server_is_not_blamed_on_a_batchs_request(
+    tmp_path: Path, dies: bool
+) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 1, {"status": 200})
+    registry, asked, found = Counter(), 0, Tries(tmp_path / "none")
+
+    async def beside_poison(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked, found
+        asked += 1
+        registry.taken += 1
+        if asked > MOST:
+            await answering(scope, receive, send)
+            return
+        await asyncio.sleep(0)
+        registry.taken += 1  # Somebody else's, which ends them both.
+        if dies:
+            while (found := batches.tries(made)).of("r0").alone:
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"retry-after", b"0")]})
+        await send({"type": "http.response.body", "body": b'{"error":{"code":"engine_restarted"}}'})
+
+    async def work() -> None:
+        running = asyncio.create_task(Runner(beside_poison, registry, batches).run())  # type: ignore[arg-type]
+        async with asyncio.timeout(240):
+            while batches.get(made.id).status != "completed":
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(work())
+    assert (asked, batches.get(made.id).request_counts.completed) == (MOST + 1, 1)
+    assert found.of("r0").ends == (MOST if dies else 0)

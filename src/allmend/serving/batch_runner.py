@@ -346,13 +346,20 @@ class Runner:
     ) -> inside.Answered:
         """The application's answer, once. Where engine or server end meanwhile that is known afterwards."""
         beside = bool(self._running or self._others())
+        before = self._registry.taken
         self._running += 1
         self._alone = alone
         crashed = False
         try:
             # Short, and before anything else is begun: another thread would let others in meanwhile.
             work.tries.begin(custom_id, alone=not beside)
-            answered = await inside.post(self._app, url, body, principal)
+            watching = asyncio.create_task(self._watch(work.tries, custom_id, before))
+            try:
+                answered = await inside.post(self._app, url, body, principal)
+            finally:
+                watching.cancel()
+            if self._registry.taken > before + 1:
+                work.tries.joined(custom_id)
             crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
         finally:
             self._running -= 1
@@ -361,6 +368,12 @@ class Runner:
             if not crashed:
                 work.tries.ended(custom_id)
         return answered
+
+    async def _watch(self, tries: Tries, custom_id: str, before: int) -> None:
+        """Note where others come to a request that was begun alone: now, since the server may end with them."""
+        while self._registry.taken <= before + 1:
+            await asyncio.sleep(_POLL)
+        tries.joined(custom_id)
 
 
 def _given_up(tried: Try) -> inside.Answered:
