@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from allmend import database
-from allmend.access import audit, prices, usage
+from allmend.access import audit, prices, trimming, usage
 from allmend.access.ledger import Ledger, Opening, Settled, recover, used_today
 from allmend.access.quotas import today
 from allmend.access.trimming import trim
@@ -197,6 +197,14 @@ def test_old_months_can_be_taken_out_into_a_file(ledger, tmp_path, monkeypatch):
         connection.execute(text("UPDATE usage SET day = '2026-01-01' WHERE id = 'use-5'"))
     before = {row["id"]: row for row in usage.rows()}
     file = tmp_path / "old.csv"
+    publish = trimming._publish
+
+    def meanwhile(hidden, to):  # One that ended before, and is written into the ledger only now.
+        with database.writing() as connection:
+            connection.execute(text("UPDATE usage SET day = '2025-12-31' WHERE id = 'use-6'"))
+        publish(hidden, to)
+
+    monkeypatch.setattr(trimming, "_publish", meanwhile)
     assert trim("2026-01", file) == 3
     taken = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["id"] for row in taken] == ["use-1", "use-2", "use-3"] and list(taken[0]) == list(usage.COLUMNS)

@@ -47,6 +47,10 @@ def test_head_is_get_without_its_body(server: Server) -> None:
         whole, head = httpx.get(f"{server.url}{path}"), httpx.head(f"{server.url}{path}")
         assert head.status_code == 200 and head.content == b""
         assert head.headers["content-length"] == whole.headers["content-length"]
+    form = {"data": {"purpose": "user_data"}, "files": {"file": ("a", b"x" * 1000)}}
+    made = httpx.post(f"{server.url}/v1/files", timeout=120, **form).json()
+    content = httpx.head(f"{server.url}/v1/files/{made['id']}/content")
+    assert (content.status_code, content.headers["content-length"], content.content) == (200, "1000", b"")
     with httpx.Client(base_url=server.url) as client:  # The connection goes on.
         assert [client.head("/nothing").status_code, client.get("/health").status_code] == [404, 200]
 
@@ -75,7 +79,8 @@ def test_pages_call_where_their_origin_is_named(folders: Any, server: Server) ->
     page, other = "https://app.example", "https://evil.example"
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
     # Without --origin: pages of this machine are let through, those of others not, and browsers show none the answer.
-    assert httpx.get(f"{server.url}/v1/models", headers={"origin": "http://localhost:3000"}).status_code == 200
+    for mine in ("http://localhost:3000", "app://obsidian.md", "vscode-webview://1a2b", "tauri://localhost"):
+        assert httpx.get(f"{server.url}/v1/models", headers={"origin": mine}).status_code == 200
     for origin in (other, "null", "https://localhost.evil.example", "https://[", "https://127.0.0.1.evil.example"):
         form = {"purpose": "user_data"}
         answer = httpx.post(

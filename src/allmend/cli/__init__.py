@@ -78,11 +78,11 @@ def _dispatch(tokens: list[str]) -> int:
     try:
         result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        raise _as_usage_error(error) from error
+        raise _as_usage_error(error, tokens) from error
     return result if isinstance(result, int) else 0
 
 
-def _as_usage_error(error: Exception) -> UsageError:
+def _as_usage_error(error: Exception, tokens: list[str]) -> UsageError:
     from pydantic import ValidationError
 
     cause: BaseException | None = error
@@ -99,6 +99,11 @@ def _as_usage_error(error: Exception) -> UsageError:
         verb = " ".join(["allmend", *(error.command_chain or ())])
         if names:
             return UsageError(f"there is no {word!r} under `{verb}`", hint=nearest(word, names) or None)
+        # A misspelt flag may have been taken for the subject, which `-` may be.
+        flags = [name for argument in error.app.assemble_argument_collection() for name in argument.names]
+        for given in (token.partition("=")[0] for token in tokens):
+            if given.startswith("--") and given not in flags:
+                return UsageError(f"there is no flag {given}", hint=nearest(given, flags) or None)
         hint = f"Settings are named (`{verb} --help`), and what has spaces stands in quotes."
         return UsageError(f"`{verb}` has no place for {word!r}", hint=hint)
     return UsageError(str(error).strip(), hint="`allmend --help` lists the verbs; `allmend VERB --help` its flags.")

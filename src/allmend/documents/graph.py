@@ -28,6 +28,9 @@ class Graph:
             from usearch.index import Index as Made
         except ImportError:
             return None
+        made = self._made
+        if made is not None and made[0] == version:
+            return made[1]
         if not self._making.acquire(blocking=False):
             return None  # Making one takes a minute for a hundred thousand: others compare all meanwhile.
         try:

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -33,10 +34,10 @@ LAST = -10
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 FORMS: tuple[tuple[str, int], ...] = (
     ("/v1/files", (256 << 20) + (64 << 10)),
-    ("/v1/uploads/", (64 << 20) + (64 << 10)),
-    ("/v1/audio/", (32 << 20) + (64 << 10)),
+    ("/v1/uploads/*/parts", (64 << 20) + (64 << 10)),
+    ("/v1/audio/trans*", (32 << 20) + (64 << 10)),
 )
-"""Beginning of a path: bytes that a form with a file may have there."""
+"""Paths, and the bytes that a form with a file may have there."""
 SCOPES: tuple[tuple[str, str], ...] = (
     ("/v1/chat/", "serve:chat"),
     ("/v1/completions", "serve:chat"),
@@ -179,7 +180,7 @@ class Access:
     def _most(self, scope: Scope, headers: Headers) -> int:
         """Bytes that a body may have: forms with files, which are kept on disk, more than what is held in memory."""
         if headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            return next((most for start, most in FORMS if scope["path"].startswith(start)), self._largest)
+            return next((most for path, most in FORMS if fnmatchcase(scope["path"], path)), self._largest)
         return self._largest
 
     def _counted(self, receive: Receive, most: int) -> Receive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -187,7 +188,7 @@ def _captions(segments: Sequence[Segment], wanted: str) -> Iterator[str]:
     for number, segment in enumerate(segments, 1):
         head = f"{number}\n" if wanted == "srt" else ""
         # A caption ends at an empty line, and `-->` marks its time: neither belongs in its text.
-        text = " ".join(segment.text.split()).replace("-->", "->")
+        text = re.sub("-{2,}>", "->", " ".join(segment.text.split()))
         yield f"{head}{_clock(segment.start, mark)} --> {_clock(segment.end, mark)}\n{text}\n\n"
 
 

@@ -18,11 +18,15 @@ from allmend.serving.faults import Fault
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
+_HEAD = "allmend.head"
 _NAMED = re.compile(r"/+v1/+models/(?=.)")
 """What follows is a model's name, in which slashes may stand first (a folder), and two of them (`hub://…`)."""
+_APPS = ("app", "capacitor", "file", "ionic", "tauri", "vscode-file", "vscode-webview")
+"""Schemes of programs that show pages of their own; a page of the web cannot have one of them."""
 TOLD = (
-    "x-request-id", "retry-after", "x-queue-place", "x-queue-estimate", "x-fallback-from", "x-allmend-voice",
-    "x-should-retry",
+    "x-request-id", "x-usage-id", "retry-after", "retry-after-ms", "x-queue-place", "x-queue-estimate",
+    "x-fallback-from", "x-allmend-voice", "x-should-retry",
+    *(f"x-ratelimit-{told}-{what}" for told in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
 )  # fmt: skip
 """Headers of ours that a page's script may read."""
 
@@ -41,8 +45,13 @@ class Edges:
                 scope = {**scope, "path": path}
             if scope["method"] == "HEAD":
                 # The server keeps its own scope, by which it knows that no body is to be sent.
-                scope = {**scope, "method": "GET"}
+                scope = {**scope, "method": "GET", _HEAD: True}
         await self._app(scope, receive, send)
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether only the headers of what GET would answer are asked for."""
+    return _HEAD in scope
 
 
 def one_path(path: str) -> str:
@@ -87,10 +96,11 @@ def check_page(headers: Headers, loopback: Sequence[str], allowed: Sequence[str]
     if origin is None or origin.lower() in allowed or "*" in allowed:
         return
     try:
-        host = urlsplit(origin).hostname or ""
+        parts = urlsplit(origin)
+        scheme, host = parts.scheme, parts.hostname or ""
     except ValueError:
-        host = ""
-    if host not in loopback and not host.endswith(".localhost"):
+        scheme = host = ""
+    if scheme not in _APPS and host not in loopback and not host.endswith(".localhost"):
         words = f"Pages of {origin[:200]} may not use this server; `--origin` lets them."
         raise Fault(403, words, type="permission_error", code="origin")
 

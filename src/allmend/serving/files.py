@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
-from allmend.serving.lists import Deleted, Listed, Page
+from allmend.serving.lists import Deleted, Gone, Listed, Page
 from allmend.serving.tidying import KEEP
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
@@ -90,6 +91,7 @@ class Files:
         self.keep = keep
         self._known: dict[str, _Kept] = {}
         """Of all that were there at the last look: a file never changes, and reading everybody's takes seconds."""
+        self._gone = Gone()
         self.promised: Callable[[str], int] = lambda owner: 0
         """Bytes of an owner that are still to come."""
 
@@ -125,7 +127,7 @@ class Files:
         made.mkdir(parents=True)
         try:
             size = 0
-            with (made / "content").open("wb") as handle:
+            with room(), (made / "content").open("wb") as handle:
                 while chunk := content.read(_CHUNK):
                     size += len(chunk)
                     if size > MOST_BYTES and not ours:
@@ -181,13 +183,14 @@ class Files:
     def delete(self, identity: str, owner: str) -> Deleted:
         """Delete a file."""
         about = self.get(identity, owner)
+        self._gone.note(about)
         if not self._remove(about.id):  # Somebody else did at the same time.
             raise Missing(f"there is no file {identity[:80]!r}")
         return Deleted(id=about.id, object="file")
 
     def page(self, owner: str, page: Page, purpose: str | None = None) -> Listed[FileObject]:
         """An owner's files."""
-        return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)])
+        return page.of([about for about in self._of(owner) if purpose in (None, about.purpose)], self._gone)
 
     def check_room(self, owner: str, needed: int) -> None:
         """Raise `Fault` where `needed` bytes are more than an owner may leave here, or than the disk has."""
@@ -208,7 +211,7 @@ class Files:
         """Raise `Fault` where the disk has no room for so many bytes."""
         self._root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._root).free < needed + _LEAST_FREE:
-            raise Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
+            raise _disk_full()
 
     def _remove(self, identity: str) -> bool:
         gone = self._root / f".{identity}.gone"
@@ -242,9 +245,25 @@ class Files:
         except (OSError, ValueError, KeyError):
             return None
         if about.expires_at is not None and about.expires_at <= time.time():
+            self._gone.note(about)
             self._remove(about.id)
             return None
         return owner, about
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """What is written in here and finds the disk full is answered so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _disk_full() from None
+
+
+def _disk_full() -> Fault:
+    return Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
 
 
 def clear_abandoned(root: Path, pattern: str) -> None:

@@ -27,6 +27,9 @@ Metadata = Annotated[
 """What clients note of their own, as all of OpenAI's API bounds it."""
 
 
+_MOST_GONE = 10_000
+
+
 class Listed(BaseModel, Generic[T]):
     """A part of a list."""
 
@@ -55,20 +58,55 @@ class Page(BaseModel):
     """What stands just before this one."""
     order: Literal["asc", "desc"] = "desc"
 
-    def of(self, found: Sequence[M]) -> Listed[M]:
-        """That part, by time."""
-        ordered = sorted(found, key=lambda each: (each.created_at, each.id), reverse=self.order == "desc")
-        for param, named in (("after", self.after), ("before", self.before)):
-            # An empty page would say that there is nothing more.
-            if named is not None and all(each.id != named for each in found):
-                words = f"There is no {named[:80]!r} in this list; begin again without {param}."
-                raise Fault(400, words, param=param, code="invalid_value")
-        places = {each.id: place for place, each in enumerate(ordered)}
+    def of(self, found: Sequence[M], gone: Gone | None = None) -> Listed[M]:
+        """That part, by time.
+
+        Args:
+            found: what there is.
+            gone: where what is not there any more stood.
+
+        Raises:
+            Fault: what the part begins at or ends before never stood in this list, or long ago.
+        """
+        descending = self.order == "desc"
+        ordered = sorted(found, key=_place, reverse=descending)
         if self.after is not None:
-            ordered = ordered[places[self.after] + 1 :]
+            place = self._place(found, gone, "after", self.after)
+            ordered = [each for each in ordered if (_place(each) < place if descending else _place(each) > place)]
         elif self.before is not None:
-            ordered = ordered[: places[self.before]]
+            place = self._place(found, gone, "before", self.before)
+            ordered = [each for each in ordered if (_place(each) > place if descending else _place(each) < place)]
         backwards = self.after is None and self.before is not None
         data = ordered[-self.limit :] if backwards else ordered[: self.limit]
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return Listed(data=list(data), first_id=ends[0], last_id=ends[1], has_more=len(ordered) > self.limit)
+
+    def _place(self, found: Sequence[_Made], gone: Gone | None, param: str, named: str) -> tuple[int, str]:
+        place = next((_place(each) for each in found if each.id == named), None)
+        if place is None and gone is not None:
+            place = gone.place(named)
+        if place is None:  # An empty page would say that there is nothing more.
+            words = f"There is no {named[:80]!r} in this list; begin again without {param}."
+            raise Fault(400, words, param=param, code="invalid_value")
+        return place
+
+
+def _place(each: _Made) -> tuple[int, str]:
+    return each.created_at, each.id
+
+
+class Gone:
+    """Where what was deleted lately stood: who deletes while listing names it as the place to go on from."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, str]] = {}
+
+    def note(self, deleted: _Made) -> None:
+        """Remember a place."""
+        self._places[deleted.id] = _place(deleted)
+        while len(self._places) > _MOST_GONE:
+            self._places.pop(next(iter(self._places)), None)
+
+    def place(self, identity: str) -> tuple[int, str] | None:
+        """Where it stood; None where that is not known."""
+        return self._places.get(identity)

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 
 from allmend.errors import nearest
 from allmend.home import root
-from allmend.serving import audio, embeddings, moderations, rerank, store_routes
+from allmend.serving import audio, edges, embeddings, moderations, rerank, store_routes
 from allmend.serving import visit as visits
 from allmend.serving.audio import SpeechRequest, TextFormat, Transcription, VoiceList
 from allmend.serving.batch_api import Batch, BatchRequest
@@ -67,6 +67,8 @@ FIELDS: dict[str, Any] = {
 """Fields of the bodies, for naming the nearest one of a misspelt one."""
 
 
+_JOINED = 2
+"""Uploads whose parts are joined at once: eight gigabytes take a thread for a minute, and threads are everybody's."""
 _NOT_OFFERED = ("include", "chunking_strategy", "known_speaker_names", "known_speaker_references")
 """Fields of OpenAI's forms that nothing here can follow."""
 
@@ -285,9 +287,13 @@ def _files(app: FastAPI, files: Files) -> None:
     @app.get(
         "/v1/files/{file_id}/content", tags=["files"], response_class=FileResponse, responses={**_WRONG, 200: content}
     )
-    def file_content(request: Request, file_id: str) -> FileResponse:
+    def file_content(request: Request, file_id: str) -> Response:
         """What is in it."""
-        return FileResponse(files.content(file_id, owner_of(request)), media_type="application/octet-stream")
+        path = files.content(file_id, owner_of(request))
+        if edges.is_head(request.scope):  # Nobody is to read gigabytes that nobody is sent.
+            length = {"content-length": str(path.stat().st_size), "accept-ranges": "bytes"}
+            return Response(headers=length, media_type="application/octet-stream")
+        return FileResponse(path, media_type="application/octet-stream")
 
 
 def _uploads(app: FastAPI, uploads: Uploads) -> None:
@@ -304,10 +310,13 @@ def _uploads(app: FastAPI, uploads: Uploads) -> None:
         await _only(request, "data")
         return await run_in_threadpool(uploads.add, upload_id, data.file, owner_of(request))
 
+    joining = asyncio.Semaphore(_JOINED)
+
     @app.post("/v1/uploads/{upload_id}/complete", tags=["files"], responses=_WRONG)
-    def complete_upload(request: Request, upload_id: str, body: CompleteUpload) -> Upload:
+    async def complete_upload(request: Request, upload_id: str, body: CompleteUpload) -> Upload:
         """Make its parts a file."""
-        return uploads.complete(upload_id, body, owner_of(request))
+        async with joining:
+            return await run_in_threadpool(uploads.complete, upload_id, body, owner_of(request))
 
     @app.post("/v1/uploads/{upload_id}/cancel", tags=["files"], responses=_WRONG)
     def cancel_upload(request: Request, upload_id: str) -> Upload:

@@ -152,4 +152,5 @@ async def _cosines(service: Service, query: str, texts: list[str]) -> tuple[list
     (asked,) = await vectors_of(engine, question)
     vectors = await vectors_of(engine, rows)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked)
-    return (vectors @ asked / np.where(lengths > 0, lengths, 1)).tolist(), question.count + rows.count
+    cosines = np.clip(vectors @ asked / np.where(lengths > 0, lengths, 1), -1, 1)  # rounding may go beyond
+    return cosines.tolist(), question.count + rows.count

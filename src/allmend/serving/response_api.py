@@ -112,7 +112,7 @@ class ResponseRequest(_Body):
     truncation: Literal["auto", "disabled"] | None = None
     """Accepted; a prompt that does not fit is refused."""
     include: list[str] | None = None
-    """Accepted; there is nothing more to include."""
+    """`file_search_call.results` shows what was found; the rest is accepted, and there is nothing more to include."""
     user: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None

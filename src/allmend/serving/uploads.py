@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
-from allmend.serving.files import Expiry, FileObject, Files, Purpose, clear_abandoned, shown
+from allmend.serving.files import Expiry, FileObject, Files, Purpose, clear_abandoned, room, shown
 
 _ID = re.compile(r"upload_[a-z0-9]{24}\Z")
 _PART = re.compile(r"part_[a-z0-9]{24}\Z")
@@ -100,6 +100,8 @@ class Uploads:
 
     def __init__(self, root: Path, files: Files) -> None:
         self._root, self._files = root, files
+        self._over: set[str] = set()
+        """Names of those that ended: they are not looked at again."""
         files.promised = self.promised
 
     def create(self, body: CreateUpload, owner: str) -> Upload:
@@ -109,8 +111,7 @@ class Uploads:
             Fault: the owner has too much here, or the disk is nearly full.
         """
         self.sweep()
-        pending = sum(1 for _, about in self._of(owner) if about.status == "pending")
-        if pending >= _MOST_PENDING:
+        if sum(1 for _ in self._of(owner)) >= _MOST_PENDING:
             words = f"{_MOST_PENDING} uploads are under way; complete or cancel some first."
             raise Fault(400, words, code="storage_limit_exceeded")
         self._files.check_room(owner, body.bytes)
@@ -131,32 +132,31 @@ class Uploads:
         return about
 
     def add(self, identity: str, content: IO[bytes], owner: str) -> UploadPart:
-        """Keep a part; several may come at once, in any order."""
+        """Keep a part; several may come at once, in any order.
+
+        Its id follows from its bytes: a client that heard no answer sends it again, and it is here once.
+        """
         size = content.seek(0, os.SEEK_END)
         content.seek(0)
         if size > MOST_PART:
             raise Fault(413, f"A part has at most {MOST_PART >> 20} MiB.", code="file_too_large")
         self._pending(identity, owner)
         self._files.check_disk(size)
-        part = f"part_{secrets.token_hex(12)}"
-        hidden = self._root / identity / "parts" / f".{part}"
+        hidden = self._root / identity / "parts" / f".{secrets.token_hex(12)}"
         try:
-            try:
-                with hidden.open("xb") as handle:
-                    shutil.copyfileobj(content, handle, _CHUNK)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-            except FileNotFoundError:
-                raise _missing(identity) from None
+            part = f"part_{_kept(content, hidden)}"
             with self._alone(identity):
                 _, about = self._pending(identity, owner)
-                sizes = [each.stat().st_size for each in (self._root / identity / "parts").glob("part_*")]
+                parts = (self._root / identity / "parts").glob("part_*")
+                sizes = [each.stat().st_size for each in parts if each.name != part]
                 if sum(sizes) + size > about.bytes:
                     words = f"The parts have more than the {about.bytes} bytes that this upload was begun with."
                     raise Fault(400, words, param="data", code="invalid_value")
                 if len(sizes) >= _MOST_PARTS:
                     raise Fault(400, f"An upload has at most {_MOST_PARTS} parts.", code="storage_limit_exceeded")
                 hidden.rename(hidden.with_name(part))
+        except FileNotFoundError:
+            raise _missing(identity) from None
         finally:
             hidden.unlink(missing_ok=True)
         return UploadPart(id=part, created_at=int(time.time()), upload_id=identity)
@@ -165,7 +165,7 @@ class Uploads:
         """Make its parts a file; asked again it answers the same.
 
         Raises:
-            Fault: parts are missing or named twice, or they are not what was announced; it can be tried again.
+            Fault: parts are missing, or they are not what was announced; it can be tried again.
         """
         self._get(identity, owner)
         with self._alone(identity):
@@ -207,7 +207,7 @@ class Uploads:
 
     def promised(self, owner: str) -> int:
         """Bytes that an owner's uploads have room set aside for."""
-        return sum(about.bytes for _, about in self._of(owner) if about.status == "pending")
+        return sum(about.bytes for about in self._of(owner))
 
     def sweep(self) -> None:
         """Delete the parts of what nobody completed in time, what ended long ago, and what was left half-written."""
@@ -218,11 +218,13 @@ class Uploads:
             found = self._read(folder)
             if found is None or now < found[1].expires_at:
                 continue
-            with suppress(Missing, Fault), self._alone(folder.name):
+            with suppress(Missing, Fault, OSError), self._alone(folder.name):
                 found = self._read(folder)
-                if found is not None and found[1].status == "expired":
+                if found is None:
+                    continue
+                if found[1].status == "expired":
                     shutil.rmtree(folder / "parts", ignore_errors=True)
-                if now > (found[1].expires_at if found else 0) + _REMEMBERED:
+                if now > found[1].expires_at + _REMEMBERED:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _pending(self, identity: str, owner: str) -> tuple[dict[str, Any], Upload]:
@@ -235,8 +237,6 @@ class Uploads:
             raise Fault(400, f"This upload is {about.status}.", code=f"upload_{about.status}")
 
     def _chosen(self, identity: str, part_ids: Sequence[str]) -> list[Path]:
-        if len(set(part_ids)) < len(part_ids):
-            raise Fault(400, "A part is named twice.", param="part_ids", code="invalid_value")
         parts = []
         for part_id in part_ids:
             path = self._root / identity / "parts" / part_id
@@ -257,11 +257,17 @@ class Uploads:
             raise _missing(identity)
         return found
 
-    def _of(self, owner: str) -> Iterator[tuple[dict[str, Any], Upload]]:
-        for folder in self._root.glob("upload_*"):
-            found = self._read(folder)
-            if found is not None and found[0]["owner"] == owner:
-                yield found
+    def _of(self, owner: str) -> Iterator[Upload]:
+        """An owner's uploads that are under way."""
+        here = {folder.name for folder in self._root.glob("upload_*")}
+        self._over &= here
+        for name in here - self._over:
+            if (found := self._read(self._root / name)) is None:
+                continue
+            if found[1].status != "pending":
+                self._over.add(name)
+            elif found[0]["owner"] == owner:
+                yield found[1]
 
     def _read(self, folder: Path) -> tuple[dict[str, Any], Upload] | None:
         try:
@@ -329,6 +335,18 @@ class _Joined:
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+def _kept(content: IO[bytes], path: Path) -> str:
+    """Write a part to the disk; 24 hexadecimal digits that follow from its bytes."""
+    digest = hashlib.blake2b(digest_size=12)
+    with room(), path.open("xb") as handle:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            handle.write(chunk)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return digest.hexdigest()
 
 
 def _missing(identity: str) -> Missing:

@@ -18,7 +18,7 @@ from allmend.documents.store import About, Document, Index
 from allmend.errors import AllmendError, Refused, UsageError, nearest
 from allmend.serving.faults import Fault, Missing
 from allmend.serving.files import FileObject, Files
-from allmend.serving.lists import Deleted, Listed, Page
+from allmend.serving.lists import Deleted, Gone, Listed, Page
 from allmend.serving.services import Service, Services
 from allmend.serving.store_api import (
     ChangeStore,
@@ -55,6 +55,7 @@ class Stores:
         self.shared = shared
         self._open: OrderedDict[str, Index] = OrderedDict()
         self._lock = threading.Lock()
+        self._gone = Gone()
 
     def find(self, identity: str, owner: str) -> Index:
         """A store that its owner, or everybody, may search; raises `Missing`."""
@@ -127,12 +128,12 @@ class Stores:
 
     def page(self, owner: str, names: Sequence[str], page: Page) -> Listed[VectorStore]:
         """Those of `names` that are asked for."""
-        return page.of([self.describe(name, self.find(name, owner)) for name in names])
+        return page.of([self.describe(name, self.find(name, owner)) for name in names], self._gone)
 
     def delete(self, identity: str, owner: str) -> Deleted:
         """Delete a store, with what it holds."""
         self._check_own(identity)
-        self.find(identity, owner)
+        self._gone.note(self.describe(identity, self.find(identity, owner)))
         if not self._remove(identity):  # Somebody else did at the same time.
             raise Missing(f"there is no vector store {identity!r}")
         return Deleted(id=identity, object="vector_store.deleted")

@@ -116,7 +116,8 @@ class ServeSettings(Settings):
     """A file of norms that /v1/moderations holds texts against."""
 
     keep: Limit = 30 * 86400.0
-    """How long files of batches, and batches that ended, are kept where nobody named a time; 0 keeps them."""
+    """How long files of batches, batches that ended and stores that expired are kept where nobody named a time; 0
+    keeps them."""
 
     log: bool = False
     """Write a line of JSON to stderr for every request."""
