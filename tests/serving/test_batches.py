@@ -705,7 +705,8 @@ def test_a_batch_whose_file_cannot_be_read_any_more_ends_and_holds_no_other_up(
     asyncio.run(work_through(answering, batches, lambda: batches.get(sound.id).status == "completed"))
     assert batches.get(broken.id).status == "validating"
     batches.update(broken.id, expires_at=int(time.time()) - 1)
-    monkeypatch.setattr("allmend.serving.batch_runner._AGAIN", 0.01)
+    for pause in ("_AGAIN", "_LOOK"):
+        monkeypatch.setattr(f"allmend.serving.batch_runner.{pause}", 0.01)
     asyncio.run(work_through(answering, batches, lambda: batches.get(broken.id).status == "expired"))
     ended = batches.get(broken.id)
     assert ended.output_file_id is not None and ended.errors is not None
