@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from allmend.errors import AllmendError
 from allmend.serving import inside
 from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts, Status
+from allmend.serving.batch_turns import POLL, Turns
 from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
@@ -23,11 +24,8 @@ from allmend.serving.tries import Tries, Try
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_AT_ONCE = 8
-"""Requests of batches that run beside each other while nobody else asks anything."""
 _BATCHES = 32
 """Batches that are worked through beside each other, of different owners: none waits for another's limits."""
-_POLL = 0.05
 _LOOK = 1.0
 """Seconds between looks for new batches, where nothing says that there is one."""
 _AGAIN, _AGAIN_AT_LAST = 5.0, 300.0
@@ -80,11 +78,7 @@ class Runner:
         principal: Callable[[str], Any] = lambda key: None,
     ) -> None:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
-        self._running = 0
-        self._alone = False
-        """Whether the one that runs may end the engine, so that no other is begun beside it."""
-        self._hoping = 0
-        """Such ones that wait for the others to end."""
+        self._turns = Turns(registry)
         self._active: dict[str, asyncio.Task[None]] = {}
         """By owner; those that have only to be ended, by their own name."""
         self._begun: set[str] = set()
@@ -213,12 +207,12 @@ class Runner:
                     work.todo.clear()
                 if self._closing():
                     return False
-                while work.todo and len(work.tasks) < self._share() and self._room():
+                while work.todo and len(work.tasks) < self._turns.share(len(self._active)) and self._turns.is_free():
                     work.tasks.add(asyncio.create_task(self._one(work, work.todo.pop())))
                 if not work.tasks:
-                    await asyncio.sleep(_POLL)
+                    await asyncio.sleep(POLL)
                     continue
-                finished, _ = await asyncio.wait(work.tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
+                finished, _ = await asyncio.wait(work.tasks, timeout=POLL, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
                     good = task.result()
                     work.tasks.discard(task)
@@ -235,31 +229,6 @@ class Runner:
 
     async def _goes_on(self, batch: Batch) -> bool:
         return not _is_over(await _to_its_end(self._batches.get, batch.id))
-
-    def _share(self) -> int:
-        """Requests that one batch may have under way."""
-        return max(_AT_ONCE // max(len(self._active), 1), 1)
-
-    def _room(self, alone: bool = False) -> bool:
-        """Whether another request may begin: not while somebody waits, and only one beside others that run.
-
-        Args:
-            alone: beside no other one of a batch.
-        """
-        if self._alone or (self._running if alone else self._hoping):
-            return False
-        others = self._others()
-        return others is not None and self._running < (_AT_ONCE if others <= 0 else 1)
-
-    def _others(self) -> int | None:
-        """Answers under way that are not of batches; None where somebody waits."""
-        others = -self._running
-        for base in self._registry.bases():
-            running, waiting = base.engine.load()
-            others += running
-            if waiting:
-                return None
-        return others
 
     async def _one(self, work: _Work, line: Place) -> bool | None:
         """Whether a request was answered well; None where it was not answered for good.
@@ -295,7 +264,7 @@ class Runner:
             if tried.is_given_up:
                 return _given_up(tried)
             alone = tried.ends > 0
-            if not await self._turn(work, alone):
+            if not await self._turns.wait(alone, lambda: work.stopped or self._closing()):
                 return None
             answered = await self._asked_for(work, place.custom_id, alone, line.url, body)
             if answered is None:
@@ -309,19 +278,7 @@ class Runner:
             while time.monotonic() < until:
                 if work.stopped or self._closing():
                     return None
-                await asyncio.sleep(_POLL)
-
-    async def _turn(self, work: _Work, alone: bool) -> bool:
-        """Wait until another request may begin; False where the batch or the server stops before."""
-        self._hoping += alone
-        try:
-            while not self._room(alone):
-                if work.stopped or self._closing():
-                    return False
-                await asyncio.sleep(_POLL)
-            return True
-        finally:
-            self._hoping -= alone
+                await asyncio.sleep(POLL)
 
     async def _asked_for(
         self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes
@@ -336,7 +293,7 @@ class Runner:
             return _said(Fault(503, "The key of this batch cannot be looked up.", type="server_error"))
         if principal is None:
             return _said(Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key"))
-        if not self._room(alone):
+        if not self._turns.is_free(alone):
             return None
         # The user behind the key, whose limits hold here too.
         return await self._asked(work, custom_id, alone, url, body, principal.behalf_of(work.user))
@@ -345,34 +302,29 @@ class Runner:
         self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes, principal: Any
     ) -> inside.Answered:
         """The application's answer, once. Where engine or server end meanwhile that is known afterwards."""
-        beside = bool(self._running or self._others())
         before = self._registry.taken
-        self._running += 1
-        self._alone = alone
-        crashed = False
-        try:
-            # Short, and before anything else is begun: another thread would let others in meanwhile.
-            work.tries.begin(custom_id, alone=not beside)
-            watching = asyncio.create_task(self._watch(work.tries, custom_id, before))
+        with self._turns.taken(alone) as beside:
+            crashed = False
             try:
-                answered = await inside.post(self._app, url, body, principal)
+                # Short, and before anything else is begun: another thread would let others in meanwhile.
+                work.tries.begin(custom_id, alone=not beside)
+                watching = asyncio.create_task(self._watch(work.tries, custom_id, before))
+                try:
+                    answered = await inside.post(self._app, url, body, principal)
+                finally:
+                    watching.cancel()
+                if self._registry.taken > before + 1:
+                    work.tries.joined(custom_id)
+                crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
             finally:
-                watching.cancel()
-            if self._registry.taken > before + 1:
-                work.tries.joined(custom_id)
-            crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
-        finally:
-            self._running -= 1
-            if alone:
-                self._alone = False
-            if not crashed:
-                work.tries.ended(custom_id)
+                if not crashed:
+                    work.tries.ended(custom_id)
         return answered
 
     async def _watch(self, tries: Tries, custom_id: str, before: int) -> None:
         """Note where others come to a request that was begun alone: now, since the server may end with them."""
         while self._registry.taken <= before + 1:
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
         tries.joined(custom_id)
 
 
