@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ from hypothesis import strategies as st
 from openai import OpenAI
 
 import encoders
-from allmend.errors import NotFound
-from allmend.serving.batch_api import Batch, BatchRequest
+from allmend.errors import NotFound, Unavailable
+from allmend.serving.batch_api import Batch, BatchRequest, Line
 from allmend.serving.batch_runner import Runner
-from allmend.serving.batches import Batches, Invalid
+from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.files import Expiry, Files
+from allmend.serving.inside import MARK
 from allmend.serving.lists import Page
 from allmend.serving.server import Server
+from allmend.serving.tries import MOST, Tries
 from allmend.verbs.serve import start
 
 Begin = Callable[[], Server]
@@ -189,6 +193,7 @@ class Counter:
     """What the runner asks of a registry: nobody else is served."""
 
     closing = False
+    taken = 0
 
     def bases(self) -> list[Any]:
         return []
@@ -203,10 +208,12 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-def kept(batches: Batches, owner: str, count: int, body: dict[str, Any], **options: Any) -> Batch:
+def kept(
+    batches: Batches, owner: str, count: int, body: dict[str, Any], principal: Any = None, **options: Any
+) -> Batch:
     file = batches.files.add(io.BytesIO(lines(count, "/v1/embeddings", body)), name="b", purpose="batch", owner=owner)
     request = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "24h", **options}
-    return batches.create(BatchRequest.model_validate(request), owner)
+    return batches.create(BatchRequest.model_validate(request), owner, principal)
 
 
 def test_what_stops_one_owners_batch_holds_nobody_elses_up(tmp_path: Path) -> None:
@@ -534,8 +541,8 @@ def check_poison(batches: Batches, identity: str) -> None:
     assert error["custom_id"] == "r2" and error["response"]["body"]["error"]["code"] == "engine_crashes"
 
 
-async def work_through(app: Any, batches: Batches, until: Callable[[], bool]) -> None:
-    running = asyncio.create_task(Runner(app, Counter(), batches).run())  # type: ignore[arg-type]
+async def work_through(app: Any, batches: Batches, until: Callable[[], bool], *principal: Any) -> None:
+    running = asyncio.create_task(Runner(app, Counter(), batches, *principal).run())  # type: ignore[arg-type]
     async with asyncio.timeout(240):
         while not until():
             assert not running.done()
@@ -579,3 +586,164 @@ def test_a_file_of_empty_lines_is_not_read_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as wrong:
         batches.lines(batches.create(asked, "anna", None))
     assert wrong.value.problems[0].line == 100_001
+
+
+def test_a_batch_whose_record_cannot_be_read_now_is_nobody_elses(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made, other = (kept(batches, "anna", 1, {"status": 200}) for _ in range(2))
+    batches.note(made, "r0", 200, "id", {})
+    record = tmp_path / "batches" / f"{made.id}.json"
+    record.rename(tmp_path / "aside")
+    record.mkdir()
+    asks: list[Callable[[], object]] = [
+        partial(batches.maker, made.id),
+        partial(batches.owner, made.id),
+        partial(batches.take, made.id),
+        partial(batches.finish, made, "completed"),
+    ]
+    for ask in asks:
+        with pytest.raises(OSError):
+            ask()
+    for number, odd in enumerate(("[", "[1]", '{"owner": "anna"}', '{"owner": "anna", "batch": {}}')):
+        (tmp_path / "batches" / f"batch_{24 * str(number)}.json").write_text(odd)
+    batches.sweep()
+    assert [each.id for each in batches.page("anna", Page()).data] == [other.id]
+    assert [each.id for _, each in batches.open()] == [other.id]
+    record.rmdir()
+    for ask in asks:
+        with pytest.raises(NotFound) if ask is not asks[2] else nullcontext():
+            ask()
+    (tmp_path / "aside").rename(record)
+    assert batches.owner(made.id) == "anna" and len(batches.open()) == 2
+    assert not batches.files.page("", Page(), "batch_output").data
+
+
+def test_where_its_end_cannot_be_written_down_its_answers_are_not_kept_twice(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 2, {"status": 200})
+    batches.note(made, "r0", 200, "id", {})
+    batches.note(made, "r1", 400, "id", {})
+    in_the_way = tmp_path / "batches" / f".{made.id}.json.new"
+    in_the_way.mkdir()
+    for _ in range(3):
+        with pytest.raises(OSError):
+            batches.finish(made, "completed")
+    in_the_way.rmdir()
+    done = batches.finish(made, "completed")
+    files = batches.files.page("anna", Page(), "batch_output").data
+    assert {each.id for each in files} == {done.output_file_id, done.error_file_id} and len(files) == 2
+
+
+def test_a_batch_that_expired_is_not_completed_by_a_restart(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 3, {"status": 429})
+    batches.note(made, "r0", 400, "id", {})
+    batches.update(made.id, expires_at=int(time.time()) - 1, status="finalizing")
+    batches.give_up(made, ["r1", "r2"], "batch_expired", "It was not asked.")  # and then the server was killed
+    asyncio.run(work_through(answering, batches, lambda: batches.get(made.id).status in ("completed", "expired")))
+    ended = batches.get(made.id)
+    assert (ended.status, ended.request_counts.failed, ended.request_counts.total) == ("expired", 1, 3)
+    assert ended.error_file_id is not None
+    said = batches.files.content(ended.error_file_id, "anna").read_text().splitlines()
+    assert [json.loads(line)["custom_id"] for line in said] == ["r0", "r1", "r2"]
+
+
+class Named:
+    """Whom a key stands for."""
+
+    key, user = "key-1", "ben"
+
+    def behalf_of(self, user: str | None) -> tuple[str, str | None]:
+        return self.key, user
+
+
+class ReadsBadly(Batches):
+    """The first time that one of its lines is read too many files are open."""
+
+    failed = False
+
+    def line(self, batch: Batch, place: Place) -> Line:
+        if place.custom_id == "r3" and not self.failed:
+            self.failed = True
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().line(batch, place)
+
+
+def test_what_cannot_be_read_for_a_moment_is_no_requests_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allmend.serving.batch_runner._AGAIN", 0.01)
+    batches = ReadsBadly(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 6, {"status": 200}, Named())
+    failures: list[Exception] = [Unavailable("the database is locked"), OSError(errno.EMFILE, "too many open files")]
+
+    def principal(key: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return Named()
+
+    who: list[Any] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        who.append(scope[MARK])
+        await answering(scope, receive, send)
+
+    asyncio.run(work_through(noting, batches, lambda: batches.get(made.id).status == "completed", principal))
+    counts = batches.get(made.id).request_counts
+    assert (counts.total, counts.completed, counts.failed) == (6, 6, 0)
+    assert set(who) == {("key-1", "ben")} and batches.failed and not failures
+
+
+def test_a_batch_whose_file_cannot_be_read_any_more_ends_and_holds_no_other_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    broken, sound = (kept(batches, "anna", 2, {"status": 200}) for _ in range(2))
+    batches.update(broken.id, created_at=broken.created_at - 10)  # so that it comes first
+    batches.note(broken, "r0", 200, "id", {})
+    content = tmp_path / "batches" / f"{broken.id}.in"
+    content.unlink()
+    content.mkdir()
+    asyncio.run(work_through(answering, batches, lambda: batches.get(sound.id).status == "completed"))
+    assert batches.get(broken.id).status == "validating"
+    batches.update(broken.id, expires_at=int(time.time()) - 1)
+    for pause in ("_AGAIN", "_LOOK"):
+        monkeypatch.setattr(f"allmend.serving.batch_runner.{pause}", 0.01)
+    asyncio.run(work_through(answering, batches, lambda: batches.get(broken.id).status == "expired"))
+    ended = batches.get(broken.id)
+    assert ended.output_file_id is not None and ended.errors is not None
+    assert [error.code for error in ended.errors.data] == ["unreadable_file"]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_comes_later_and_ends_engine_or_server_is_not_blamed_on_a_batchs_request(
+    tmp_path: Path, dies: bool
+) -> None:
+    batches = Batches(tmp_path / "batches", Files(tmp_path / "files"))
+    made = kept(batches, "anna", 1, {"status": 200})
+    registry, asked, found = Counter(), 0, Tries(tmp_path / "none")
+
+    async def beside_poison(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked, found
+        asked += 1
+        registry.taken += 1
+        if asked > MOST:
+            await answering(scope, receive, send)
+            return
+        await asyncio.sleep(0)
+        registry.taken += 1  # Somebody else's, which ends them both.
+        if dies:
+            while (found := batches.tries(made)).of("r0").alone:
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"retry-after", b"0")]})
+        await send({"type": "http.response.body", "body": b'{"error":{"code":"engine_restarted"}}'})
+
+    async def work() -> None:
+        running = asyncio.create_task(Runner(beside_poison, registry, batches).run())  # type: ignore[arg-type]
+        async with asyncio.timeout(240):
+            while batches.get(made.id).status != "completed":
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(work())
+    assert (asked, batches.get(made.id).request_counts.completed) == (MOST + 1, 1)
+    assert found.of("r0").ends == (MOST if dies else 0)

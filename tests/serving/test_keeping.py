@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import os
+import sqlite3
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from allmend.documents.passages import Passage
-from allmend.documents.store import Document
+from allmend.documents.store import About, Document, Index
 from allmend.errors import NotFound
+from allmend.runs.alive import LOCK_NAME
 from allmend.serving.batch_api import Batch, BatchRequest
 from allmend.serving.batches import Batches
 from allmend.serving.faults import Fault
@@ -121,6 +123,19 @@ def test_one_sweep_that_fails_keeps_no_other_from_its_turn(monkeypatch: pytest.M
     asyncio.run(run())
 
 
+def test_a_server_whose_lock_cannot_be_opened_now_is_not_taken_for_gone(tmp_path: Path, later: Any) -> None:
+    batches = Batches(tmp_path, Files(tmp_path / "files"))
+    server = "0" * 24
+    folder = tmp_path / f".server-{server}"
+    folder.mkdir()
+    (folder / LOCK_NAME).symlink_to(LOCK_NAME)
+    later(2)
+    batches.claims.sweep()
+    assert not batches.claims.is_free(server) and folder.is_dir()
+    (folder / LOCK_NAME).unlink()
+    assert batches.claims.is_free(server) and not folder.exists()
+
+
 @pytest.fixture
 def stores(tmp_path: Path) -> Stores:
     service = SimpleNamespace(kind="embed", name="embed", digest="d", engine=SimpleNamespace(width=2))
@@ -165,6 +180,23 @@ def test_a_store_expires_after_days_without_use(stores: Stores, later: Any, tmp_
         stores.find(unused, "anna")
     assert stores.find(kept, "anna").count() == 1
     assert stores.delete(used, "anna").deleted  # It has expired since, and can be deleted all the same.
+
+
+def test_a_store_that_cannot_be_emptied_keeps_no_other_from_its_turn(
+    stores: Stores, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expiring = [made(stores, expires_after={"anchor": "last_active_at", "days": 1}) for _ in range(3)]
+    later(2)
+    create, failures = Index.create, [OSError(errno.ENOSPC, "full"), sqlite3.OperationalError("disk is full")]
+
+    def full(folder: Path, about: About) -> Index:
+        if failures:
+            raise failures.pop()
+        return create(folder, about)
+
+    monkeypatch.setattr(Index, "create", full)
+    stores.sweep()
+    assert sum(stores.find(each, "anna").now().expired is not None for each in expiring) == 1
 
 
 def test_when_a_store_expires_can_be_changed_also_by_another_server(stores: Stores, later: Any, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
+from allmend.errors import AllmendError
 from allmend.serving import inside
-from allmend.serving.batch_api import Batch, BatchError, Counts
+from allmend.serving.batch_api import Batch, BatchError, BatchErrors, Counts, Status
+from allmend.serving.batch_turns import POLL, Turns
 from allmend.serving.batches import Batches, Invalid, Place
 from allmend.serving.faults import Fault, Missing, bug
 from allmend.serving.registry import Registry
@@ -22,16 +24,15 @@ from allmend.serving.tries import Tries, Try
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_AT_ONCE = 8
-"""Requests of batches that run beside each other while nobody else asks anything."""
 _BATCHES = 32
 """Batches that are worked through beside each other, of different owners: none waits for another's limits."""
-_POLL = 0.05
 _LOOK = 1.0
 """Seconds between looks for new batches, where nothing says that there is one."""
 _AGAIN, _AGAIN_AT_LAST = 5.0, 300.0
 """Seconds after which a batch is tried again that something outside of it stopped, like a full disk; twice as long each
 further time, and that at most."""
+_MOST_LOOKS = 3
+"""Times that a batch whose file cannot be read is tried, once it is over."""
 _FEWER_COUNTS = 16
 """Answers after which the counts are written down."""
 _PAUSE = (429, 503)
@@ -45,6 +46,10 @@ class _Work:
     """A batch that is being worked through."""
 
     batch: Batch
+    key: str | None
+    """Public name of the key that made it; None for the operator's."""
+    user: str | None
+    """Behind that key."""
     counts: Counts
     todo: list[Place]
     """The next one last."""
@@ -73,17 +78,15 @@ class Runner:
         principal: Callable[[str], Any] = lambda key: None,
     ) -> None:
         self._app, self._registry, self._batches, self._principal = app, registry, batches, principal
-        self._running = 0
-        self._alone = False
-        """Whether the one that runs may end the engine, so that no other is begun beside it."""
-        self._hoping = 0
-        """Such ones that wait for the others to end."""
+        self._turns = Turns(registry)
         self._active: dict[str, asyncio.Task[None]] = {}
         """By owner; those that have only to be ended, by their own name."""
         self._begun: set[str] = set()
         """Their names."""
         self._stopped: Counter[str] = Counter()
         """How often each was stopped in a row."""
+        self._later: dict[str, float] = {}
+        """When those that were stopped are tried again; their owner's other ones go on until then."""
         self._wake = asyncio.Event()
         self._blind = False
 
@@ -101,6 +104,8 @@ class Runner:
                     over = _is_over(batch)
                     name = batch.id if over else owner
                     if batch.id in self._begun or name in self._active:
+                        continue
+                    if time.monotonic() < self._later.get(batch.id, 0.0):
                         continue
                     if over or len(self._active) < _BATCHES:
                         self._begun.add(batch.id)
@@ -136,11 +141,12 @@ class Runner:
             if (taken := await _to_its_end(self._batches.take, batch.id)) is not None:
                 await self._batch(taken)
             del self._stopped[batch.id]
+            self._later.pop(batch.id, None)
         except Exception as error:  # a full disk must not end the work on every other batch
             pause = min(_AGAIN * 2 ** min(self._stopped[batch.id], 10), _AGAIN_AT_LAST)
             self._stopped[batch.id] += 1
+            self._later[batch.id] = time.monotonic() + pause
             _log.error("batch %s stopped, and is tried again in %.0f s", batch.id, pause, exc_info=error)
-            await asyncio.sleep(pause)
         finally:
             del self._active[name]
             self._begun.discard(batch.id)
@@ -157,6 +163,14 @@ class Runner:
             problem = BatchError(code="unreadable_file", message=error.message)
             await _to_its_end(batches.fail, batch, [problem])
             return
+        except OSError:
+            if not _is_over(batch) or self._stopped[batch.id] < _MOST_LOOKS:
+                raise
+            words = "The file cannot be read, so that what was not asked cannot be named."
+            errors = BatchErrors(data=[BatchError(code="unreadable_file", message=words)])
+            now = await _to_its_end(lambda: batches.update(batch.id, errors=errors))
+            await _to_its_end(batches.finish, now, _end(now))
+            return
         done, good, bad = await _to_its_end(batches.answered, batch)
         counts = Counts(total=len(lines), completed=good, failed=bad)
         began = batch.in_progress_at or int(time.time())
@@ -167,16 +181,16 @@ class Runner:
         tries = await run_in_threadpool(batches.tries, batch)
         # Those that may be why the engine or the server ended come last, so that what is sound is answered before.
         todo.sort(key=lambda line: -tries.of(line.custom_id).ends)
-        work = _Work(batch, counts, todo, tries)
+        work = _Work(batch, *await _to_its_end(batches.maker, batch.id), counts, todo, tries)
         if not await self._lines(work):
             return
         await _to_its_end(
             lambda: batches.update(batch.id, status="finalizing", finalizing_at=int(time.time()), request_counts=counts)
         )
         now = await _to_its_end(batches.get, batch.id)
-        status: Any = "completed"
+        status: Status = "completed"
         if work.stopped:
-            status = "cancelled" if now.status == "cancelling" else "expired"
+            status = _end(now)
         if status == "expired":
             words = "This request was not asked before the batch expired."
             await _to_its_end(batches.give_up, batch, work.left, "batch_expired", words)
@@ -193,16 +207,15 @@ class Runner:
                     work.todo.clear()
                 if self._closing():
                     return False
-                while work.todo and len(work.tasks) < self._share() and self._room():
+                while work.todo and len(work.tasks) < self._turns.share(len(self._active)) and self._turns.is_free():
                     work.tasks.add(asyncio.create_task(self._one(work, work.todo.pop())))
                 if not work.tasks:
-                    await asyncio.sleep(_POLL)
+                    await asyncio.sleep(POLL)
                     continue
-                finished, work.tasks = await asyncio.wait(
-                    work.tasks, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED
-                )
+                finished, _ = await asyncio.wait(work.tasks, timeout=POLL, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
                     good = task.result()
+                    work.tasks.discard(task)
                     work.counts.completed += good is True
                     work.counts.failed += good is False
                 if work.counts.completed + work.counts.failed - told >= _FEWER_COUNTS:
@@ -217,38 +230,19 @@ class Runner:
     async def _goes_on(self, batch: Batch) -> bool:
         return not _is_over(await _to_its_end(self._batches.get, batch.id))
 
-    def _share(self) -> int:
-        """Requests that one batch may have under way."""
-        return max(_AT_ONCE // max(len(self._active), 1), 1)
-
-    def _room(self, alone: bool = False) -> bool:
-        """Whether another request may begin: not while somebody waits, and only one beside others that run.
-
-        Args:
-            alone: beside no other one of a batch.
-        """
-        if self._alone or (self._running if alone else self._hoping):
-            return False
-        others = self._others()
-        return others is not None and self._running < (_AT_ONCE if others <= 0 else 1)
-
-    def _others(self) -> int | None:
-        """Answers under way that are not of batches; None where somebody waits."""
-        others = -self._running
-        for base in self._registry.bases():
-            running, waiting = base.engine.load()
-            others += running
-            if waiting:
-                return None
-        return others
-
     async def _one(self, work: _Work, line: Place) -> bool | None:
-        """Whether a request was answered well; None where it was not answered for good."""
+        """Whether a request was answered well; None where it was not answered for good.
+
+        Raises:
+            OSError, Missing: the batch's files cannot be read now, which is not this request's fault.
+        """
         try:
             answered = await self._answered(work, line)
+        except (OSError, Missing):
+            raise
         except Exception as error:  # this request's, whatever it is
             _log.error("a request of batch %s failed", work.batch.id, exc_info=error)
-            answered = inside.Answered(500, {}, json.dumps(bug(error).body()).encode())
+            answered = _said(bug(error))
         if answered is None:
             if not self._closing():
                 work.left.append(line.custom_id)
@@ -262,7 +256,6 @@ class Runner:
 
     async def _answered(self, work: _Work, place: Place) -> inside.Answered | None:
         """The answer, asked for until there is one; None where the batch or the server stops before."""
-        key, user = await _to_its_end(self._batches.maker, work.batch.id)
         line = await _to_its_end(self._batches.line, work.batch, place)
         body = json.dumps(line.body).encode()
         wait = 0.25
@@ -271,18 +264,11 @@ class Runner:
             if tried.is_given_up:
                 return _given_up(tried)
             alone = tried.ends > 0
-            if not await self._turn(work, alone):
+            if not await self._turns.wait(alone, lambda: work.stopped or self._closing()):
                 return None
-            principal = None
-            if key is not None and (principal := await _to_its_end(self._principal, key)) is None:
-                gone = Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key")
-                return inside.Answered(401, {}, json.dumps(gone.body()).encode())
-            if principal is not None:
-                # The user behind the key, whose limits hold here too.
-                principal = principal.behalf_of(user)
-                if not self._room(alone):
-                    continue  # Others came in while the key was looked up.
-            answered = await self._asked(work, place.custom_id, alone, line.url, body, principal)
+            answered = await self._asked_for(work, place.custom_id, alone, line.url, body)
+            if answered is None:
+                continue  # Others came in while the key was looked up.
             if self._closing() and answered.status != 200:
                 return None  # It is asked again after the restart.
             if answered.status not in _PAUSE or answered.headers.get("x-should-retry") == "false":
@@ -292,45 +278,62 @@ class Runner:
             while time.monotonic() < until:
                 if work.stopped or self._closing():
                     return None
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(POLL)
 
-    async def _turn(self, work: _Work, alone: bool) -> bool:
-        """Wait until another request may begin; False where the batch or the server stops before."""
-        self._hoping += alone
+    async def _asked_for(
+        self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes
+    ) -> inside.Answered | None:
+        """The application's answer to whoever made the batch, once; None where it is not its turn any more."""
+        if work.key is None:
+            return await self._asked(work, custom_id, alone, url, body, None)
         try:
-            while not self._room(alone):
-                if work.stopped or self._closing():
-                    return False
-                await asyncio.sleep(_POLL)
-            return True
-        finally:
-            self._hoping -= alone
+            principal = await _to_its_end(self._principal, work.key)
+        except (AllmendError, OSError) as error:  # a locked database, say: it says nothing about the key
+            _log.warning("the key of batch %s cannot be looked up; it is tried again: %s", work.batch.id, error)
+            return _said(Fault(503, "The key of this batch cannot be looked up.", type="server_error"))
+        if principal is None:
+            return _said(Fault(401, "The key of this batch is no longer valid.", code="invalid_api_key"))
+        if not self._turns.is_free(alone):
+            return None
+        # The user behind the key, whose limits hold here too.
+        return await self._asked(work, custom_id, alone, url, body, principal.behalf_of(work.user))
 
     async def _asked(
         self, work: _Work, custom_id: str, alone: bool, url: str, body: bytes, principal: Any
     ) -> inside.Answered:
         """The application's answer, once. Where engine or server end meanwhile that is known afterwards."""
-        beside = bool(self._running or self._others())
-        self._running += 1
-        self._alone = alone
-        crashed = False
-        try:
-            # Short, and before anything else is begun: another thread would let others in meanwhile.
-            work.tries.begin(custom_id, alone=not beside)
-            answered = await inside.post(self._app, url, body, principal)
-            crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
-        finally:
-            self._running -= 1
-            if alone:
-                self._alone = False
-            if not crashed:
-                work.tries.ended(custom_id)
+        before = self._registry.taken
+        with self._turns.taken(alone) as beside:
+            crashed = False
+            try:
+                # Short, and before anything else is begun: another thread would let others in meanwhile.
+                work.tries.begin(custom_id, alone=not beside)
+                watching = asyncio.create_task(self._watch(work.tries, custom_id, before))
+                try:
+                    answered = await inside.post(self._app, url, body, principal)
+                finally:
+                    watching.cancel()
+                if self._registry.taken > before + 1:
+                    work.tries.joined(custom_id)
+                crashed = answered.status == 503 and b'"engine_restarted"' in answered.body
+            finally:
+                if not crashed:
+                    work.tries.ended(custom_id)
         return answered
+
+    async def _watch(self, tries: Tries, custom_id: str, before: int) -> None:
+        """Note where others come to a request that was begun alone: now, since the server may end with them."""
+        while self._registry.taken <= before + 1:
+            await asyncio.sleep(POLL)
+        tries.joined(custom_id)
 
 
 def _given_up(tried: Try) -> inside.Answered:
     words = f"The engine or the server ended each of the {tried.ends} times that it had this request."
-    fault = Fault(500, words, type="server_error", code="engine_crashes")
+    return _said(Fault(500, words, type="server_error", code="engine_crashes"))
+
+
+def _said(fault: Fault) -> inside.Answered:
     return inside.Answered(fault.status, {}, json.dumps(fault.body()).encode())
 
 
@@ -350,6 +353,11 @@ async def _to_its_end(work: Callable[..., T], *given: Any) -> T:
 def _is_over(batch: Batch) -> bool:
     """Whether nothing of it is to be asked any more."""
     return batch.status == "cancelling" or time.time() >= (batch.expires_at or 1e18)
+
+
+def _end(batch: Batch) -> Status:
+    """How a batch ends of which nothing more is to be asked."""
+    return "cancelled" if batch.status == "cancelling" else "expired"
 
 
 def _named(answered: inside.Answered) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import re
@@ -9,7 +11,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -88,25 +91,24 @@ class Batches:
 
     def get(self, identity: str, owner: str | None = None) -> Batch:
         """A batch; raises `Missing` for one that is not there or is somebody else's."""
-        found = self._read(identity) if _ID.match(identity) else None
-        if found is None or owner not in (None, found["owner"]):
+        found, batch = self._known(identity)
+        if owner not in (None, found["owner"]):
             raise Missing(f"there is no batch {identity[:80]!r}")
-        return Batch.model_validate(found["batch"])
+        return batch
 
     def owner(self, identity: str) -> str:
-        """Whose it is."""
-        found = self._read(identity)
-        return str(found["owner"]) if found else ""
+        """Whose it is; raises `Missing`."""
+        return str(self._known(identity)[0]["owner"])
 
     def maker(self, identity: str) -> tuple[str | None, str | None]:
-        """Public name of the key that made it, and the user behind that."""
-        found = self._read(identity) or {}
+        """Public name of the key that made it, and the user behind that; raises `Missing`."""
+        found, _ = self._known(identity)
         return found.get("key"), found.get("user")
 
     def page(self, owner: str, page: Page) -> Listed[Batch]:
         """An owner's batches."""
-        values = [self._read(path.stem) for path in self._root.glob("batch_*.json")]
-        return page.of([Batch.model_validate(each["batch"]) for each in values if each and each["owner"] == owner])
+        here = [path.stem for path in self._root.glob("batch_*.json")]
+        return page.of([batch for found, batch in self._readable(here) if found["owner"] == owner])
 
     def cancel(self, identity: str, owner: str) -> Batch:
         """Begin no more of its requests; raises `UsageError` where it has ended."""
@@ -132,43 +134,44 @@ class Batches:
     def _open(self) -> Iterator[tuple[dict[str, Any], Batch]]:
         here = {path.stem for path in self._root.glob("batch_*.json")}
         self._over &= here
-        for identity in here - self._over:
-            if (found := self._read(identity)) is not None:
-                batch = Batch.model_validate(found["batch"])
-                if batch.status in OPEN:
-                    yield found, batch
-                else:
-                    self._over.add(identity)
+        for found, batch in self._readable(here - self._over):
+            if batch.status in OPEN:
+                yield found, batch
+            else:
+                self._over.add(batch.id)
 
     def sweep(self) -> None:
         """Forget batches that ended long ago and whose files are gone, and delete what a crash left of others."""
         now = time.time()
         for path in self._root.glob("batch_*"):
-            found = self._read(path.stem)
-            batch = Batch.model_validate(found["batch"]) if found else None
-            if path.suffix != ".json":
-                # What an ended batch, or none, has no use for: a server was ended before it could put it away.
-                ended = batch is not None and batch.status not in OPEN
-                if ended or not path.with_suffix(".json").exists():
-                    remove_left(self._root, path.name)
-                continue
-            if batch is None or batch.status in OPEN or not self.files.keep:
-                continue
-            if any(self.files.is_there(name) for name in (batch.output_file_id, batch.error_file_id)):
-                continue
-            if now >= ended_at(batch) + self.files.keep:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):  # It cannot be read now.
+                self._forget(path, now)
         remove_left(self._root, ".batch_*")
         self.claims.sweep()
+
+    def _forget(self, path: Path, now: float) -> None:
+        found = self._read(path.stem)
+        batch = found[1] if found else None
+        if path.suffix != ".json":
+            # What an ended batch, or none, has no use for: a server was ended before it could put it away.
+            ended = batch is not None and batch.status not in OPEN
+            if ended or not path.with_suffix(".json").exists():
+                remove_left(self._root, path.name)
+            return
+        if batch is None or batch.status in OPEN or not self.files.keep:
+            return
+        if any(self.files.is_there(name) for name in (batch.output_file_id, batch.error_file_id)):
+            return
+        if now >= ended_at(batch) + self.files.keep:
+            path.unlink(missing_ok=True)
 
     def take(self, identity: str) -> Batch | None:
         """Take a batch on; None for one that has ended, or that another server has."""
         with self._lock, self.claims.alone():
-            found = self._read(identity)
-            batch = Batch.model_validate(found["batch"]) if found else None
-            if found is None or batch is None or batch.status not in OPEN:
+            if (known := self._read(identity)) is None:
                 return None
-            if not self.claims.is_free(found.get("server")):
+            found, batch = known
+            if batch.status not in OPEN or not self.claims.is_free(found.get("server")):
                 return None
             self._write({**found, "server": self.claims.enter()}, batch)
             return batch
@@ -179,10 +182,7 @@ class Batches:
             return self._change(identity, changes)
 
     def _change(self, identity: str, changes: dict[str, Any]) -> Batch:
-        found = self._read(identity)
-        if found is None:
-            raise Missing(f"there is no batch {identity!r}")
-        batch = Batch.model_validate(found["batch"])
+        found, batch = self._known(identity)
         if batch.status == "cancelling" and changes.get("status") in ("in_progress", "finalizing"):
             changes.pop("status")
         made = batch.model_copy(update=changes)
@@ -244,7 +244,8 @@ class Batches:
             return self.files.content(batch.input_file_id, self.owner(batch.id)).open("rb")
 
     def answered(self, batch: Batch) -> tuple[dict[str, bool], int, int]:
-        """({custom_id: whether it went well}, good, bad) of what was answered before; a torn last line is cut off."""
+        """({custom_id: whether it went well}, good, bad) of what was answered before. A torn last line is cut off, and
+        what was given up: the batch had come to its end, which was not written down."""
         done: dict[str, bool] = {}
         for ending, good in (("out", True), ("err", False)):
             path = self._root / f"{batch.id}.{ending}"
@@ -256,7 +257,10 @@ class Batches:
                     if not raw.endswith(b"\n"):  # even where it reads as JSON: the cut removes it
                         break
                     try:
-                        done[json.loads(raw)["custom_id"]] = good
+                        line = json.loads(raw)
+                        if line["error"] is not None:  # given up when the batch expired, which is done anew
+                            break
+                        done[line["custom_id"]] = good
                     except (ValueError, KeyError, TypeError):
                         break
                     kept += len(raw)
@@ -289,17 +293,25 @@ class Batches:
 
     def finish(self, batch: Batch, status: Status) -> Batch:
         """Make the answers into files and end the batch."""
-        found = self._read(batch.id) or {}
-        owner, keep = str(found.get("owner", "")), found.get("keep")
+        found, _ = self._known(batch.id)
+        owner, keep = str(found["owner"]), found.get("keep")
         expires = Expiry.model_validate(keep) if keep else None
         changes: dict[str, Any] = {"status": status, f"{status}_at": int(time.time())}
         for ending, name in (("out", "output"), ("err", "error")):
             path = self._root / f"{batch.id}.{ending}"
-            if path.is_file() and path.stat().st_size and getattr(batch, f"{name}_file_id") is None:
+            if path.is_file() and (size := path.stat().st_size):
+                title = f"{batch.id}_{name}.jsonl"
+                # Where what follows fails, the next time finds the file that was made this time.
+                number = hashlib.sha256(f"{title} {size}".encode()).hexdigest()[:24]
                 with path.open("rb") as handle:
-                    title = f"{batch.id}_{name}.jsonl"
                     made = self.files.add(
-                        handle, name=title, purpose="batch_output", owner=owner, expires=expires, ours=True
+                        handle,
+                        name=title,
+                        purpose="batch_output",
+                        owner=owner,
+                        expires=expires,
+                        ours=True,
+                        number=number,
                     )
                 changes[f"{name}_file_id"] = made.id
                 if ending == "out":
@@ -314,12 +326,34 @@ class Batches:
         """End a batch whose file cannot be worked through."""
         return self.finish(self.update(batch.id, errors=BatchErrors(data=problems)), "failed")
 
-    def _read(self, identity: str) -> dict[str, Any] | None:
+    def _known(self, identity: str) -> tuple[dict[str, Any], Batch]:
+        found = self._read(identity) if _ID.match(identity) else None
+        if found is None:
+            raise Missing(f"there is no batch {identity[:80]!r}")
+        return found
+
+    def _readable(self, identities: Iterable[str]) -> Iterator[tuple[dict[str, Any], Batch]]:
+        """Of those that are there: one that is broken is no reason to keep the others from anybody."""
+        for identity in identities:
+            try:
+                if (found := self._read(identity)) is not None:
+                    yield found
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # None could be read now.
+                    raise
+
+    def _read(self, identity: str) -> tuple[dict[str, Any], Batch] | None:
+        """What is written of a batch, and itself; None where there is none, or something else by its name.
+
+        Raises:
+            OSError: it cannot be read at the moment: that says nothing about whose it is.
+        """
         try:
-            values = json.loads((self._root / f"{identity}.json").read_text("utf-8"))
-            return values if isinstance(values, dict) else None
-        except (OSError, ValueError):
+            values = json.loads((self._root / f"{identity}.json").read_bytes())
+            owner, batch = values["owner"], Batch.model_validate(values["batch"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
+        return (values, batch) if isinstance(owner, str) and batch.id == identity else None
 
     def _write(self, found: dict[str, Any], batch: Batch) -> None:
         path = self._root / f"{batch.id}.json"

@@ -8,10 +8,10 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from allmend.runs.alive import hold, is_alive, release
+from allmend.runs.alive import LOCK_NAME, hold, is_alive, release
 
 _BEGINS = 3600.0
 
@@ -50,7 +50,8 @@ class Claims:
         if server is None or server == self.me:
             return True
         folder = self._folder(server)
-        if is_alive(folder):
+        alive = is_alive(folder)
+        if alive or (alive is None and _may_hold(folder)):
             return False
         shutil.rmtree(folder, ignore_errors=True)
         return True
@@ -59,8 +60,9 @@ class Claims:
         """Forget servers that ended without saying so."""
         for folder in self._root.glob(".server-*"):
             # One that begins at this moment has not taken its lock yet.
-            if time.time() - folder.stat().st_mtime > _BEGINS:
-                self.is_free(folder.name.removeprefix(".server-"))
+            with suppress(OSError):  # Another server was quicker.
+                if time.time() - folder.stat().st_mtime > _BEGINS:
+                    self.is_free(folder.name.removeprefix(".server-"))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -71,3 +73,14 @@ class Claims:
 
     def _folder(self, server: str) -> Path:
         return self._root / f".server-{server}"
+
+
+def _may_hold(folder: Path) -> bool:
+    """Whether there is a lock, which could not be opened: too many files are open, say."""
+    try:
+        (folder / LOCK_NAME).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True

@@ -50,6 +50,8 @@ class Registry:
         self.lookups = Lookups(self._fetch_unknown)
         self.meter: Meter | None = None
         self.closing = False
+        self.taken = 0
+        """Requests for text that were begun, ever."""
         self._bases: dict[str, Base] = {}
         self._adapters: dict[str, ServedAdapter] = {}
         self.services = Services()
@@ -205,6 +207,7 @@ class Registry:
             if self._bases.get(base.name) is not base:
                 return False
             self._uses[id(base)] += 1
+            self.taken += 1
             return True
 
     def done(self, base: Base) -> None:

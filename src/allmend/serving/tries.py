@@ -25,7 +25,7 @@ class Try:
     ends: int = 0
     """Ends of the engine or the server while it was asked."""
     alone: bool = False
-    """Whether nothing else was asked the last time."""
+    """Whether nothing else was asked the last time, from its beginning to its end."""
 
     @property
     def is_given_up(self) -> bool:
@@ -54,6 +54,12 @@ class Tries:
         found = self._known[custom_id]
         found.ends, found.alone = found.ends + 1, alone
         self._write(custom_id, 1, alone)
+
+    def joined(self, custom_id: str) -> None:
+        """Something else is asked too, which may be why the engine or the server ends."""
+        if (found := self._known.get(custom_id)) is not None and found.alone:
+            found.alone = False
+            self._write(custom_id, 0, False)
 
     def ended(self, custom_id: str) -> None:
         """Neither engine nor server ended by it."""

@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import shutil
+import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -154,8 +155,8 @@ class Stores:
             try:
                 index = Index(folder)
                 self._let_go(folder, index)
-            except AllmendError:
-                continue  # It was deleted meanwhile, or cannot be read.
+            except (AllmendError, OSError, sqlite3.Error):
+                continue  # It was deleted meanwhile, or cannot be read, or the disk is full.
         remove_left(self._root, ".vs_*")
 
     def _let_go(self, folder: Path, index: Index) -> None:
