@@ -126,6 +126,23 @@ def test_a_run_goes_on_when_those_who_watch_it_are_gone_with_their_server(tmp_pa
     assert b"event: started" in first and run.over
 
 
+def test_an_event_that_comes_while_another_is_sent_is_not_lost(tmp_path: Path) -> None:
+    run = _run(tmp_path, "busy", "v")
+    assert run.begin()
+
+    async def watched() -> list[str]:
+        sent = []
+        async for event in _stream(run, 0):
+            sent.append(event.split(b"\n")[0].decode())
+            if len(sent) < 5:
+                run.tell("output", cell=0, text=str(len(sent)))
+            elif not run.over:
+                run.end("finished", "")
+        return sent
+
+    assert asyncio.run(watched()) == [f"id: {number}" for number in range(len(run.events))]
+
+
 def test_what_is_over_shows_no_servers_any_more(tmp_path: Path) -> None:
     states: list[str] = []
 

@@ -108,11 +108,11 @@ async def _stream(run: AppRun, after: int) -> AsyncIterator[bytes]:
     try:
         while True:
             changed.clear()
-            for number in range(after, len(run.events)):
-                event = run.events[number]
+            while after < len(run.events):  # Others may come while one is sent.
+                event = run.events[after]
                 data = json.dumps({key: value for key, value in event.items() if key != "event"})
-                yield f"id: {number}\nevent: {event['event']}\ndata: {data}\n\n".encode()
-            after = max(after, len(run.events))
+                yield f"id: {after}\nevent: {event['event']}\ndata: {data}\n\n".encode()
+                after += 1
             if run.over and after >= len(run.events):
                 return
             try:
