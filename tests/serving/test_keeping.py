@@ -113,14 +113,16 @@ def test_one_sweep_that_fails_keeps_no_other_from_its_turn(monkeypatch: pytest.M
     def broken() -> None:
         raise OSError("no space left on device")
 
-    async def run() -> None:
+    async def run() -> bool:
         task = asyncio.create_task(tidy([broken, lambda: swept.append(1)]))
         async with asyncio.timeout(60):
             while not swept:
                 await asyncio.sleep(0.01)
+        goes_on = not task.done()
         task.cancel()
+        return goes_on
 
-    asyncio.run(run())
+    assert asyncio.run(run()) and swept == [1]
 
 
 def test_a_server_whose_lock_cannot_be_opened_now_is_not_taken_for_gone(tmp_path: Path, later: Any) -> None:
@@ -243,7 +245,13 @@ def test_a_log_for_which_there_is_no_room_breaks_no_connection(monkeypatch: pyte
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
 
-    async def ignore(message: Any = None) -> None: ...
+    sent: list[Any] = []
+
+    async def hear() -> Any:
+        raise AssertionError("nothing is read")
+
+    async def note(message: Any) -> None:
+        sent.append(message)
 
     class Full(io.StringIO):
         def write(self, text: str) -> int:
@@ -251,4 +259,5 @@ def test_a_log_for_which_there_is_no_room_breaks_no_connection(monkeypatch: pyte
 
     monkeypatch.setattr("sys.stderr", Full())
     observed = Observed(app, meter=Meter(), log=True)
-    asyncio.run(observed({"type": "http", "headers": [], "path": "/x", "method": "GET"}, ignore, ignore))
+    asyncio.run(observed({"type": "http", "headers": [], "path": "/x", "method": "GET"}, hear, note))
+    assert [message["status"] for message in sent] == [200]

@@ -17,6 +17,7 @@ import pytest
 from openai import OpenAI
 
 from allmend.serving import files as filing
+from allmend.serving import tidying
 from allmend.serving import uploads as uploading
 from allmend.serving.faults import Fault
 from allmend.serving.files import Files
@@ -139,7 +140,7 @@ def test_what_is_not_completed_in_time_leaves_no_bytes(tmp_path: Path, monkeypat
 
     def later(seconds: int) -> None:
         clock = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic, sleep=time.sleep)
-        for module in (uploading, filing):
+        for module in (uploading, filing, tidying):
             monkeypatch.setattr(module, "time", clock)
 
     later(3700)

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
 from allmend.serving.lists import Deleted, Gone, Listed, Page
-from allmend.serving.tidying import KEEP
+from allmend.serving.tidying import KEEP, remove_left
 
 _ID = re.compile(r"file-[a-z0-9]{24}\Z")
 _CHUNK = 1 << 20
@@ -29,8 +29,6 @@ _MOST_FILES = 10_000
 """Of one owner."""
 _MOST_TOGETHER = 64 << 30
 """Bytes of one owner's files."""
-_ABANDONED = 24 * 3600
-"""Seconds after which nobody is taken to be still writing."""
 _LEAST_FREE = 256 << 20
 """Bytes of the disk that files leave to everything else."""
 
@@ -167,7 +165,7 @@ class Files:
         for name, each in self._look().items():
             if each.expires_at is not None and each.expires_at <= now:
                 self._read(self._root / name)
-        clear_abandoned(self._root, ".file-*")
+        remove_left(self._root, ".file-*")
 
     def get(self, identity: str, owner: str) -> FileObject:
         """A file; raises `Missing` for one that is not there or is somebody else's."""
@@ -264,14 +262,6 @@ def room() -> Iterator[None]:
 
 def _disk_full() -> Fault:
     return Fault(507, "The server's disk is nearly full.", type="server_error", code="disk_full")
-
-
-def clear_abandoned(root: Path, pattern: str) -> None:
-    """Delete hidden folders that nobody has written to for a day: those who made them are gone."""
-    for folder in root.glob(pattern):
-        with suppress(OSError):
-            if folder.stat().st_mtime < time.time() - _ABANDONED:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _length(content: Any) -> int:

@@ -18,7 +18,8 @@ from typing import IO, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from allmend.serving.faults import Fault, Missing
-from allmend.serving.files import Expiry, FileObject, Files, Purpose, clear_abandoned, room, shown
+from allmend.serving.files import Expiry, FileObject, Files, Purpose, room, shown
+from allmend.serving.tidying import remove_left
 
 _ID = re.compile(r"upload_[a-z0-9]{24}\Z")
 _PART = re.compile(r"part_[a-z0-9]{24}\Z")
@@ -212,7 +213,7 @@ class Uploads:
     def sweep(self) -> None:
         """Delete the parts of what nobody completed in time, what ended long ago, and what was left half-written."""
         self._files.sweep()
-        clear_abandoned(self._root, ".upload_*")
+        remove_left(self._root, ".upload_*")
         now = time.time()
         for folder in self._root.glob("upload_*"):
             found = self._read(folder)
