@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,25 +35,18 @@ def test_what_is_cancelled_is_told_once_also_before_it_has_begun(
     made._context, made._adapters, made._closing, made._running = 64, {}, False, 0
     made._engine, made._loop = endless, loop
     thread = threading.Thread(target=loop.run_forever, daemon=True)
-    pieces: list[Piece] = []
-    ended = threading.Event()
-
-    def sink(piece: Piece) -> None:
-        pieces.append(piece)
-        if piece.finish:
-            ended.set()
-
+    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     if not at_once:
         thread.start()
-    ticket = made.submit(TextRequest((1, 2)), sink)
+    ticket = made.submit(TextRequest((1, 2)), pieces.put)
     if not at_once:
         assert endless.begun.wait(60)
     ticket.cancel()
     if at_once:
         thread.start()  # Its first step would come now.
-    assert ended.wait(60)
+    assert pieces.get(timeout=60).finish == "cancelled"
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(60)
     loop.close()
-    assert [piece.finish for piece in pieces] == ["cancelled"] and endless.begun.is_set() is not at_once
+    assert pieces.empty() and endless.begun.is_set() is not at_once
