@@ -146,7 +146,7 @@ def test_what_is_not_completed_in_time_leaves_no_bytes(tmp_path: Path, monkeypat
     later(3700)
     with pytest.raises(Fault, match="expired"):
         uploads.add(late, io.BytesIO(b"def"), "a")
-    made(uploads, owner="b")
+    uploads.sweep()
     assert uploads.promised("a") == 0 and not (tmp_path / "uploads" / late / "parts").exists()
     later(30 * 3600)
     assert half.exists()

@@ -297,8 +297,6 @@ def _files(app: FastAPI, files: Files) -> None:
 
 
 def _uploads(app: FastAPI, uploads: Uploads) -> None:
-    uploads.sweep()
-
     @app.post("/v1/uploads", tags=["files"], responses=_WRONG)
     def create_upload(request: Request, body: CreateUpload) -> Upload:
         """Begin a large file, which comes in parts."""

@@ -111,7 +111,6 @@ class Uploads:
         Raises:
             Fault: the owner has too much here, or the disk is nearly full.
         """
-        self.sweep()
         if sum(1 for _ in self._of(owner)) >= _MOST_PENDING:
             words = f"{_MOST_PENDING} uploads are under way; complete or cancel some first."
             raise Fault(400, words, code="storage_limit_exceeded")
